@@ -1,0 +1,47 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+DEMO := outputs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
+
+.PHONY: help setup demo test lint type format bench wheel clean
+
+help: ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(STAMP) ## the virtual environment .venv, with the tested versions (once)
+
+# The stamp is newer than both files while the environment is as they say.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing ddist into .venv (torch is large: this takes some minutes the first time)"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(STAMP) ## distil the digits into ten images, in about a minute
+	$(BIN)/ddist hydra.run.dir=$(DEMO)
+	@echo "The ten digits: $(CURDIR)/$(DEMO)/distilled/grid.png"
+
+test: lint type ## all checks: lint, types and tests
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## ruff, without changing anything
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: $(STAMP) ## mypy
+	$(BIN)/mypy
+
+format: $(STAMP) ## let ruff mend the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## outer steps per second and peak memory on this machine
+	$(BIN)/python scripts/bench.py dd
+
+wheel: $(STAMP) ## dist/*.whl
+	$(BIN)/hatchling build -t wheel
+
+clean: ## remove what can be made again quickly (keeps .venv and outputs)
+	rm -rf dist .cache .mypy_cache .pytest_cache .ruff_cache
+	find ddist tests scripts conf -name __pycache__ -prune -exec rm -rf {} +

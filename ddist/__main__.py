@@ -1,0 +1,5 @@
+"""``python -m ddist`` is ``ddist``."""
+
+from ddist.cli import main
+
+main()

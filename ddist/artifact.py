@@ -1,0 +1,154 @@
+"""The product of a run: a small folder that says by itself what it is and how to train on it."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from ddist.artifact_format import TENSORS, encode, read_folder
+from ddist.errors import DdistError
+from ddist.folder import write_folder
+from ddist.report.card import card
+from ddist.report.grid import image_grid
+
+REQUIRED_META: dict[str, type | tuple[type, ...]] = {
+    "dataset": str,
+    "method": str,
+    "ipc": (int, float),
+    "num_classes": int,
+    "class_names": (list, tuple),
+    "image_shape": (list, tuple),
+}
+
+
+@dataclass(eq=False, kw_only=True)
+class DistilledDataset:
+    """Synthetic images and all that is needed to train on them, to look at them and to say where
+    they come from. Raises DdistError when the parts do not fit together.
+
+    ``meta`` needs dataset, method, ipc, num_classes, class_names (in the order of the labels) and
+    image_shape (C, H, W); the rest (network, init, seed, steps, protocol, versions, results ...)
+    is kept and shown on the card. All of it must be JSON.
+    """
+
+    images: Tensor  # float32 [N, C, H, W], in training space
+    labels: Tensor  # int64 [N], or float [N, K] soft
+    weights: Tensor | None = None  # float [N], of the samples in the loss
+    step_sizes: Tensor | None = None  # float [E, S]: E epochs over S student steps
+    step_index: Tensor | None = None  # int64 [N]: the student step 0..S-1 an image belongs to
+    initial_weights: dict[str, Tensor] | None = None  # θ₀, where p(θ₀) is a single point
+    normalization: dict[str, Tensor | str]  # see ddist.data.normalization
+    meta: dict[str, Any]
+    config: str  # YAML
+
+    def __post_init__(self) -> None:
+        problem = next(self._problems(), None)
+        if problem:
+            raise DdistError(f"Not a usable distilled dataset: {problem}.")
+
+    def to_pixels(self) -> Tensor:
+        """The images as pixels in [0, 1], float32 [N, C, H, W]; values beyond are clamped."""
+        return self._pixels().clamp(0, 1)
+
+    def as_dataset(self) -> TensorDataset:
+        """A torch Dataset of (image, label), or (image, label, weight) where there are weights."""
+        parts = (self.images, self.labels, self.weights)
+        return TensorDataset(*[part for part in parts if part is not None])
+
+    def replay(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """(images, labels, step size) of each student step, in the order that was learned."""
+        if self.step_sizes is None:
+            raise DdistError(
+                f"The method {self.meta['method']!r} learned no step sizes to replay: train on "
+                "as_dataset() instead."
+            )
+        for epoch in self.step_sizes:
+            for step, step_size in enumerate(epoch):
+                chosen = self.step_index == step
+                yield self.images[chosen], self.labels[chosen], step_size
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of what was distilled: images, labels, weights and steps. Neither θ₀ nor the
+        normalisation counts: they are the same for every set made from this dataset and seed."""
+        tensors = (getattr(self, name) for name in TENSORS)
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the folder ``path``, all of it or nothing; an earlier artifact is replaced."""
+        tensors = {name: getattr(self, name) for name in TENSORS}
+        meta = {**self.meta, "bytes": self.num_bytes}
+        files = encode(tensors, self.initial_weights, self.normalization, meta, self.config)
+        files |= {"grid.png": self._grid(), "README.md": card(self).encode()}
+        write_folder(Path(path), files)
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "DistilledDataset":
+        """Read what :meth:`save` wrote, onto the CPU. Raises DdistError for anything else."""
+        path = Path(path)
+        try:
+            return cls(**read_folder(path))
+        except DdistError as error:
+            raise DdistError(f"Could not load {path}: {error}") from None
+
+    def _pixels(self) -> Tensor:
+        # here, not at the top: ddist.data brings Lightning, which loading an artifact does without
+        from ddist.data.normalization import Normalization
+
+        normalization = Normalization.from_state(self.normalization).to(self.images.device)
+        return normalization.inverse(self.images.detach())
+
+    def _grid(self) -> bytes:
+        m = self.meta
+        title = f"{m['dataset']} · {m['method']} · {m['ipc']} per class"
+        picture = image_grid(
+            self._pixels(), self.labels, m["class_names"], self.step_index, title=title
+        )
+        buffer = io.BytesIO()
+        picture.save(buffer, format="png", optimize=True)
+        return buffer.getvalue()
+
+    def _problems(self) -> Iterator[str]:
+        for name, kind in REQUIRED_META.items():
+            if not isinstance(self.meta.get(name), kind):
+                yield f"meta needs {name!r}, got {self.meta.get(name)!r}"
+        num_classes, names = self.meta["num_classes"], self.meta["class_names"]
+        if len(names) != num_classes or not all(isinstance(name, str) for name in names):
+            yield f"expected {num_classes} class names, got {len(names)} ({names})"
+        shape, labels, count = tuple(self.images.shape), self.labels, len(self.images)
+        expected = tuple(self.meta["image_shape"])
+        if self.images.dtype != torch.float32 or shape[1:] != expected or count == 0:
+            wanted = ", ".join(map(str, ("N", *expected)))
+            yield f"expected float32 images [{wanted}], got {self.images.dtype} {list(shape)}"
+        soft = labels.is_floating_point() and labels.shape == (count, num_classes)
+        if not soft and not (labels.dtype == torch.int64 and labels.shape == (count,)):
+            yield (
+                f"expected labels int64 [{count}] or float [{count}, {num_classes}], "
+                f"got {labels.dtype} {list(labels.shape)}"
+            )
+        if not soft and not ((labels >= 0) & (labels < num_classes)).all():
+            yield f"expected labels in 0..{num_classes - 1}, got {labels.min()}..{labels.max()}"
+        if self.weights is not None and self.weights.shape != (count,):
+            yield f"expected weights [{count}], got {list(self.weights.shape)}"
+        yield from self._step_problems(count)
+        for name in TENSORS:
+            value = getattr(self, name)
+            if value is not None and not value.isfinite().all():
+                yield f"{name} holds values that are not finite numbers"
+
+    def _step_problems(self, count: int) -> Iterator[str]:
+        sizes, index = self.step_sizes, self.step_index
+        if index is not None and (index.dtype != torch.int64 or index.shape != (count,)):
+            yield f"expected step_index int64 [{count}], got {index.dtype} {list(index.shape)}"
+        if sizes is None:
+            return
+        if index is None or sizes.ndim != 2:
+            yield f"expected step_sizes [E, S] beside a step_index, got {list(sizes.shape)}"
+        elif set(index.tolist()) != set(range(sizes.shape[1])):
+            yield f"step_index must name each of the {sizes.shape[1]} steps of step_sizes"

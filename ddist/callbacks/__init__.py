@@ -1,0 +1,31 @@
+"""Lightning callbacks and loggers: what a run shows, when it stops and what it can resume from."""
+
+from ddist.callbacks.checkpoint import Checkpoint
+from ddist.callbacks.guard import check_finite
+from ddist.callbacks.images import SaveImages
+from ddist.callbacks.interrupt import Interrupt
+from ddist.callbacks.loggers import MetricsCSV, tensorboard_logger, wandb_logger
+from ddist.callbacks.progress import Progress
+from ddist.callbacks.schedule import (
+    Budget,
+    TimeEstimate,
+    format_duration,
+    laptop_presets,
+    parse_duration,
+)
+
+__all__ = [
+    "Budget",
+    "Checkpoint",
+    "Interrupt",
+    "MetricsCSV",
+    "Progress",
+    "SaveImages",
+    "TimeEstimate",
+    "check_finite",
+    "format_duration",
+    "laptop_presets",
+    "parse_duration",
+    "tensorboard_logger",
+    "wandb_logger",
+]

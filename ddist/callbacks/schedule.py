@@ -1,0 +1,169 @@
+"""Time: how long the schedule takes on this machine, and stopping it after a budget."""
+
+import logging
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from ddist.errors import DdistError
+
+log = logging.getLogger(__name__)
+
+_DURATION = re.compile(
+    r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s?)?"
+)
+_HOUR = 3600.0
+
+
+def parse_duration(text: str | float) -> float:
+    """Seconds in ``"20m"``, ``"90s"``, ``"1h30m"`` or ``"45"`` (plain numbers are seconds).
+
+    Raises :class:`DdistError` for anything else, also for zero.
+    """
+    match = _DURATION.fullmatch(str(text).strip().lower())
+    parts = {} if match is None else {k: float(v) for k, v in match.groupdict().items() if v}
+    seconds = 3600 * parts.get("h", 0.0) + 60 * parts.get("m", 0.0) + parts.get("s", 0.0)
+    if seconds <= 0:
+        raise DdistError(
+            f"A time such as 20m, 90s, 1h30m or 45 (seconds) was expected, but {text!r} came: "
+            f"write for example budget=20m."
+        )
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """``45 s``, ``3 min 20 s``, ``25 min``, ``3 h 05 min``: as exact as anyone needs."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def laptop_presets(conf: Path, method: str, dataset: str) -> list[str]:
+    """The experiments under ``conf/experiment/laptop`` that distil ``dataset`` with ``method``."""
+    files = sorted((conf / "experiment" / "laptop").glob(f"{method}_{dataset}_ipc*.yaml"))
+    return [f"laptop/{file.stem}" for file in files]
+
+
+class Budget(Callback):
+    """Stops distilling after ``limit`` of wall-clock time (None: never).
+
+    ``limit`` is anything that :func:`parse_duration` reads. A resumed run goes on with what is
+    left: the time already spent lies in the checkpoint.
+    """
+
+    def __init__(self, limit: str | float | None) -> None:
+        self.limit = None if limit is None else parse_duration(limit)
+        self._spent_before = 0.0
+        self._started: float | None = None
+
+    @property
+    def spent(self) -> float:
+        """Seconds of distilling so far, over all the run's resumptions."""
+        now = 0.0 if self._started is None else time.monotonic() - self._started
+        return self._spent_before + now
+
+    @property
+    def left(self) -> float:
+        """Seconds until the budget is used up; infinite without a budget."""
+        return float("inf") if self.limit is None else self.limit - self.spent
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        # The ranks' clocks differ, and a rank that stops alone leaves the others waiting for it.
+        if self.limit is None or not step_finished(trainer):
+            return
+        if trainer.strategy.reduce_boolean_decision(self.left <= 0, all=False):
+            trainer.should_stop = True
+            if trainer.is_global_zero:
+                log.info(
+                    "The budget of %s is used up: stopped at step %d of %d.",
+                    format_duration(self.limit),
+                    trainer.global_step,
+                    trainer.max_steps,
+                )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._spent_before, self._started = self.spent, None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"spent": self.spent}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._spent_before = state_dict["spent"]
+
+
+class TimeEstimate(Callback):
+    """Says once, after the first steps, how long the whole schedule takes on this machine.
+
+    The first step is left out (caches, lazy initialisation). The line comes after ``num_steps``
+    further steps or ``seconds``, whichever is sooner. Where a CPU would need more than an hour and
+    no budget is set, it also names the ``presets`` or the budget that help.
+    """
+
+    def __init__(self, num_steps: int, seconds: float, presets: Sequence[str]) -> None:
+        self.num_steps = num_steps
+        self.seconds = seconds
+        self.presets = list(presets)
+        self._first: tuple[int, float] | None = None  # (step, time) once warm
+        self._said = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._first, self._said = None, False
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if self._said or not trainer.is_global_zero:
+            return
+        now, step = time.monotonic(), trainer.global_step
+        if self._first is None:
+            self._first = (step, now)
+            return
+        steps, elapsed = step - self._first[0], now - self._first[1]
+        if steps == 0 or (steps < self.num_steps and elapsed < self.seconds):
+            return
+        self._said = True
+        left = trainer.max_steps - step
+        total = elapsed / steps * left
+        log.info(
+            "%.3g s per step: the %d steps that are left take about %s on this machine.",
+            elapsed / steps,
+            left,
+            format_duration(total),
+        )
+        on_cpu = trainer.strategy.root_device.type == "cpu"
+        budget = find_budget(trainer)
+        if on_cpu and total > _HOUR and (budget is None or budget.limit is None):
+            log.info(too_long(self.presets))
+
+
+def too_long(presets: Sequence[str]) -> str:
+    """The line for a CPU that would need more than an hour."""
+    preset = f" experiment={presets[0]} is made for 2 CPU cores;" if presets else ""
+    return (
+        f"Published schedules are made for GPUs:{preset} budget=20m stops after 20 minutes and "
+        "evaluates what is there."
+    )
+
+
+def step_finished(trainer: Trainer) -> bool:
+    """Whether the batch that just ended also ended an outer step.
+
+    It does not within ``trainer.accumulate_grad_batches``, whose gradients no checkpoint holds.
+    """
+    batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return batches % trainer.accumulate_grad_batches == 0
+
+
+def find_budget(trainer: Trainer) -> Budget | None:
+    """The trainer's :class:`Budget`, if it has one."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((each for each in callbacks if isinstance(each, Budget)), None)

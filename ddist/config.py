@@ -1,0 +1,121 @@
+"""The bridge from YAML to values: where conf/ lies, the resolvers it uses, and what a run's
+settings are called."""
+
+import ast
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from ddist.errors import DdistError
+
+# What may differ between two runs that learn the same: where things lie, what is shown, when it
+# stops, how it is evaluated.
+_NO_MATTER = {
+    "task", "paths", "logger", "callbacks", "budget", "resume", "artifact", "evaluation", "threads"
+}  # fmt: skip
+_NO_MATTER_IN = {"dataset": {"verify", "download"}}
+_BY_IPC = re.compile(r"\$\{by_ipc:\$\{ipc\},\s*(\{.*?\})\s*\}")
+
+
+def conf_dir() -> Path:
+    """The folder of the YAML files: inside the installed package, or the checkout's."""
+    installed = Path(__file__).parent / "conf"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "conf"
+
+
+def register_resolvers() -> None:
+    """Makes the functions that the YAML files call available to OmegaConf."""
+    resolvers: dict[str, Callable[..., Any]] = {
+        "by_ipc": by_ipc,
+        "at_most": min,
+        "share": lambda count, share: max(1, round(count * share)),
+        "ddist_path": default_path,
+        "laptop_presets": laptop_presets,
+    }
+    for name, function in resolvers.items():
+        OmegaConf.register_new_resolver(name, function, replace=True)
+
+
+def by_ipc(ipc: int, table: Mapping[int, Any]) -> Any:
+    """The entry of the published ipc nearest to ``ipc`` (by ratio; of two, the smaller)."""
+    return table[nearest_ipc(ipc, list(table))]
+
+
+def nearest_ipc(ipc: int, published: list[int]) -> int:
+    """The published ipc with the smallest ratio to ``ipc``."""
+    return min(sorted(published), key=lambda known: max(ipc / known, known / ipc))
+
+
+def borrowed_ipcs(cfg: DictConfig) -> set[int]:
+    """The published ipcs whose settings stand in because there are none for ``cfg.ipc``."""
+    text = OmegaConf.to_yaml(cfg, resolve=False)
+    tables = [list(ast.literal_eval(found)) for found in _BY_IPC.findall(text)]
+    return {nearest_ipc(cfg.ipc, keys) for keys in tables if cfg.ipc not in keys}
+
+
+def default_path(variable: str, subfolder: str) -> str:
+    """The folder of the environment variable, or ~/.cache/ddist/<subfolder>."""
+    return os.environ.get(variable) or str(Path.home() / ".cache" / "ddist" / (subfolder or ""))
+
+
+def laptop_presets(method: str, dataset: str) -> list[str]:
+    """The experiments made for 2 CPU cores that distil ``dataset`` with ``method``."""
+    files = sorted((conf_dir() / "experiment" / "laptop").glob(f"{method}_{dataset}_ipc*.yaml"))
+    return [f"laptop/{file.stem}" for file in files]
+
+
+def load_option(group: str, name: str) -> DictConfig:
+    """The config of one option of a group, e.g. ("network", "convnet"), beyond the composed one.
+
+    Looks where Hydra looks (so --config-dir works). Raises DdistError for unknown names.
+    """
+    roots = [
+        Path(source.path) for source in HydraConfig.get().runtime.config_sources
+        if source.schema == "file"
+    ]  # fmt: skip
+    for root in roots:
+        if (root / group / f"{name}.yaml").is_file():
+            option = DictConfig(OmegaConf.load(root / group / f"{name}.yaml"))
+            option.pop("defaults", None)  # what else the option would have chosen
+            return option
+    known = sorted({file.stem for root in roots for file in (root / group).glob("*.yaml")})
+    raise DdistError(f"Unknown {group} {name!r}: choose one of {', '.join(known)}.")
+
+
+def learned_settings(cfg: DictConfig) -> dict[str, Any]:
+    """The settings that change what is learned, as plain values."""
+    plain = to_plain(cfg)
+    kept = {key: value for key, value in plain.items() if key not in _NO_MATTER}
+    for group, keys in _NO_MATTER_IN.items():
+        kept[group] = {key: value for key, value in kept[group].items() if key not in keys}
+    return kept
+
+
+def signature(settings: Mapping[str, Any]) -> str:
+    """8 hex digits that name the settings (sha1 of them, sorted)."""
+    return hashlib.sha1(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
+    """``path: old -> new`` for each setting that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            line
+            for key in sorted(old.keys() | new.keys())
+            for line in differences(old.get(key), new.get(key), f"{prefix}{key}.")
+        ]
+    return [] if old == new else [f"{prefix[:-1]}: {old} -> {new}"]
+
+
+def to_plain(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved config as plain dicts and lists."""
+    plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}

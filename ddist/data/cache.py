@@ -1,0 +1,53 @@
+"""Tensors computed once and kept on disk: complete or absent, whatever else is running."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ddist.errors import DdistError
+
+
+def cached_tensors(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors in ``path``, computed and written first if they are not there.
+
+    One process computes while the others wait. The file is written under a temporary name and
+    renamed, so a killed run leaves nothing half-written. A file that cannot be read (a full disk,
+    a foreign tool) is computed anew.
+
+    Raises:
+        DdistError: the file cannot be written; and whatever ``compute`` raises.
+    """
+    known = _read(path)  # without the lock: a complete file needs none, nor a writable folder
+    if known is not None:
+        return known
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            known = _read(path)
+            if known is not None:
+                return known
+            tensors = compute()
+            partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+            try:
+                save_file({key: value.contiguous() for key, value in tensors.items()}, partial)
+                partial.replace(path)
+            finally:
+                partial.unlink(missing_ok=True)
+            return tensors
+    except (OSError, SafetensorError) as error:
+        raise DdistError(
+            f"Cannot write the cache file {path}: {error}; make room or set paths.cache "
+            "(DDIST_CACHE) to a folder that can be written to."
+        ) from error
+
+
+def _read(path: Path) -> dict[str, Tensor] | None:
+    try:
+        return load_file(path)
+    except (FileNotFoundError, SafetensorError):
+        return None

@@ -1,0 +1,48 @@
+"""Changes of uint8 images that do not depend on the dataset: colour channels and size."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddist.errors import DdistError
+
+# ITU-R BT.601 luma, the weights of PIL's convert("L").
+LUMA = (0.299, 0.587, 0.114)
+CHUNK = 2048  # images converted to float at a time, so that memory stays small
+
+
+def to_channels(x: Tensor, channels: int) -> Tensor:
+    """Grey to RGB (repeated) or RGB to grey (BT.601 luma); uint8 [N, C, H, W] in and out."""
+    if channels not in (1, 3):
+        raise DdistError(f"dataset.channels must be 1, 3 or null, got {channels}.")
+    if x.shape[1] == channels:
+        return x
+    if channels == 3:
+        return x.repeat(1, 3, 1, 1)
+    luma = torch.tensor(LUMA, device=x.device)
+    return torch.cat(
+        [
+            torch.einsum("nchw,c->nhw", part.float(), luma).round().to(torch.uint8).unsqueeze(1)
+            for part in torch.split(x, CHUNK)
+        ]
+    )
+
+
+def to_size(x: Tensor, size: int) -> Tensor:
+    """Square images of ``size`` pixels (bilinear, antialiased); uint8 [N, C, H, W] in and out.
+
+    An image that is not square is squeezed: the folder sources crop instead, as they decode.
+    """
+    if size < 1:
+        raise DdistError(f"dataset.size must be null or a number of pixels, got {size}.")
+    if x.shape[-2:] == (size, size):
+        return x
+    return torch.cat(
+        [
+            F.interpolate(part.float(), size=(size, size), mode="bilinear", antialias=True)
+            .round()
+            .clamp(0, 255)
+            .to(torch.uint8)
+            for part in torch.split(x, CHUNK)
+        ]
+    )

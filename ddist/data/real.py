@@ -1,0 +1,234 @@
+"""RealData: the dataset to be distilled, whole, on the device, as uint8."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+
+from ddist.data.augmentation import crop_flip
+from ddist.data.normalization import Normalization, Unit, mean_std
+from ddist.data.pixels import to_channels, to_size
+from ddist.data.sources.base import Arrays, Request, check_arrays
+from ddist.data.split import Split, cut_validation, limit_classes, map_images
+from ddist.data.stream import Endless
+from ddist.data.whitening import cached_zca, hash_tensors
+from ddist.errors import DdistError
+from ddist.seeding import generator as seeded
+
+
+class RealData(LightningDataModule):
+    """Train, validation and test images, and the batches methods draw from them.
+
+    Nothing is read before :meth:`load`. Images stay uint8 on one device and are normalised batch
+    by batch, so there are no workers and no copies. Draws come from the generator that is passed.
+
+    Args:
+        name: the dataset's name in results and messages.
+        source: gives the arrays (see :mod:`ddist.data.sources`).
+        channels: 1 or 3 to convert, None to keep.
+        size: pixels of a side to resize to, None to keep.
+        normalize: "mean_std", "zca" or "none".
+        mean, std: per channel for "mean_std"; None computes them from the training split.
+        subset: most images of each training class, None for all; drawn once, by the seed.
+        validation: the fraction of each training class held out for selection.
+        augmentation: "none" or "crop_flip", on the batches of :meth:`batch`.
+        verify, download: compare checksums; fetch what is missing.
+        seed: the run's root seed.
+        root, cache: the folders of ``paths.data`` and ``paths.cache``.
+        batch_size: images in a batch of :meth:`train_dataloader`; None where none is needed.
+    """
+
+    train: Split
+    validation: Split | None
+    test: Split
+    normalization: Normalization
+    class_names: tuple[str, ...]
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        source: Callable[[Request], Arrays],
+        channels: int | None,
+        size: int | None,
+        normalize: Literal["mean_std", "zca", "none"],
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
+        subset: int | None,
+        validation: float,
+        augmentation: Literal["none", "crop_flip"],
+        verify: bool,
+        download: bool,
+        seed: int,
+        root: Path | str,
+        cache: Path | str,
+        batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check_choice("normalize", normalize, ("mean_std", "zca", "none"))
+        _check_choice("augmentation", augmentation, ("none", "crop_flip"))
+        self.name: str = name
+        self.seed = seed
+        self.cache = Path(cache).expanduser()
+        self.batch_size = batch_size
+        self._source = source
+        self._request = Request(Path(root).expanduser(), self.cache, verify, download, size)
+        self._channels, self._size = channels, size
+        self._normalize, self._mean, self._std = normalize, mean, std
+        self._subset, self._validation = subset, validation
+        self._augment = crop_flip if augmentation == "crop_flip" else None
+        self._fingerprint: str | None = None
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def load(self) -> "RealData":
+        """Reads and prepares everything, once; later calls do nothing."""
+        if hasattr(self, "train"):
+            return self
+        found = self._source(self._request)
+        check_arrays(self.name, found)
+        self.class_names = found.class_names
+        train = self._convert(Split.sort(found.x_train, found.y_train, self.num_classes))
+        if self._subset is not None:
+            train = limit_classes(train, self._subset, seeded(self.seed, "subset"))
+        validation = None
+        if self._validation != 0:
+            train, validation = cut_validation(
+                train, self._validation, seeded(self.seed, "validation")
+            )
+        self.normalization = self._fit_normalization(train.x)
+        self.test = self._convert(Split.sort(found.x_test, found.y_test, self.num_classes))
+        self.validation = validation
+        self.train = train
+        return self
+
+    def _convert(self, split: Split) -> Split:
+        if self._channels is not None:
+            channels = self._channels
+            split = map_images(split, lambda x: to_channels(x, channels))
+        if self._size is not None:
+            size = self._size
+            split = map_images(split, lambda x: to_size(x, size))
+        return split
+
+    def _fit_normalization(self, x: Tensor) -> Normalization:
+        if self._normalize == "zca":
+            return cached_zca(x, self.cache)
+        return mean_std(x, self._mean, self._std) if self._normalize == "mean_std" else Unit()
+
+    def prepare_data(self) -> None:
+        self.load()
+
+    def setup(self, stage: str | None = None) -> None:
+        self.load()
+        if self.trainer is not None:
+            self.to(self.trainer.strategy.root_device)
+
+    def to(self, device: torch.device | str) -> "RealData":
+        """Moves all splits and the normalisation to ``device``, in place."""
+        self.train, self.test = self.train.to(device), self.test.to(device)
+        self.validation = None if self.validation is None else self.validation.to(device)
+        self.normalization = self.normalization.to(device)
+        return self
+
+    # -- what it is ------------------------------------------------------------------------------
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        channels, height, width = self.train.x.shape[1:]
+        return channels, height, width
+
+    @property
+    def device(self) -> torch.device:
+        return self.train.x.device
+
+    def smallest_class(self) -> int:
+        """The number of images in the smallest training class."""
+        return min(self.train.counts)
+
+    def fingerprint(self) -> str:
+        """16 hex digits that change with the training images, labels or normalisation.
+
+        A cache of anything trained on this data belongs under a key that contains it.
+        """
+        if self._fingerprint is None:
+            state = self.normalization.state()
+            tensors = [value for value in state.values() if isinstance(value, Tensor)]
+            self._fingerprint = hash_tensors(self.train.x, self.train.y, *tensors)
+        return self._fingerprint
+
+    # -- batches ---------------------------------------------------------------------------------
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A uniform training batch, augmented and normalised: x [size, C, H, W], y [size].
+
+        Without replacement; with, where ``size`` exceeds the split.
+        """
+        indices = _draw(len(self.train), size, generator).to(self.device)
+        x, y = self.train.x[indices], self.train.y[indices]
+        return self.normalization(self._augment(x, generator) if self._augment else x), y
+
+    def class_batch(
+        self,
+        per_class: int,
+        generator: torch.Generator,
+        classes: Sequence[int] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """``per_class`` training images of each class, in the order of ``classes`` (None: all).
+
+        x [K * per_class, C, H, W] normalised, never augmented; y [K * per_class]. Without
+        replacement; with, in a class that has fewer images.
+        """
+        wanted = range(self.num_classes) if classes is None else classes
+        offsets, counts = self.train.offsets, self.train.counts
+        indices = torch.cat([offsets[c] + _draw(counts[c], per_class, generator) for c in wanted])
+        indices = indices.to(self.device)
+        return self.normalization(self.train.x[indices]), self.train.y[indices]
+
+    def batches(self, split: Split, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The whole ``split`` in order, normalised, at most ``size`` images at a time."""
+        for x, y in zip(torch.split(split.x, size), torch.split(split.y, size), strict=True):
+            yield self.normalization(x), y
+
+    def train_dataloader(self) -> Endless[tuple[Tensor, Tensor]]:
+        """Training batches without end, for Lightning.
+
+        Batch ``i`` comes from the generator (seed, "real", rank, i) alone and ``i`` starts at the
+        trainer's step: a resumed run sees the batches that an uninterrupted one would have seen,
+        and each rank sees its own.
+        """
+        if self.batch_size is None:
+            raise DdistError(
+                "This method's batch_real is missing: expected a number of real images per step."
+            )
+        size, trainer = self.batch_size, self.trainer
+
+        def first() -> int:
+            return trainer.global_step * trainer.accumulate_grad_batches if trainer else 0
+
+        def element(index: int) -> tuple[Tensor, Tensor]:
+            rank = trainer.global_rank if trainer else 0
+            return self.batch(size, seeded(self.seed, "real", rank, index))
+
+        return Endless(first, element)
+
+
+def _draw(population: int, size: int, generator: torch.Generator) -> Tensor:
+    """``size`` of the indices below ``population`` (int64), without replacement if they suffice."""
+    device = generator.device
+    if size <= population:
+        return torch.randperm(population, generator=generator, device=device)[:size]
+    return torch.randint(population, (size,), generator=generator, device=device)
+
+
+def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise DdistError(f"dataset.{option} must be one of {', '.join(choices)}, got {value!r}.")

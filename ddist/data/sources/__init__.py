@@ -1,0 +1,9 @@
+"""Where images come from: each source is a function ``(request, its own options) -> Arrays``."""
+
+from ddist.data.sources.arrays import arrays
+from ddist.data.sources.base import Arrays, Request
+from ddist.data.sources.digits import digits
+from ddist.data.sources.folder import folder, tiny_imagenet
+from ddist.data.sources.published import published
+
+__all__ = ["Arrays", "Request", "arrays", "digits", "folder", "published", "tiny_imagenet"]

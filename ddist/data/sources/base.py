@@ -1,0 +1,63 @@
+"""What a source is asked for and what it gives back."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ddist.errors import DdistError
+
+
+@dataclass(frozen=True)
+class Request:
+    """What every source is told; each uses what concerns it."""
+
+    root: Path  # paths.data
+    cache: Path  # paths.cache
+    verify: bool
+    download: bool
+    size: int | None  # wanted by the user; only sources that decode pictures resize by themselves
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A whole dataset in memory: uint8 images [N, C, H, W], int64 labels [N]."""
+
+    x_train: Tensor
+    y_train: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    class_names: tuple[str, ...]
+
+
+def check_arrays(name: str, found: Arrays) -> None:
+    """Raises where shapes, labels or classes do not fit together; ``name`` is for the message."""
+    num_classes = len(found.class_names)
+    for part, x, y in (
+        ("train", found.x_train, found.y_train),
+        ("test", found.x_test, found.y_test),
+    ):
+        if len(x) != len(y) or len(x) == 0:
+            raise DdistError(
+                f"{name}: expected one {part} label per image and at least one image, got {len(x)} "
+                f"images and {len(y)} labels."
+            )
+        if x.shape[1] not in (1, 3):
+            raise DdistError(f"{name}: expected 1 or 3 channels in {part}, got {x.shape[1]}.")
+        if y.min() < 0 or y.max() >= num_classes:
+            raise DdistError(
+                f"{name}: expected {part} labels from 0 to {num_classes - 1}, got "
+                f"{int(y.min())} to {int(y.max())}."
+            )
+    if found.x_train.shape[1:] != found.x_test.shape[1:]:
+        raise DdistError(
+            f"{name}: train and test images differ in shape: {tuple(found.x_train.shape[1:])} and "
+            f"{tuple(found.x_test.shape[1:])}."
+        )
+    counts = torch.bincount(found.y_train, minlength=num_classes)
+    if (counts == 0).any():
+        empty = int((counts == 0).nonzero()[0])
+        raise DdistError(
+            f"{name}: class {empty} ({found.class_names[empty]}) has no training image."
+        )

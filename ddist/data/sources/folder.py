@@ -1,0 +1,142 @@
+"""Pictures in folders: your own, and Tiny ImageNet."""
+
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+from ddist.data.sources.base import Arrays, Request
+from ddist.data.sources.pictures import decode_pictures, find_pictures
+from ddist.data.sources.published import torchvision_datasets
+from ddist.errors import DdistError
+
+Listing = list[tuple[Path, int]]  # picture file and label
+
+TINY_FOLDER = "tiny-imagenet-200"
+TINY_URL = f"http://cs231n.stanford.edu/{TINY_FOLDER}.zip"
+TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
+
+
+def folder(request: Request, folder: str | None, test: str | None) -> Arrays:
+    """Reads ``folder``/train/<class>/* and ``folder``/<test>/<class>/*, decoded as RGB.
+
+    ``test`` names the folder of the test pictures; None takes "test" or "val", whichever is there.
+    Labels follow the sorted names of the class folders of train.
+    """
+    if folder is None:
+        raise DdistError(
+            "dataset=imagefolder needs a folder: set dataset.source.folder=/path/to/pictures, with "
+            "train/<class>/* and test/<class>/* or val/<class>/* in it."
+        )
+    root = Path(folder).expanduser()
+    classes = _subfolders(root / "train")
+    train = _list_classes(root / "train", classes)
+    held_out = root / (test or _test_folder(root))
+    unknown = sorted(set(_subfolders(held_out)) - set(classes))
+    if unknown:
+        raise DdistError(
+            f"{held_out} has the class {unknown[0]!r}, which {root / 'train'} has not: both need "
+            "the same class folders."
+        )
+    return _decode(request, root, train, _list_classes(held_out, classes), tuple(classes))
+
+
+def tiny_imagenet(request: Request) -> Arrays:
+    """Tiny ImageNet (Stanford CS231n): its labelled validation pictures are the test split.
+
+    Reads ``root``/tiny-imagenet-200, the unpacked archive, with val/val_annotations.txt or with
+    val/<class>/*. Labels follow the sorted WordNet ids; class names are the first word of each.
+    ``verify`` counts the pictures, since the archive with the checksum need not be kept.
+    """
+    root = request.root / TINY_FOLDER
+    if not (root / "train").is_dir():
+        _download_tiny(request, root)
+    classes = _subfolders(root / "train")
+    train = _list_classes(root / "train", classes)
+    annotations = root / "val" / "val_annotations.txt"
+    if annotations.is_file():
+        test = _list_annotated(annotations, classes)
+    else:
+        test = _list_classes(root / "val", classes)
+    if request.verify and (len(classes), len(train), len(test)) != (200, 100_000, 10_000):
+        raise DdistError(
+            f"tiny_imagenet: expected 200 classes, 100000 train and 10000 validation pictures in "
+            f"{root}, got {len(classes)}, {len(train)} and {len(test)}; delete the folder to "
+            "download it again, or set dataset.verify=false to take it as it is."
+        )
+    return _decode(request, root, train, test, _tiny_names(root / "words.txt", classes))
+
+
+def _decode(
+    request: Request, root: Path, train: Listing, test: Listing, class_names: tuple[str, ...]
+) -> Arrays:
+    for part, listing in (("train", train), ("test", test)):
+        if not listing:
+            raise DdistError(f"{root} has no {part} pictures in class folders.")
+    x = decode_pictures([path for path, _ in (*train, *test)], request.size, request.cache)
+    y_train, y_test = (torch.tensor([label for _, label in part]) for part in (train, test))
+    return Arrays(x[: len(train)], y_train, x[len(train) :], y_test, class_names)
+
+
+def _subfolders(root: Path) -> list[str]:
+    if not root.is_dir():
+        raise DdistError(f"There is no folder {root}: expected one folder per class in it.")
+    return sorted(
+        path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
+
+
+def _list_classes(root: Path, classes: list[str]) -> Listing:
+    return [
+        (path, label) for label, name in enumerate(classes) for path in find_pictures(root / name)
+    ]
+
+
+def _test_folder(root: Path) -> str:
+    found = [name for name in ("test", "val") if (root / name).is_dir()]
+    if len(found) != 1:
+        raise DdistError(
+            f"{root} must hold test pictures in one of test/ and val/, found "
+            f"{' and '.join(found) or 'neither'}: set dataset.source.test to the folder to test on."
+        )
+    return found[0]
+
+
+def _list_annotated(annotations: Path, classes: list[str]) -> Listing:
+    """Lines "picture<TAB>class<TAB>box…", the pictures in images/ beside the file."""
+    labels = {name: label for label, name in enumerate(classes)}
+    listing = []
+    for line in annotations.read_text().splitlines():
+        picture, _, rest = line.partition("\t")
+        name = rest.split("\t")[0]
+        if name not in labels:
+            raise DdistError(f"{annotations} gives {picture!r} the unknown class {name!r}.")
+        listing.append((annotations.parent / "images" / picture, labels[name]))
+    return listing
+
+
+def _tiny_names(words: Path, classes: list[str]) -> tuple[str, ...]:
+    if not words.is_file():
+        return tuple(classes)
+    lines = (line.partition("\t") for line in words.read_text().splitlines())
+    names = {key: text.split(",")[0].strip() for key, _, text in lines}
+    return tuple(names.get(key, key) for key in classes)
+
+
+def _download_tiny(request: Request, root: Path) -> None:
+    if not request.download:
+        raise DdistError(
+            f"tiny_imagenet is not in {request.root}: expected {root / 'train'}; set paths.data "
+            "(DDIST_DATA) to the folder that holds it, or dataset.download=true."
+        )
+    download = torchvision_datasets().utils.download_and_extract_archive
+    try:
+        request.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(request.root / ".tiny_imagenet.lock"):
+            if not (root / "train").is_dir():
+                download(TINY_URL, str(request.root), md5=TINY_MD5)
+    except (OSError, RuntimeError) as error:
+        raise DdistError(
+            f"tiny_imagenet could not be downloaded to {request.root} ({error}); unpack {TINY_URL} "
+            "there yourself or set paths.data (DDIST_DATA) to where it is."
+        ) from error

@@ -1,0 +1,88 @@
+"""One split of a dataset, sorted by class, so that a class is a slice and never a search."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ddist.errors import DdistError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels sorted by class; class ``c`` is ``x[offsets[c]:offsets[c + 1]]``."""
+
+    x: Tensor  # uint8 [N, C, H, W]
+    y: Tensor  # int64 [N], ascending
+    offsets: tuple[int, ...]  # num_classes + 1 of them, from 0 to N
+
+    @classmethod
+    def sort(cls, x: Tensor, y: Tensor, num_classes: int) -> "Split":
+        """Sorts by class; images of one class keep their order."""
+        order = torch.argsort(y, stable=True)
+        counts = torch.bincount(y, minlength=num_classes)
+        return cls(x[order], y[order], (0, *torch.cumsum(counts, 0).tolist()))
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The number of images of each class."""
+        return tuple(
+            end - start for start, end in zip(self.offsets[:-1], self.offsets[1:], strict=True)
+        )
+
+    def to(self, device: torch.device | str) -> "Split":
+        return Split(self.x.to(device), self.y.to(device), self.offsets)
+
+    def take(self, indices: Tensor) -> "Split":
+        """The images at ``indices`` (int64 [M]), still sorted by class."""
+        return Split.sort(self.x[indices], self.y[indices], len(self.offsets) - 1)
+
+
+def permute_classes(split: Split, generator: torch.Generator) -> list[Tensor]:
+    """For each class, the indices of its images in a random order."""
+    return [
+        start + torch.randperm(count, generator=generator)
+        for start, count in zip(split.offsets[:-1], split.counts, strict=True)
+    ]
+
+
+def limit_classes(split: Split, most: int, generator: torch.Generator) -> Split:
+    """At most ``most`` images of each class, drawn without replacement (``dataset.subset``)."""
+    if most < 1:
+        raise DdistError(f"dataset.subset must be null or at least 1 image per class, got {most}.")
+    kept = [indices[:most] for indices in permute_classes(split, generator)]
+    return split.take(torch.cat(kept))
+
+
+def cut_validation(
+    split: Split, fraction: float, generator: torch.Generator
+) -> tuple[Split, Split]:
+    """Cuts a stratified validation split from ``split``: (what is left, the validation split).
+
+    Each class gives round(fraction * its images), but at least one, and keeps at least one.
+    """
+    if not 0 < fraction < 1:
+        raise DdistError(f"dataset.validation must be a fraction in [0, 1), got {fraction}.")
+    if min(split.counts) < 2:
+        scarce = split.counts.index(min(split.counts))
+        raise DdistError(
+            f"dataset.validation={fraction} needs at least 2 training images in each class, "
+            f"but class {scarce} has {split.counts[scarce]}: set dataset.validation=0."
+        )
+
+    def held_out(count: int) -> int:
+        return min(max(1, round(fraction * count)), count - 1)
+
+    orders = permute_classes(split, generator)
+    left = torch.cat([order[held_out(len(order)) :] for order in orders])
+    validation = torch.cat([order[: held_out(len(order))] for order in orders])
+    return split.take(left), split.take(validation)
+
+
+def map_images(split: Split, change: Callable[[Tensor], Tensor]) -> Split:
+    """The same labels with ``change`` applied to the images (uint8 in, uint8 out)."""
+    return Split(change(split.x), split.y, split.offsets)

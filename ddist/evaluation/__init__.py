@@ -1,0 +1,9 @@
+"""Named protocols: what training on a distilled set means, and how good the result is."""
+
+from ddist.evaluation.evaluator import Evaluator, Row
+from ddist.evaluation.knn import NearestNeighbours
+from ddist.evaluation.protocol import Protocol
+from ddist.evaluation.replay import Replay
+from ddist.evaluation.training import Training
+
+__all__ = ["Evaluator", "NearestNeighbours", "Protocol", "Replay", "Row", "Training"]

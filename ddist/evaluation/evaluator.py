@@ -1,0 +1,69 @@
+"""Accuracy of a distilled set under a protocol, with its spread over networks."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from math import sqrt
+from typing import Any
+
+from scipy.stats import t as student_t
+from torch import Tensor, nn
+
+from ddist.artifact import DistilledDataset
+from ddist.data import RealData
+from ddist.data.split import Split
+from ddist.evaluation.protocol import Protocol
+from ddist.init import InitialWeights
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of results; accuracies are fractions. With a single network there is no spread:
+    ``accuracy_std`` and ``accuracy_ci95`` are None."""
+
+    protocol: str
+    network: str
+    accuracy_mean: float
+    accuracy_std: float | None
+    accuracy_ci95: float | None  # half the width of the interval for the mean (Student's t)
+    num_networks: int
+    chosen: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Evaluator:
+    """Runs one protocol for each of ``networks`` (name to module), in that order."""
+
+    def __init__(
+        self, protocol: Protocol, networks: Mapping[str, nn.Module], init: InitialWeights, seed: int
+    ) -> None:
+        self.protocol = protocol
+        self.networks = networks
+        self.init = init
+        self.seed = seed
+
+    def run(
+        self, distilled: DistilledDataset, data: RealData, split: Split | None = None
+    ) -> list[Row]:
+        """One row per network, on the test split or on ``split``."""
+        split = data.test if split is None else split
+        networks = dict(self.networks)
+        if not self.protocol.uses_network:
+            networks = {"none": next(iter(networks.values()))}
+        rows = []
+        for name, network in networks.items():
+            accuracies, chosen = self.protocol.accuracies(
+                distilled, data, split, network.to(data.device), self.init, self.seed
+            )
+            rows.append(summarise(accuracies, self.protocol.name, name, chosen))
+        return rows
+
+
+def summarise(accuracies: Tensor, protocol: str, network: str, chosen: dict[str, float]) -> Row:
+    """The row for the accuracies of K networks [K]."""
+    values = accuracies.double()
+    count = len(values)
+    std = float(values.std()) if count > 1 else None
+    ci95 = None if std is None else float(student_t.ppf(0.975, count - 1)) * std / sqrt(count)
+    return Row(protocol, network, float(values.mean()), std, ci95, count, chosen)

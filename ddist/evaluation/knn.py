@@ -1,0 +1,50 @@
+"""Nearest neighbours in training space: how much of the accuracy needs no network at all."""
+
+from collections.abc import Sequence
+
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+from torch import Tensor, nn
+
+from ddist.artifact import DistilledDataset
+from ddist.data import RealData
+from ddist.data.split import Split
+from ddist.evaluation.protocol import Protocol
+from ddist.evaluation.replay import tuning_split
+from ddist.init import InitialWeights
+
+
+class NearestNeighbours(Protocol):
+    """scikit-learn's k-NN (Euclidean) on the images; k is chosen from ``k_grid`` on training
+    images. Soft labels count as their likeliest class."""
+
+    uses_network = False
+
+    def __init__(self, *, name: str, k_grid: Sequence[int], tuning_images: int) -> None:
+        self.name = name
+        self.k_grid = list(k_grid)
+        self.tuning_images = tuning_images
+
+    def accuracies(
+        self,
+        distilled: DistilledDataset,
+        data: RealData,
+        split: Split,
+        network: nn.Module,
+        init: InitialWeights,
+        seed: int,
+    ) -> tuple[Tensor, dict[str, float]]:
+        x = distilled.images.flatten(1).numpy()
+        y = distilled.labels if distilled.labels.ndim == 1 else distilled.labels.argmax(1)
+
+        def score(k: int, images: Split) -> float:
+            model = KNeighborsClassifier(n_neighbors=k).fit(x, y.numpy())
+            right = 0
+            for batch, classes in data.batches(images, 1000):
+                predicted = model.predict(batch.flatten(1).cpu().numpy())
+                right += int((predicted == classes.cpu().numpy()).sum())
+            return right / len(images)
+
+        tuning = tuning_split(data, self.tuning_images, seed)
+        k = max((k for k in self.k_grid if k <= len(x)), key=lambda k: score(k, tuning))
+        return torch.tensor([score(k, split)]), {"k": k}

@@ -1,0 +1,32 @@
+"""What a protocol is."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from ddist.artifact import DistilledDataset
+from ddist.data import RealData
+from ddist.data.split import Split
+from ddist.init import InitialWeights
+
+
+class Protocol(ABC):
+    """Says what training on a distilled set means. Accuracies under two protocols are never
+    compared, so each carries its name into every row."""
+
+    name: str
+    uses_network: bool = True
+    """False where nothing is trained (nearest neighbours)."""
+
+    @abstractmethod
+    def accuracies(
+        self,
+        distilled: DistilledDataset,
+        data: RealData,
+        split: Split,
+        network: nn.Module,
+        init: InitialWeights,
+        seed: int,
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Accuracy of each trained network on ``split`` [K], as fractions, and what the protocol
+        chose by itself (on training or validation data, never on the test set)."""

@@ -1,0 +1,123 @@
+"""DD's own protocol: the learned steps, in their order, on networks that training never saw."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ddist.artifact import DistilledDataset
+from ddist.data import RealData
+from ddist.data.split import Split
+from ddist.evaluation.protocol import Protocol
+from ddist.init import InitialWeights
+from ddist.inner.predict import accuracy
+from ddist.inner.unroll import classification_loss, sgd, stacked, unroll
+from ddist.networks import Weights
+from ddist.seeding import generator
+
+Steps = list[tuple[Tensor, Tensor]]
+"""(images, labels) of each student step."""
+
+
+class Replay(Protocol):
+    """Gradient descent over the steps, with the learned step sizes (Wang et al. 2018, §4).
+
+    A set without step sizes (a baseline) gets the best constant one and the best number of epochs
+    of a grid, as in the paper's appendix, but chosen on training images (validation images, where
+    some are held out) with training networks: the test set decides nothing.
+
+    Args:
+        name: of the protocol, in results.
+        num_networks: held-out networks.
+        step_size_grid, epoch_grid: what a set without step sizes is tried with.
+        tuning_networks, tuning_images: how many networks and images judge the grid.
+        chunk: networks trained and tested at a time, which bounds the memory.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        num_networks: int,
+        step_size_grid: Sequence[float],
+        epoch_grid: Sequence[int],
+        tuning_networks: int,
+        tuning_images: int,
+        chunk: int,
+    ) -> None:
+        self.name = name
+        self.num_networks = num_networks
+        self.step_size_grid, self.epoch_grid = list(step_size_grid), sorted(epoch_grid)
+        self.tuning_networks, self.tuning_images = tuning_networks, tuning_images
+        self.chunk = chunk
+
+    def accuracies(
+        self,
+        distilled: DistilledDataset,
+        data: RealData,
+        split: Split,
+        network: nn.Module,
+        init: InitialWeights,
+        seed: int,
+    ) -> tuple[Tensor, dict[str, float]]:
+        steps = steps_of(distilled, data.device)
+        step_sizes, chosen = distilled.step_sizes, {}
+        if step_sizes is None:
+            size, epochs = self.tune(steps, data, network, init, seed)
+            step_sizes = torch.full((epochs, len(steps)), size)
+            chosen = {"step_size": size, "epochs": epochs}
+        found = []
+        for weights in in_chunks(init.held_out(network, self.num_networks), self.chunk):
+            trained = replay(network, weights, steps, step_sizes.to(data.device))
+            found.append(accuracy(network, trained, data.batches(split, 1000)))
+        return torch.cat(found).cpu(), chosen
+
+    def tune(
+        self, steps: Steps, data: RealData, network: nn.Module, init: InitialWeights, seed: int
+    ) -> tuple[float, int]:
+        """The step size and number of epochs of the grid with the best accuracy."""
+        images = tuning_split(data, self.tuning_images, seed)
+        start = init.draw(network, self.tuning_networks, "tune")
+        best = (-1.0, self.step_size_grid[0], self.epoch_grid[0])
+        for size in self.step_size_grid:
+            weights, done = start, 0
+            for epochs in self.epoch_grid:
+                sizes = torch.full((epochs - done, len(steps)), size, device=data.device)
+                weights, done = replay(network, weights, steps, sizes), epochs
+                score = float(accuracy(network, weights, data.batches(images, 1000)).mean())
+                best = max(best, (score, size, epochs), key=lambda found: found[0])
+        return best[1], best[2]
+
+
+def replay(network: nn.Module, weights: Weights, steps: Steps, step_sizes: Tensor) -> Weights:
+    """K networks (stacked [K, ...]) after step_sizes [E, S] over the S steps, without a graph."""
+    with torch.no_grad():
+        return unroll(
+            sgd(stacked(classification_loss(network))),
+            weights,
+            steps * len(step_sizes),
+            step_sizes.flatten().unbind(),
+        )
+
+
+def steps_of(distilled: DistilledDataset, device: torch.device) -> Steps:
+    """The images and labels of each student step; all in one step where there are no steps."""
+    index = distilled.step_index
+    if index is None:
+        return [(distilled.images.to(device), distilled.labels.to(device))]
+    members = [index == step for step in range(int(index.max()) + 1)]
+    return [(distilled.images[m].to(device), distilled.labels[m].to(device)) for m in members]
+
+
+def tuning_split(data: RealData, size: int, seed: int) -> Split:
+    """At most ``size`` images that may be looked at: of validation where there is one, or train."""
+    source = data.train if data.validation is None else data.validation
+    order = torch.randperm(len(source), generator=generator(seed, "tuning"))[:size]
+    return source.take(order.to(source.y.device))
+
+
+def in_chunks(weights: Weights, size: int) -> Iterator[Weights]:
+    """Stacked weights [K, ...] as stacks of at most ``size``."""
+    count = len(next(iter(weights.values())))
+    for start in range(0, count, size):
+        yield {name: w[start : start + size] for name, w in weights.items()}

@@ -1,0 +1,85 @@
+"""Folders that are either complete or not there."""
+
+import os
+import shutil
+from pathlib import Path
+from uuid import uuid4
+
+from ddist.errors import DdistError
+
+
+def write_folder(path: Path, files: dict[str, bytes]) -> None:
+    """Make ``path`` a folder of exactly ``files`` (name to content), or change nothing.
+
+    The files are written to a hidden sibling, flushed to the disk and renamed; an earlier folder
+    of the same files is replaced only then. Raises DdistError where the system refuses (disk full,
+    no permission) and where ``path`` holds anything else, which is never deleted.
+    """
+    path = path.resolve()  # so that a symbolic link stays and its target is replaced
+    token = uuid4().hex[:8]
+    fresh = path.with_name(f".{path.name}.{token}.new")
+    try:
+        refuse_others(path, set(files))
+        fresh.mkdir(parents=True)
+        for name, content in files.items():
+            write_file(fresh / name, content)
+        swap(fresh, path, retired=path.with_name(f".{path.name}.{token}.old"))
+    except OSError as error:
+        raise DdistError(
+            f"Could not write {path}: {error.strerror or error}; nothing half-written was left "
+            "there and any earlier version is untouched. Make room or choose another folder."
+        ) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def refuse_others(path: Path, names: set[str]) -> None:
+    """Raise DdistError unless ``path`` is free or a folder with nothing but ``names`` in it."""
+    if path.is_dir():
+        others = sorted({entry.name for entry in path.iterdir()} - names)
+        if others:
+            raise DdistError(
+                f"Expected {path} to be free or to hold an earlier version, but it holds other "
+                f"files ({', '.join(others[:3])}): move them or choose another folder."
+            )
+    elif path.exists():
+        raise DdistError(f"Expected a folder at {path}, but a file is there: move it.")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write ``content`` and wait until it is on the disk: a rename must not overtake it."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def swap(fresh: Path, path: Path, retired: Path) -> None:
+    """Rename ``fresh`` to ``path``; what was there goes, or comes back if the rename fails."""
+    if not path.exists():
+        fresh.rename(path)
+        return
+    path.rename(retired)
+    try:
+        fresh.rename(path)
+    except BaseException:
+        retired.rename(path)
+        raise
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def write_file_whole(path: Path, content: bytes) -> None:
+    """Write ``path`` so that it is either complete or as it was. Raises DdistError where the
+    system refuses."""
+    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(partial, content)
+        os.replace(partial, path)
+    except OSError as error:
+        raise DdistError(
+            f"Could not write {path}: {error.strerror or error}. Make room or choose another "
+            "folder."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)

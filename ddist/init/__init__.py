@@ -1,0 +1,7 @@
+"""p(theta_0): where a network's weights start."""
+
+from ddist.init.base import InitialWeights
+from ddist.init.fresh import Fixed, Random
+from ddist.init.pretrained import Pretrained
+
+__all__ = ["Fixed", "InitialWeights", "Pretrained", "Random"]

@@ -1,0 +1,24 @@
+"""p(theta_0): the distribution of a network's initial weights."""
+
+from abc import ABC, abstractmethod
+
+from torch import nn
+
+from ddist.networks.base import Weights
+
+
+class InitialWeights(ABC):
+    """Draws initial weights, on the network's device.
+
+    A draw depends on the root seed and its keys alone, so a resumed run meets the same networks as
+    one that was never interrupted.
+    """
+
+    @abstractmethod
+    def draw(self, network: nn.Module, num: int, *keys: int | str) -> Weights:
+        """``num`` networks, stacked [num, ...], for training; ``keys`` are (rank, step)."""
+
+    @abstractmethod
+    def held_out(self, network: nn.Module, num: int) -> Weights:
+        """``num`` networks, stacked [num, ...], that training never sees. A distribution of a
+        single point returns that point: [1, ...]."""

@@ -1,0 +1,167 @@
+"""Networks trained beforehand on a source dataset."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from ddist.data import RealData
+from ddist.data.cache import cached_tensors
+from ddist.errors import DdistError
+from ddist.init.base import InitialWeights
+from ddist.init.fresh import Random, device_of
+from ddist.inner.fit import Optimizer, fit
+from ddist.inner.stacking import keeps_statistics
+from ddist.networks.base import Network, Weights
+from ddist.seeding import generator
+
+logger = logging.getLogger(__name__)
+
+
+class Pretrained(InitialWeights):
+    """A pool of networks trained on ``source`` (Wang et al. 2018, sections 3.4 and 4).
+
+    The pool is trained at the first draw, all networks together, and kept under
+    ``<cache>/pool/<signature>.safetensors``; the signature covers all that changes it.
+
+    Args:
+        source: the data that the networks are trained on.
+        num_networks: networks that training draws from, without replacement.
+        num_held_out: further networks, kept for evaluation.
+        fixed: a single network, always the same in training and evaluation.
+        scheme: how the weights start, see :func:`ddist.init.schemes.draw_weights`.
+        epochs, batch_size, optimizer, lr, momentum, weight_decay, lr_drops, lr_factor:
+            see :func:`ddist.inner.fit.fit`.
+        cache: the folder of ``paths.cache``.
+        seed: the run's root seed.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: RealData,
+        num_networks: int,
+        num_held_out: int,
+        fixed: bool,
+        scheme: str,
+        epochs: int,
+        batch_size: int,
+        optimizer: Optimizer,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        lr_drops: Sequence[int],
+        lr_factor: float,
+        cache: Path | str,
+        seed: int,
+    ) -> None:
+        self.source = source
+        self.num_networks = 1 if fixed else num_networks
+        self.num_held_out = 0 if fixed else num_held_out
+        self.fixed = fixed
+        self.scheme = scheme
+        self.recipe: dict[str, Any] = {
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "optimizer": optimizer,
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "lr_drops": list(lr_drops),
+            "lr_factor": lr_factor,
+        }
+        self.cache = Path(cache).expanduser()
+        self.seed = seed
+        self._pools: WeakKeyDictionary[nn.Module, Weights] = WeakKeyDictionary()
+
+    def draw(self, network: nn.Module, num: int, *keys: int | str) -> Weights:
+        pool = self._pool(network)
+        if self.fixed:
+            return {name: w.repeat_interleave(num, 0) for name, w in pool.items()}
+        if num > self.num_networks:
+            raise DdistError(
+                f"{num} networks are wanted at once, but init.num_networks={self.num_networks}: "
+                "pre-train more networks."
+            )
+        stream = generator(self.seed, "init", *keys)
+        chosen = torch.randperm(self.num_networks, generator=stream)[:num]
+        return {name: w[chosen.to(w.device)] for name, w in pool.items()}
+
+    def held_out(self, network: nn.Module, num: int) -> Weights:
+        if self.fixed:
+            return self.draw(network, 1)
+        if num > self.num_held_out:
+            raise DdistError(
+                f"The evaluation asks for {num} held-out networks, but "
+                f"init.num_held_out={self.num_held_out}: pre-train more or evaluate fewer."
+            )
+        first = self.num_networks
+        return {name: w[first : first + num].clone() for name, w in self._pool(network).items()}
+
+    def signature(self, network: nn.Module) -> str:
+        """8 hex digits that change with anything that changes the pool."""
+        self.source.load()
+        parts = {
+            "network": repr(network),
+            "shapes": [list(p.shape) for p in network.parameters()],
+            "source": self.source.fingerprint(),
+            "networks": [self.num_networks, self.num_held_out],
+            "scheme": self.scheme,
+            "recipe": self.recipe,
+            "seed": self.seed,
+            "device": device_of(network).type,
+        }
+        return hashlib.sha1(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+
+    def _pool(self, network: nn.Module) -> Weights:
+        """All networks, stacked: those for training, then those held out."""
+        if network not in self._pools:
+            path = self.cache / "pool" / f"{self.signature(network)}.safetensors"
+            self._check_source(network)
+            pool = cached_tensors(path, lambda: self._train(network))
+            device = device_of(network)
+            self._pools[network] = {name: tensor.to(device) for name, tensor in pool.items()}
+        return self._pools[network]
+
+    def _check_source(self, network: nn.Module) -> None:
+        if keeps_statistics(network):
+            raise DdistError(
+                "init=pretrained keeps weights only, not the running statistics of batch "
+                "normalisation: choose network.norm=instance."
+            )
+        if not isinstance(network, Network):
+            return  # a caller's own module: it fails by itself if it does not fit
+        expected = (network.num_classes, network.image_shape)
+        came = (self.source.num_classes, self.source.image_shape)
+        if expected != came:
+            raise DdistError(
+                f"Networks for {expected[0]} classes and images {expected[1]} cannot be "
+                f"pre-trained on {self.source.name} with {came[0]} classes and images {came[1]}: "
+                "give both datasets the same size and channels."
+            )
+
+    def _train(self, network: nn.Module) -> Weights:
+        num = self.num_networks + self.num_held_out
+        logger.info("Training %d networks on %s; this is done once.", num, self.source.name)
+        device = device_of(network)
+        return fit(
+            network,
+            Random(self.scheme, self.seed).draw(network, num, "pool"),
+            self.source.train.x.to(device),
+            self.source.train.y.to(device),
+            generators=[generator(self.seed, "pool", "order", k) for k in range(num)],
+            normalize=self.source.normalization.to(device),
+            progress=_log_tenths,
+            **self.recipe,
+        )
+
+
+def _log_tenths(done: int, total: int) -> None:
+    if done * 10 // total > (done - 1) * 10 // total:
+        logger.info("Pre-training: %d %% done.", done * 100 // total)

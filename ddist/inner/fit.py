@@ -1,0 +1,175 @@
+"""Ordinary training of K networks at once: evaluation, pre-trained pools, experts, teachers.
+
+Each network follows its own random order, so its weights are the same (to rounding) whether it is
+trained stacked with others, one after the other, or alone.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ddist.errors import DdistError
+from ddist.inner.minibatches import Augment, Minibatch, Minibatches
+from ddist.inner.stacking import (
+    Stacked,
+    choose_stacked,
+    concatenate,
+    forward_members,
+    groups,
+    mode,
+    num_members,
+    singles,
+)
+from ddist.networks.base import Weights
+
+Optimizer = Literal["sgd", "adam"]
+
+
+def fit(
+    network: nn.Module,
+    weights: Weights,
+    x: Tensor,
+    y: Tensor,
+    *,
+    epochs: int,
+    batch_size: int,
+    optimizer: Optimizer,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
+    generators: Sequence[torch.Generator],
+    lr_drops: Sequence[int] = (),
+    lr_factor: float = 0.1,
+    reset_momentum: bool = False,
+    sample_weights: Tensor | None = None,
+    normalize: Callable[[Tensor], Tensor] | None = None,
+    augment: Augment | None = None,
+    stacked: Stacked = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Weights:
+    """Train stacked ``weights`` [K, ...] on one dataset and return them, stacked.
+
+    ``weights`` are not changed. The result holds running statistics too where the network has
+    batch normalisation.
+
+    Args:
+        x: images [N, C, H, W]: float in training space, or whatever ``normalize`` takes.
+        y: labels, int64 [N] or soft float [N, C]; the loss is cross-entropy.
+        batch_size: images per step; the last batch of an epoch may be smaller.
+        momentum: of SGD; beta_1 of Adam.
+        generators: one per network, for its order of the images and for ``augment``.
+        lr_drops: after each of these epochs (counted from 0) the step size is multiplied by
+            ``lr_factor``.
+        reset_momentum: a drop also starts a new optimizer, as DC's evaluation does.
+        sample_weights: [N], factors of the images' losses (mean 1 keeps the scale).
+        normalize: applied to each batch, on the device.
+        augment: applied after it, to each network's batch with its generator.
+        stacked: train all together, one after the other, or the faster ("auto").
+        progress: called with the epochs done and their total over all groups of networks.
+    """
+    if len(generators) != num_members(weights):
+        raise DdistError(
+            f"fit needs one generator per network: {num_members(weights)} networks, "
+            f"{len(generators)} generators."
+        )
+    batch_size = min(batch_size, len(x))
+    together = choose_stacked(network, stacked, batch_size, x.device.type)
+    loss = _stacked_loss if together else _single_loss
+    data = Minibatches(x, y, sample_weights, batch_size, normalize, augment)
+    parts = list(groups(weights, batch_size)) if together else singles(weights)
+    trained = []
+    with mode(network, training=True), torch.enable_grad():
+        for index, part in enumerate(parts):
+            parameters, buffers = _start(network, {n: w[part] for n, w in weights.items()})
+            descent = _Descent(parameters, optimizer, lr, momentum, weight_decay)
+            for epoch in range(epochs):
+                for batch in data.epoch(generators[part]):
+                    descent.step(loss(network, parameters, buffers, batch))
+                if epoch in lr_drops:
+                    descent.drop(lr_factor, reset_momentum)
+                if progress is not None:
+                    progress(index * epochs + epoch + 1, len(parts) * epochs)
+            trained.append({n: w.detach() for n, w in (parameters | buffers).items()})
+    return concatenate(trained)
+
+
+class _Descent:
+    """An optimizer of stacked weights, whose step size drops."""
+
+    def __init__(
+        self, weights: Weights, kind: Optimizer, lr: float, momentum: float, weight_decay: float
+    ) -> None:
+        if kind not in ("sgd", "adam"):
+            raise DdistError(f"The optimizer of a training is sgd or adam, not {kind!r}.")
+        self._weights = list(weights.values())
+        self._kind, self._lr, self._momentum = kind, lr, momentum
+        self._weight_decay = weight_decay
+        self._optimizer = self._make()
+
+    def _make(self) -> torch.optim.Optimizer:
+        # Both act element by element: stacked weights move exactly as separate ones.
+        if self._kind == "sgd":
+            return torch.optim.SGD(
+                self._weights, self._lr, self._momentum, weight_decay=self._weight_decay
+            )
+        betas = (self._momentum, 0.999)
+        return torch.optim.Adam(self._weights, self._lr, betas, weight_decay=self._weight_decay)
+
+    def step(self, loss: Tensor) -> None:
+        gradients = torch.autograd.grad(loss, self._weights)
+        for tensor, gradient in zip(self._weights, gradients, strict=True):
+            tensor.grad = gradient
+        self._optimizer.step()
+
+    def drop(self, factor: float, reset: bool) -> None:
+        self._lr *= factor
+        if reset:
+            self._optimizer = self._make()
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._lr
+
+
+def _start(network: nn.Module, weights: Weights) -> tuple[Weights, Weights]:
+    """Copies of the stacked weights that can be trained, and of the network's buffers."""
+    buffers = {
+        name: weights[name].clone()
+        if name in weights
+        else torch.stack([buffer] * num_members(weights))
+        for name, buffer in network.named_buffers()
+    }
+    parameters = {
+        name: tensor.detach().clone().requires_grad_()
+        for name, tensor in weights.items()
+        if name not in buffers
+    }
+    return parameters, buffers
+
+
+def _stacked_loss(
+    network: nn.Module, weights: Weights, buffers: Weights, batch: Minibatch
+) -> Tensor:
+    """Sum of the networks' losses: its gradient holds each network's own."""
+    logits = forward_members(network, weights | buffers, batch.x, 0 if batch.own else None)
+    num = len(logits)
+    y = batch.y if batch.own else batch.y.expand(num, *batch.y.shape)
+    losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(0, 1), reduction="none")
+    losses = losses.reshape(num, -1)
+    return (losses if batch.factors is None else losses * batch.factors).mean(1).sum()
+
+
+def _single_loss(
+    network: nn.Module, weights: Weights, buffers: Weights, batch: Minibatch
+) -> Tensor:
+    """The loss of a stack of one, without vmap."""
+    # squeeze and not [0]: its backward is a view, where that of [0] copies all weights.
+    one = {name: tensor.squeeze(0) for name, tensor in (weights | buffers).items()}
+    x, y = (batch.x[0], batch.y[0]) if batch.own else (batch.x, batch.y)
+    losses = F.cross_entropy(functional_call(network, one, (x,)), y, reduction="none")
+    factors = batch.factors
+    if factors is not None:
+        losses = losses * (factors[0] if batch.own else factors)
+    return losses.mean()

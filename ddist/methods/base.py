@@ -1,0 +1,154 @@
+"""What every method is: a LightningModule whose training step is one outer step."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from ddist.callbacks.guard import check_finite
+from ddist.data import RealData
+from ddist.errors import DdistError
+from ddist.init import InitialWeights
+from ddist.networks import Weights
+from ddist.report.grid import image_grid
+from ddist.seeding import generator
+from ddist.synthetic import StepSizes, SyntheticData
+
+MakeSynthetic = Callable[[RealData, Tensor, torch.Generator], SyntheticData]
+MakeOptimizer = Callable[[Iterable[Mapping[str, Any]]], Optimizer]
+MakeScheduler = Callable[[Optimizer], LRScheduler]
+Batch = tuple[Tensor, Tensor]
+
+
+class Method(LightningModule):
+    """A subclass writes :meth:`outer_loss`; its parameters are the synthetic data's and no others.
+
+    Args:
+        data: the loaded dataset.
+        network: the student, a stateless function of its weights.
+        init: p(theta_0), where the student's weights start.
+        synthetic: makes the learned module from (data, labels [N], generator).
+        class_labels: the class of each synthetic image, int64 [N].
+        step_index: the student step of each image, int64 [N]; None where order means nothing.
+        step_sizes: learned step sizes, where the method has any.
+        optimizer: makes the one outer optimizer from parameter groups.
+        scheduler: makes its schedule, stepped once per outer step; None keeps the rates.
+        lr: the outer learning rate of each parameter group (images, labels, step_sizes).
+        seed: the run's root seed.
+    """
+
+    learns = True
+    """False for a baseline that is complete once it is made: there is nothing to fit."""
+    unrolls = False
+    """True where inner losses are differentiated twice, which fp16's loss scaling cannot serve."""
+
+    def __init__(
+        self,
+        *,
+        data: RealData,
+        network: nn.Module,
+        init: InitialWeights,
+        synthetic: MakeSynthetic,
+        class_labels: Tensor,
+        step_index: Tensor | None = None,
+        step_sizes: StepSizes | None = None,
+        optimizer: MakeOptimizer | None = None,
+        scheduler: MakeScheduler | None = None,
+        lr: Mapping[str, float] | None = None,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.synthetic = synthetic(data, class_labels, generator(seed, "synthetic"))
+        self.synthetic.step_sizes = step_sizes
+        self.step_index = step_index
+        self.data = data
+        self.init = init
+        self.seed = seed
+        self._make_optimizer, self._make_scheduler, self._lr = optimizer, scheduler, lr or {}
+        # In a tuple, so that the student's unused parameters do not become the method's.
+        self._students = (network,)
+
+    @property
+    def network(self) -> nn.Module:
+        """The student."""
+        return self._students[0]
+
+    def outer_loss(self, batch: Batch) -> Tensor:
+        """The paper's outer objective on a real batch (x [B, C, H, W], y [B]): a scalar."""
+        raise NotImplementedError
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = self.outer_loss(batch)
+        optimizer: Optimizer = self.trainer.optimizers[0]
+        rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+        check_finite(loss.detach(), self.global_step, rates, self.step_sizes())
+        self.log("distill/loss", loss.detach(), prog_bar=True)
+        return loss
+
+    def draw_networks(self, num: int) -> Weights:
+        """``num`` initial weights for this outer step, stacked; other ranks draw others."""
+        accumulated = self.trainer.accumulate_grad_batches
+        batch = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1
+        step = self.global_step * accumulated + batch % accumulated
+        return self.init.draw(self.network, num, self.global_rank, step)
+
+    def on_fit_start(self) -> None:
+        if self.unrolls and self.trainer.precision == "16-mixed":
+            raise DdistError(
+                "trainer.precision=16-mixed does not scale the losses of an unrolled student: use "
+                "trainer.precision=bf16-mixed or 32-true."
+            )
+        self.network.to(self.device)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        assert self._make_optimizer is not None, "a method that is trained needs an optimizer"
+        optimizer = self._make_optimizer(self.parameter_groups())
+        if self._make_scheduler is None:
+            return optimizer
+        schedule = self._make_scheduler(optimizer)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """One group per kind of learned tensor, each with its own learning rate."""
+        kinds = {"images": "images", "label_logits": "labels", "step_sizes.raw": "step_sizes"}
+        return [
+            {"name": kinds[name], "params": [parameter], "lr": self._lr[kinds[name]]}
+            for name, parameter in self.synthetic.named_parameters()
+            if parameter.requires_grad
+        ]
+
+    def learned_step_sizes(self) -> Tensor:
+        """The student's step sizes [E, S], with their graph."""
+        assert self.synthetic.step_sizes is not None, "this method learns no step sizes"
+        return self.synthetic.step_sizes()
+
+    def step_sizes(self) -> Tensor | None:
+        """The student's step sizes [E, S], detached; None where the method learns none."""
+        return None if self.synthetic.step_sizes is None else self.learned_step_sizes().detach()
+
+    @torch.no_grad()
+    def tensors(self) -> dict[str, Any]:
+        """The tensors of the artifact so far, on the CPU (see DistilledDataset)."""
+        images, labels = self.synthetic()
+        step_sizes = self.step_sizes()
+        return {
+            "images": images.detach().float().cpu().clone(),
+            "labels": labels.detach().cpu().clone(),
+            "step_sizes": None if step_sizes is None else step_sizes.cpu(),
+            "step_index": self.step_index,
+        }
+
+    def picture(self) -> Image:
+        """The synthetic images as one picture."""
+        tensors = self.tensors()
+        pixels = self.data.normalization.inverse(tensors["images"].to(self.data.device))
+        return image_grid(pixels, tensors["labels"], self.data.class_names, tensors["step_index"])

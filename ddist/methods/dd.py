@@ -1,0 +1,99 @@
+"""Dataset Distillation (Wang, Zhu, Torralba & Efros 2018, arXiv 1811.10959)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from ddist.errors import DdistError
+from ddist.inner.unroll import Graph, classification_loss, sgd, stacked, unroll
+from ddist.methods.base import Batch, Method
+from ddist.networks import Weights
+from ddist.synthetic.steps import StepSizes, spread_over_steps
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+
+
+class DD(Method):
+    """Images and step sizes such that a few steps of gradient descent train a network.
+
+        theta_{t+1} = theta_t - eta_t grad l(x_t, theta_t),     t = 0 .. E S - 1
+        min over x, eta of  E_{theta_0 ~ p}  l(x_real, theta_{E S})              (paper, eq. 2-4)
+
+    S student steps, each with its own images of every class, gone through E times; one learned
+    step size per step and epoch.
+
+    Args:
+        student_steps, student_epochs: S and E.
+        step_size: where every eta starts.
+        num_networks: draws of theta_0 per outer step, whose losses are averaged.
+        unroll: "checkpoint" or "autograd" (see :func:`ddist.inner.unroll.unroll`).
+        window: differentiate only this many last steps; None for all.
+        objective: the loss on real data, (logits [B, K], y [B]) -> scalar.
+    """
+
+    unrolls = True
+
+    def __init__(
+        self,
+        *,
+        ipc: int,
+        student_steps: int,
+        student_epochs: int,
+        step_size: float,
+        num_networks: int,
+        unroll: Graph,
+        window: int | None,
+        objective: Objective,
+        **common: Any,
+    ) -> None:
+        labels, step_index = spread_over_steps(ipc, common["data"].num_classes, student_steps)
+        super().__init__(
+            class_labels=labels,
+            step_index=step_index,
+            step_sizes=StepSizes(student_epochs, student_steps, step_size),
+            **common,
+        )
+        if unroll not in ("checkpoint", "autograd"):
+            raise DdistError(f"method.unroll is checkpoint or autograd, not {unroll!r}.")
+        if num_networks < 1 or student_epochs < 1:
+            raise DdistError("method.num_networks and method.student_epochs are at least 1.")
+        self.sizes = torch.bincount(step_index).tolist()
+        self.num_networks = num_networks
+        self.graph: Graph = unroll
+        self.window = window
+        self.objective = objective
+
+    def outer_loss(self, batch: Batch) -> Tensor:
+        x_real, y_real = batch
+        weights = self.train_student(self.draw_networks(self.num_networks))
+        if self.num_networks == 1:
+            logits = functional_call(self.network, _only(weights), (x_real,))[None]
+        else:
+            logits = vmap(lambda w: functional_call(self.network, w, (x_real,)))(weights)
+        correct = (logits.detach().argmax(-1) == y_real).float().mean()
+        self.log("distill/accuracy", correct, prog_bar=True)
+        return torch.stack([self.objective(each, y_real) for each in logits]).mean()
+
+    def train_student(self, weights: Weights) -> Weights:
+        """theta_0 stacked [K, ...] -> theta_{E S} stacked, differentiable."""
+        images, labels = self.synthetic()
+        steps = list(zip(images.split(self.sizes), labels.split(self.sizes), strict=True))
+        step_sizes = self.learned_step_sizes()
+        loss, single = classification_loss(self.network), self.num_networks == 1
+        trained = unroll(
+            sgd(loss if single else stacked(loss)),
+            _only(weights) if single else weights,
+            steps * len(step_sizes),
+            step_sizes.flatten().unbind(),
+            graph=self.graph,
+            window=self.window,
+        )
+        return {name: w[None] for name, w in trained.items()} if single else trained
+
+
+def _only(weights: Weights) -> Weights:
+    """The one network of a stack of one: a vectorised pass over a single network only costs."""
+    return {name: w[0] for name, w in weights.items()}

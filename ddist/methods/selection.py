@@ -1,0 +1,83 @@
+"""Baselines: real images, or simple statistics of them, chosen without an outer loop."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddist.evaluation.replay import Replay, replay, tuning_split
+from ddist.inner.predict import accuracy
+from ddist.methods.base import Method
+from ddist.seeding import generator
+from ddist.synthetic import SyntheticData
+from ddist.synthetic.start import start_images
+from ddist.synthetic.steps import spread_over_steps
+
+
+class Selection(Method):
+    """Images as a start gives them: random real images, class means, k-means centroids.
+
+    Args:
+        start: "real", "average", "kmeans" or "noise" (see :mod:`ddist.synthetic.start`).
+        student_steps: spreads the images over steps as DD spreads its own.
+    """
+
+    learns = False
+
+    def __init__(
+        self,
+        *,
+        ipc: int,
+        student_steps: int,
+        start: str,
+        synthetic: partial[SyntheticData],
+        **common: Any,
+    ) -> None:
+        labels, step_index = spread_over_steps(ipc, common["data"].num_classes, student_steps)
+        super().__init__(
+            class_labels=labels,
+            step_index=step_index,
+            synthetic=partial(synthetic, start=start),
+            **common,
+        )
+
+
+class OptimizedRandom(Selection):
+    """The best of many random real sets (Wang et al. 2018, §4, "optimized real").
+
+    Judged by the accuracy on training images (validation images, where some are held out) of
+    training networks after replaying the set, with the step size and epochs that the grid of
+    ``judge`` finds for the first set.
+
+    Args:
+        num_candidates: random sets that are tried.
+        judge: the protocol that judges them.
+    """
+
+    def __init__(self, *, num_candidates: int, judge: Replay, **common: Any) -> None:
+        super().__init__(start="real", **common)
+        self.num_candidates, self.judge = num_candidates, judge
+        with torch.no_grad():
+            images, labels = self.synthetic()
+            images.copy_(self._best(labels))
+
+    def _best(self, labels: Tensor) -> Tensor:
+        data, judge = self.data, self.judge
+        assert self.step_index is not None
+        sizes = torch.bincount(self.step_index).tolist()
+        judges = self.init.draw(self.network, judge.tuning_networks, "judge")
+        images = tuning_split(data, judge.tuning_images, self.seed)
+        found: list[tuple[float, Tensor]] = []
+        step_sizes = None
+        for candidate in range(self.num_candidates):
+            stream = generator(self.seed, "candidate", candidate)
+            x = start_images("real", data, labels.cpu(), stream)
+            steps = list(zip(x.split(sizes), labels.split(sizes), strict=True))
+            if step_sizes is None:
+                size, epochs = judge.tune(steps, data, self.network, self.init, self.seed)
+                step_sizes = torch.full((epochs, len(steps)), size, device=data.device)
+            trained = replay(self.network, judges, steps, step_sizes)
+            score = accuracy(self.network, trained, data.batches(images, 1000)).mean()
+            found.append((float(score), x))
+        return max(found, key=lambda pair: pair[0])[1]

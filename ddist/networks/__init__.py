@@ -1,0 +1,25 @@
+"""Networks: students, teachers and everything else that classifies."""
+
+from ddist.networks.alexcifarnet import AlexCifarNet
+from ddist.networks.alexnet import AlexNet
+from ddist.networks.base import ImageShape, Network, Weights
+from ddist.networks.convnet import ConvNet
+from ddist.networks.lenet import LeNet
+from ddist.networks.mlp import MLP
+from ddist.networks.resnet import ResNet18
+from ddist.networks.timm import Timm
+from ddist.networks.vgg import VGG11
+
+__all__ = [
+    "MLP",
+    "VGG11",
+    "AlexCifarNet",
+    "AlexNet",
+    "ConvNet",
+    "ImageShape",
+    "LeNet",
+    "Network",
+    "ResNet18",
+    "Timm",
+    "Weights",
+]

@@ -1,0 +1,9 @@
+"""What the trained student is wanted for, as a loss on real data."""
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+
+def classification(logits: Tensor, y: Tensor) -> Tensor:
+    """Mean cross-entropy of logits [B, K] against classes y [B]: the student should be right."""
+    return cross_entropy(logits, y)

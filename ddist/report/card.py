@@ -1,0 +1,106 @@
+"""The artifact's README: what this is, how to train on it, and how good it was found to be."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ddist.report.table import accuracy, accuracy_rows, interval, size
+
+if TYPE_CHECKING:
+    from ddist.artifact import DistilledDataset
+
+FACTS = ("method", "network", "init", "steps", "seed", "protocol", "created", "versions")
+
+LOAD = """\
+```python
+import ddist
+from torch.utils.data import DataLoader
+
+distilled = ddist.load("path/to/this/folder")
+batches = DataLoader(distilled.as_dataset(), batch_size=256, shuffle=True)
+pixels = distilled.to_pixels()  # [N, C, H, W], float in [0, 1]
+```
+"""
+NORMALIZE = """\
+The images lie in the space networks are trained in (`{kind}`), not in that of pixels. Test images
+must go there too, from uint8 or [0, 1]:
+
+```python
+from ddist.data import Normalization
+
+normalize = Normalization.from_state(distilled.normalization)
+```
+"""
+REPLAY = """\
+## Train as it was meant
+
+The order of the steps and their sizes were learned together with the images, for {epochs}
+epoch(s) of {steps} step(s) of plain gradient descent. Other ways of training give less.
+
+```python
+import torch
+
+def train(network):
+    for x, y, step_size in distilled.replay():
+        loss = torch.nn.functional.cross_entropy(network(x), y)
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        with torch.no_grad():
+            for weight, gradient in zip(network.parameters(), gradients):
+                weight -= step_size * gradient
+```
+"""
+FIXED = """\
+They were made for one fixed start of the network, and the figures hold for it only:
+`network.load_state_dict(distilled.initial_weights, strict=False)`.
+"""
+
+
+def card(distilled: "DistilledDataset") -> str:
+    """Markdown. The figures come from ``meta["results"]`` (the dict of results.json) if present."""
+    meta = distilled.meta
+    names, shape = meta["class_names"], "×".join(map(str, meta["image_shape"]))
+    listed = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    title = f"{meta['dataset']}, distilled to {meta['ipc']} per class by {meta['method']}"
+    parts = [
+        f"# {title}\n\n![{title}](grid.png)\n",
+        f"{len(distilled.images)} synthetic images of {shape} in {len(names)} classes ({listed}); "
+        f"{size(distilled.num_bytes)} with labels. Made with ddist.\n",
+        "## Load\n",
+        LOAD,
+        NORMALIZE.format(kind=distilled.normalization.get("kind")),
+    ]
+    if distilled.step_sizes is not None:
+        epochs, steps = distilled.step_sizes.shape
+        parts.append(REPLAY.format(epochs=epochs, steps=steps))
+    if distilled.initial_weights is not None:
+        parts.append(FIXED)
+    if "results" in meta:
+        parts += ["## How good\n", figures(meta["results"])]
+    facts = [(key, describe(meta[key])) for key in FACTS if meta.get(key) is not None]
+    parts += ["## How it was made\n", markdown_table(("", ""), facts)]
+    parts.append("Everything else is in `meta.json` and `config.yaml`.\n")
+    return "\n".join(parts)
+
+
+def figures(results: dict[str, Any]) -> str:
+    """The accuracies as a markdown table; the protocol has a column, as figures of different
+    protocols must not be compared."""
+    head = ("trained on", "network", "protocol", "accuracy % (networks)", "95 % interval")
+    rows = [
+        (name, row["network"], row["protocol"], accuracy(row), interval(row))
+        for name, row in accuracy_rows(results)
+    ]
+    return markdown_table(head, rows)
+
+
+def markdown_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def describe(value: Any) -> str:
+    """One table cell: a mapping as ``key=value, ...``, led by its name if it has one."""
+    if isinstance(value, dict):
+        rest = [f"{key}={describe(item)}" for key, item in value.items() if key != "name"]
+        name = [describe(value["name"])] if "name" in value else []
+        return ", ".join(name + rest)
+    return str(value).replace("|", "\\|").replace("\n", " ")

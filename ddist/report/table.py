@@ -1,0 +1,92 @@
+"""The figures of a run (the dict of results.json) as rows, and as the table printed at the end."""
+
+from typing import Any
+
+from rich.table import Table
+
+from ddist.errors import DdistError
+
+BASELINES = {"random": "random real images", "full": "all training images"}
+
+Row = tuple[str, dict[str, Any]]  # name, {protocol, network, accuracy_mean, ...}
+
+
+def results_table(results: dict[str, Any]) -> Table:
+    """Accuracies, a pair of columns for each protocol (two protocols are never comparable), and
+    below them what the run cost. ``results`` is results.json's dict, accuracies being fractions."""
+    rows = accuracy_rows(results)
+    protocols = list(dict.fromkeys(row["protocol"] for _, row in rows))
+    title = f"{results['method']} · {results['dataset']} · {results['ipc']} per class"
+    table = Table(title=title, title_style="bold")
+    table.add_column("trained on")
+    table.add_column("network")
+    for protocol in protocols:
+        table.add_column(f"{protocol}:\naccuracy % (networks)", justify="right")
+        table.add_column("95 % interval", justify="right")
+    for i, (name, row) in enumerate(rows):
+        cells = [""] * (2 * len(protocols))
+        at = 2 * protocols.index(row["protocol"])
+        cells[at : at + 2] = accuracy(row), interval(row)
+        table.add_row(name, row["network"], *cells, style="bold" if i == 0 else None)
+    table.add_section()
+    for name, value in cost_rows(results):
+        table.add_row(name, "", value, *[""] * (2 * len(protocols) - 1), style="dim")
+    return table
+
+
+def accuracy_rows(results: dict[str, Any]) -> list[Row]:
+    """The distilled set's rows, then the baselines'."""
+    distilled: list[Row] = [("distilled images", row) for row in results["evaluation"]]
+    if not distilled:
+        raise DdistError("results.json holds no evaluation: run ddist task=evaluate first.")
+    baselines = results.get("baselines", {})
+    return distilled + [(BASELINES.get(name, name), row) for name, row in baselines.items()]
+
+
+def cost_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is known of time, memory and size, in readable units."""
+    formats = {
+        "distill_seconds": ("distilling", duration),
+        "evaluate_seconds": ("evaluating", duration),
+        "steps_per_second": ("outer steps", lambda value: f"{value:.3g} / s"),
+        "peak_memory_bytes": ("peak memory", size),
+        "artifact_bytes": ("distilled data", size),
+    }
+    cost = results.get("cost", {})
+    known = {key: cost[key] for key in formats if cost.get(key) is not None}
+    return [(formats[key][0], formats[key][1](value)) for key, value in known.items()]
+
+
+def accuracy(row: dict[str, Any]) -> str:
+    """``93.76 ± 0.40 (20)``: mean, standard deviation and number of networks, in per cent."""
+    mean, networks = 100 * row["accuracy_mean"], row["num_networks"]
+    if networks == 1 or row["accuracy_std"] is None:
+        return f"{mean:.2f} ({networks})"
+    return f"{mean:.2f} ± {100 * row['accuracy_std']:.2f} ({networks})"
+
+
+def interval(row: dict[str, Any]) -> str:
+    """Mean ± half-width ``accuracy_ci95`` as ``93.58 – 93.94``; empty where it is unknown."""
+    if row["num_networks"] == 1 or row.get("accuracy_ci95") is None:
+        return ""
+    mean, half = row["accuracy_mean"], row["accuracy_ci95"]
+    return f"{100 * max(0, mean - half):.2f} – {100 * min(1, mean + half):.2f}"
+
+
+def duration(seconds: float) -> str:
+    """``8.2 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(num_bytes: float) -> str:
+    """``313.6 kB``: decimal units, as disks are sold."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 999.95 or unit == "GB":
+            break
+        num_bytes /= 1000
+    return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"

@@ -1,0 +1,7 @@
+"""What is learned: modules that own the synthetic images, labels and step sizes."""
+
+from ddist.synthetic.base import SyntheticData
+from ddist.synthetic.pixel import Pixel
+from ddist.synthetic.steps import StepSizes
+
+__all__ = ["Pixel", "StepSizes", "SyntheticData"]

@@ -1,0 +1,64 @@
+"""Where synthetic images start. Some of these starts are baselines by themselves.
+
+Each is ``start(data, labels, generator) -> images``: one image [C, H, W] in training space for
+each entry of ``labels`` (int64 [N]).
+"""
+
+from collections.abc import Callable
+
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor
+
+from ddist.data import RealData
+from ddist.errors import DdistError
+
+
+def start_images(name: str, data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """The images of the start called ``name``."""
+    starts = {start.__name__: start for start in (noise, real, average, kmeans)}
+    if name not in starts:
+        raise DdistError(f"synthetic.start is one of {', '.join(starts)}, not {name!r}.")
+    return starts[name](data, labels, generator)
+
+
+def noise(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal pixels in training space."""
+    shape = (len(labels), *data.image_shape)
+    return torch.randn(shape, generator=generator).to(data.device)
+
+
+def real(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Different random training images of each class."""
+    return _per_class(data, labels, lambda x, k: x[_distinct(len(x), k, generator)])
+
+
+def average(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """The mean training image of each class, repeated."""
+    return _per_class(data, labels, lambda x, k: x.mean(0, keepdim=True).expand(k, *x.shape[1:]))
+
+
+def kmeans(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """The centroids of k-means (k-means++ start) within each class, in training space."""
+
+    def centroids(x: Tensor, k: int) -> Tensor:
+        seed = int(torch.randint(2**31, (), generator=generator))
+        found = KMeans(k, n_init=1, random_state=seed).fit(x.flatten(1).cpu().numpy())
+        return torch.from_numpy(found.cluster_centers_).to(x).reshape(k, *x.shape[1:])
+
+    return _per_class(data, labels, centroids)
+
+
+def _per_class(data: RealData, labels: Tensor, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """``choose(x, k)`` gives k images from a class's training images x; they fill its places."""
+    images = torch.empty((len(labels), *data.image_shape), device=data.device)
+    offsets = data.train.offsets
+    for c in labels.unique().tolist():
+        places = (labels == c).to(data.device)
+        x = data.normalization(data.train.x[offsets[c] : offsets[c + 1]])
+        images[places] = choose(x, int(places.sum()))
+    return images
+
+
+def _distinct(population: int, size: int, generator: torch.Generator) -> Tensor:
+    return torch.randperm(population, generator=generator)[:size]

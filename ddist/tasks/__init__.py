@@ -1,0 +1,1 @@
+"""What ``ddist task=...`` can do: one function run(cfg) each."""

@@ -1,0 +1,91 @@
+"""The objects of a run, made from its config."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import nn
+
+from ddist.config import load_option, to_plain
+from ddist.data import RealData
+from ddist.errors import DdistError
+from ddist.evaluation import Evaluator, Protocol
+from ddist.init import InitialWeights
+from ddist.methods import Method
+
+
+def build_data(cfg: DictConfig, batch_size: int | None = None) -> RealData:
+    """The dataset of ``cfg``, read."""
+    data: RealData = instantiate(cfg.dataset)(
+        seed=cfg.seed, root=cfg.paths.data, cache=cfg.paths.cache, batch_size=batch_size
+    )
+    return data.load()
+
+
+def build_network(config: DictConfig, data: RealData) -> nn.Module:
+    """A network for ``data``. Its own weights are never used, and drawing them leaves torch's
+    global generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        network: nn.Module = instantiate(config)(
+            num_classes=data.num_classes, image_shape=data.image_shape
+        )
+    return network
+
+
+def build_init(cfg: DictConfig, data: RealData) -> InitialWeights:
+    """p(theta_0)."""
+    make = instantiate(cfg.init)
+    if "source" not in cfg.init:
+        init: InitialWeights = make(seed=cfg.seed)
+        return init
+    source = data
+    if cfg.init.source is not None:
+        config = load_option("dataset", cfg.init.source)
+        # The source has to look like the dataset, or its networks could not read it.
+        config.channels, config.size = data.image_shape[0], data.image_shape[1]
+        same = {"verify": cfg.dataset.verify, "download": cfg.dataset.download}
+        source = build_data(DictConfig({**cfg, "dataset": {**config, **same}}))
+    pretrained: InitialWeights = make(seed=cfg.seed, source=source, cache=cfg.paths.cache)
+    return pretrained
+
+
+def build_method(cfg: DictConfig, data: RealData, init: InitialWeights) -> Method:
+    """The method with its synthetic data."""
+    check_ipc(cfg.ipc, data)
+    options: dict[str, Any] = {"ipc": cfg.ipc, "seed": cfg.seed, "data": data, "init": init}
+    options["network"] = build_network(cfg.network, data)
+    options["synthetic"] = instantiate(cfg.synthetic)
+    config = to_plain(cfg.method)
+    config.pop("batch_real", None)  # the data's
+    method: Method = instantiate(config)(**options)
+    return method
+
+
+def check_ipc(ipc: int, data: RealData) -> None:
+    """Raise a DdistError unless every class has ``ipc`` training images."""
+    if not isinstance(ipc, int) or ipc < 1:
+        raise DdistError(f"ipc is a number of images per class, at least 1, not {ipc!r}.")
+    if ipc > data.smallest_class():
+        raise DdistError(
+            f"ipc={ipc} is larger than the smallest class of {data.name}, which has "
+            f"{data.smallest_class()} training images: choose a smaller ipc."
+        )
+
+
+def build_evaluator(
+    cfg: DictConfig, network_name: str, data: RealData, init: InitialWeights
+) -> Evaluator:
+    """The protocol of ``cfg.evaluation`` over its networks; by default the run's own, which
+    results call ``network_name``."""
+    config = to_plain(cfg.evaluation)
+    names = config.pop("networks")
+    protocol: Protocol = instantiate(config)()
+    configs: Mapping[str, Any] = (
+        {network_name: cfg.network}
+        if names is None
+        else {name: load_option("network", name) for name in names}
+    )
+    networks = {name: build_network(config, data) for name, config in configs.items()}
+    return Evaluator(protocol, networks, init, cfg.seed)

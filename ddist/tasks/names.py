@@ -1,0 +1,25 @@
+"""What a run's parts are called, by the options chosen on the command line."""
+
+from hydra.core.hydra_config import HydraConfig
+
+GROUPS = ("method", "dataset", "network", "init")
+
+
+def chosen_names() -> dict[str, str]:
+    """The chosen option of each group that results name."""
+    choices = HydraConfig.get().runtime.choices
+    return {group: choices[group] for group in GROUPS}
+
+
+def chosen(*groups: str) -> bool:
+    """Whether the command line chose an option of one of ``groups`` (or that single value)."""
+    return any(key in groups for key in _keys())
+
+
+def keys_set(group: str) -> list[str]:
+    """The settings within ``group`` that the command line set, e.g. ["evaluation.epochs"]."""
+    return [key for key in _keys() if key.startswith(f"{group}.")]
+
+
+def _keys() -> list[str]:
+    return [text.lstrip("+~").split("=")[0] for text in HydraConfig.get().overrides.task]

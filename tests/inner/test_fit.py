@@ -1,0 +1,212 @@
+"""Training K networks together equals training each alone, and equals a plain torch loop."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ddist.errors import DdistError
+from ddist.init import Random
+from ddist.inner.fit import fit
+from ddist.inner.predict import accuracy, predict
+from ddist.inner.stacking import member
+from ddist.networks import MLP, ConvNet, LeNet, Network, Weights
+from ddist.seeding import generator
+
+SHAPE = (1, 12, 12)
+
+
+def tiny_convnet(norm: str = "instance") -> ConvNet:
+    return ConvNet(3, SHAPE, depth=2, width=4, norm=norm, pooling="avg", activation="relu")
+
+
+def toy_data(num: int = 12) -> tuple[Tensor, Tensor]:
+    stream = generator(0, "toy")
+    return torch.randn(num, *SHAPE, generator=stream), torch.arange(num) % 3
+
+
+def train(network: Network, weights: Weights, x: Tensor, y: Tensor, **changes: object) -> Weights:
+    num = len(next(iter(weights.values())))
+    options: dict[str, object] = {
+        "epochs": 3,
+        "batch_size": 5,
+        "optimizer": "sgd",
+        "lr": 0.05,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "generators": [generator(1, "order", k) for k in range(num)],
+    }
+    return fit(network, weights, x, y, **(options | changes))  # type: ignore[arg-type]
+
+
+def assert_same(a: Weights, b: Weights) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-4, atol=1e-5)
+
+
+def flip_some(x: Tensor, stream: torch.Generator) -> Tensor:
+    chosen = torch.rand(len(x), 1, 1, 1, generator=stream) < 0.5
+    return torch.where(chosen, x.flip(3), x)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("batch_size", [5, 100])
+@pytest.mark.parametrize("augment", [None, flip_some])
+def test_stacked_equals_one_by_one(optimizer: str, batch_size: int, augment: object) -> None:
+    # A bias before instance normalisation has no gradient but rounding, which Adam would blow up.
+    network, (x, y) = tiny_convnet("instance" if optimizer == "sgd" else "none"), toy_data()
+    weights = Random("xavier_normal", 0).draw(network, 3)
+    soft = F.one_hot(y, 3) * 0.8 + 0.1
+    options = {
+        "optimizer": optimizer,
+        "batch_size": batch_size,
+        "lr": 0.01,
+        "augment": augment,
+        "sample_weights": torch.linspace(0.5, 1.5, len(x)),
+    }
+    together = train(network, weights, x, soft, stacked=True, **options)
+    alone = train(network, weights, x, soft, stacked=False, **options)
+    assert_same(together, alone)
+
+
+def test_first_member_does_not_depend_on_the_others() -> None:
+    network, (x, y) = tiny_convnet(), toy_data()
+    weights = Random("xavier_normal", 0).draw(network, 3)
+    one = {name: tensor[:1] for name, tensor in weights.items()}
+    many = train(network, weights, x, y)
+    assert_same(train(network, one, x, y), {n: w[:1] for n, w in many.items()})
+
+
+def test_equals_a_plain_loop_as_written_in_the_condensation_papers() -> None:
+    network, (x, y) = tiny_convnet(), toy_data()
+    weights = Random("xavier_normal", 0).draw(network, 1)
+    fitted = train(
+        network, weights, x, y, epochs=7, batch_size=100, lr_drops=[4], reset_momentum=True
+    )
+    student = tiny_convnet()
+    student.load_state_dict(member(weights, 0))
+    lr = 0.05
+    sgd = torch.optim.SGD(student.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4)
+    for epoch in range(7):
+        sgd.zero_grad()
+        F.cross_entropy(student(x), y).backward()
+        sgd.step()
+        if epoch == 4:
+            lr *= 0.1
+            sgd = torch.optim.SGD(student.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4)
+    assert_same(member(fitted, 0), {n: p.detach() for n, p in student.named_parameters()})
+
+
+def test_keeping_the_momentum_over_a_drop_differs_from_resetting_it() -> None:
+    network, (x, y) = MLP(3, SHAPE, [8], "relu"), toy_data()
+    weights = Random("default", 0).draw(network, 1)
+    kept = train(network, weights, x, y, lr_drops=[0])
+    reset = train(network, weights, x, y, lr_drops=[0], reset_momentum=True)
+    assert any((kept[n] - reset[n]).abs().max() > 1e-6 for n in kept)
+
+
+def test_hard_labels_equal_one_hot_labels_and_zero_weight_images_do_not_count() -> None:
+    network, (x, y) = MLP(3, SHAPE, [8], "relu"), toy_data()
+    weights = Random("default", 0).draw(network, 2)
+    hard = train(network, weights, x, y, batch_size=100)
+    assert_same(hard, train(network, weights, x, F.one_hot(y, 3).float(), batch_size=100))
+    doubled = torch.cat([x, torch.randn(x.shape)])
+    counted = torch.cat([torch.full((len(x),), 2.0), torch.zeros(len(x))])
+    weighted = train(network, weights, doubled, y.repeat(2), batch_size=100, sample_weights=counted)
+    assert_same(hard, weighted)
+
+
+def test_uint8_data_are_normalised_batch_by_batch() -> None:
+    network, (x, y) = tiny_convnet(), toy_data()
+    pixels = (x.clamp(-1, 1) * 100 + 128).to(torch.uint8)
+    weights = Random("xavier_normal", 0).draw(network, 2)
+
+    def normalize(images: Tensor) -> Tensor:
+        assert images.ndim == 4
+        return images.float() / 255 - 0.5
+
+    per_batch = train(network, weights, pixels, y, normalize=normalize)
+    assert_same(per_batch, train(network, weights, normalize(pixels), y))
+
+
+def test_weights_and_network_are_left_as_they_were() -> None:
+    network, (x, y) = tiny_convnet("batch").eval(), toy_data()
+    weights = Random("xavier_normal", 0).draw(network, 2)
+    before = {n: w.clone() for n, w in weights.items()}
+    state = {n: w.clone() for n, w in network.state_dict().items()}
+    train(network, weights, x, y)
+    assert not network.training
+    for name, tensor in before.items():
+        assert torch.equal(weights[name], tensor) and not weights[name].requires_grad
+    assert all(torch.equal(network.state_dict()[n], w) for n, w in state.items())
+
+
+def test_batch_norm_keeps_each_networks_own_running_statistics() -> None:
+    network, (x, y) = tiny_convnet("batch"), toy_data()
+    weights = Random("xavier_normal", 0).draw(network, 2)
+    fitted = train(network, weights, x, y, batch_size=100)
+    plain = tiny_convnet("batch")
+    plain.load_state_dict(member(weights, 1), strict=False)
+    sgd = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+    for _ in range(3):
+        sgd.zero_grad()
+        F.cross_entropy(plain(x), y).backward()
+        sgd.step()
+    assert_same(member(fitted, 1), dict(plain.state_dict()))
+    torch.testing.assert_close(
+        predict(network, fitted, x)[1], plain.eval()(x).detach(), rtol=1e-4, atol=1e-5
+    )
+    with pytest.raises(DdistError, match=r"network\.norm=instance"):
+        train(network, weights, x, y, stacked=True)
+
+
+def test_learns_what_can_be_learned_and_reports_progress() -> None:
+    network, (x, y) = MLP(3, SHAPE, [32], "relu"), toy_data()
+    weights = Random("xavier_normal", 0).draw(network, 4)
+    seen: list[tuple[int, int]] = []
+    fitted = train(
+        network, weights, x, y, epochs=40, batch_size=100, progress=lambda *n: seen.append(n)
+    )
+    assert seen[0] == (1, 40) and seen[-1] == (40, 40)
+    assert accuracy(network, fitted, [(x[:7], y[:7]), (x[7:], y[7:])]).tolist() == [1.0] * 4
+
+
+def test_mistakes_are_named() -> None:
+    network, (x, y) = MLP(3, SHAPE, [], "relu"), toy_data()
+    weights = Random("default", 0).draw(network, 2)
+    with pytest.raises(DdistError, match="2 networks, 1 generators"):
+        train(network, weights, x, y, generators=[generator(0)])
+    with pytest.raises(DdistError, match="sgd or adam, not 'lion'"):
+        train(network, weights, x, y, optimizer="lion")
+
+
+@pytest.mark.parametrize("stacked", [True, False, "auto"])
+def test_predict_equals_calling_each_network(stacked: bool) -> None:
+    network = LeNet(10, (1, 28, 28))
+    x = torch.randn(600, 1, 28, 28, generator=generator(0))  # more than one chunk
+    weights = Random("xavier_normal", 0).draw(network, 3)
+    logits = predict(network, weights, x, stacked=stacked)
+    for k in range(3):
+        # With a graph: there the pooling takes torch's own kernel.
+        alone = functional_call(network, member(weights, k), (x,))
+        torch.testing.assert_close(logits[k], alone.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_stacked_calls_are_cut_to_bound_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, (x, y) = MLP(3, SHAPE, [8], "relu"), toy_data()
+    weights = Random("default", 0).draw(network, 5)
+    whole = train(network, weights, x, y, stacked=True)
+    logits = predict(network, whole, x, stacked=True)
+    monkeypatch.setattr("ddist.inner.stacking.IMAGES_AT_ONCE", 10)  # two networks of 5 images
+    assert_same(train(network, weights, x, y, stacked=True), whole)
+    torch.testing.assert_close(predict(network, whole, x, stacked=True), logits)
+
+
+def test_dropout_is_off_in_prediction() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(144, 3))
+    weights = Random("default", 0).draw(network, 2)
+    x, _ = toy_data()
+    assert torch.equal(predict(network, weights, x), predict(network, weights, x))
+    assert network.training
