@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import warnings
-from typing import Any
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,28 +19,32 @@ from ddist.mistakes import explain
 log = logging.getLogger(__name__)
 
 
-def main() -> None:
+class JobFailed(Exception):
+    """A job of a sweep failed, and its log has said why."""
+
+
+def main() -> NoReturn:
     """The console script ``ddist``; never returns."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them
-    # Lightning 2.6 on torch 2.15 warns about a name of its own that nobody here can change.
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-    keep_freed_memory()
     register_resolvers()
     entry = hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(_job)
     try:
         entry()
     except KeyboardInterrupt:
-        _fail("Interrupted.", 130)
+        _leave("Interrupted.", 130)
+    except JobFailed:
+        _leave("A job of the sweep failed, for the reason said above; the others are complete.", 1)
     except Exception as error:
         if _debugging():
             raise
-        _fail(explain(error), 1)
+        overrides = [each for each in sys.argv[1:] if not each.startswith("-")]
+        _leave(explain(error, overrides), 1)
     sys.exit(0)
 
 
 def _job(cfg: DictConfig) -> float | None:
     """One run. In a sweep a failure is logged at once and the next job goes on."""
-    sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+    _prepare_process()
     try:
         _check_torchvision()
         task = hydra.utils.instantiate(cfg.task)
@@ -49,12 +53,19 @@ def _job(cfg: DictConfig) -> float | None:
     except Exception as error:
         if _debugging():
             raise
-        if sweeping:
-            log.error("%s", explain(error))
-            raise DdistError(explain(error)) from error
+        log.error("ddist: %s", explain(error, HydraConfig.get().overrides.task))
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise JobFailed from None
         # Past Hydra, which would print the overrides and a traceback around it.
-        _fail(explain(error), 1)
-        raise AssertionError from error
+        sys.exit(1)
+
+
+def _prepare_process() -> None:
+    """What every process that runs jobs needs, also the ones that a launcher starts."""
+    # Lightning 2.6 on torch 2.15 warns about a name of its own that nobody here can change.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    keep_freed_memory()
+    register_resolvers()
 
 
 def _check_torchvision() -> None:
@@ -74,6 +85,6 @@ def _debugging() -> bool:
     return os.environ.get("DDIST_DEBUG", "") not in ("", "0")
 
 
-def _fail(sentence: str, status: int) -> Any:
+def _leave(sentence: str, status: int) -> NoReturn:
     print(f"ddist: {sentence}", file=sys.stderr)
     sys.exit(status)

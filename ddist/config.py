@@ -1,7 +1,7 @@
 """The bridge from YAML to values: where conf/ lies, the resolvers it uses, and what a run's
 settings are called."""
 
-import ast
+import difflib
 import hashlib
 import json
 import os
@@ -20,8 +20,12 @@ from ddist.errors import DdistError
 _NO_MATTER = {
     "task", "paths", "logger", "callbacks", "budget", "resume", "artifact", "evaluation", "threads"
 }  # fmt: skip
-_NO_MATTER_IN = {"dataset": {"verify", "download"}}
-_BY_IPC = re.compile(r"\$\{by_ipc:\$\{ipc\},\s*(\{.*?\})\s*\}")
+_NO_MATTER_IN = {
+    "dataset": {"verify", "download"},
+    "trainer": {"default_root_dir", "log_every_n_steps"},
+}
+_BY_IPC = re.compile(r"\$\{by_ipc:\$\{ipc\},\s*(\{.*?\})\s*\}", re.S)
+_KEY = re.compile(r"[{,]\s*(\d+)\s*:")  # of such a table
 
 
 def conf_dir() -> Path:
@@ -56,7 +60,7 @@ def nearest_ipc(ipc: int, published: list[int]) -> int:
 def borrowed_ipcs(cfg: DictConfig) -> set[int]:
     """The published ipcs whose settings stand in because there are none for ``cfg.ipc``."""
     text = OmegaConf.to_yaml(cfg, resolve=False)
-    tables = [list(ast.literal_eval(found)) for found in _BY_IPC.findall(text)]
+    tables = [[int(key) for key in _KEY.findall(found)] for found in _BY_IPC.findall(text)]
     return {nearest_ipc(cfg.ipc, keys) for keys in tables if cfg.ipc not in keys}
 
 
@@ -86,7 +90,9 @@ def load_option(group: str, name: str) -> DictConfig:
             option.pop("defaults", None)  # what else the option would have chosen
             return option
     known = sorted({file.stem for root in roots for file in (root / group).glob("*.yaml")})
-    raise DdistError(f"Unknown {group} {name!r}: choose one of {', '.join(known)}.")
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise DdistError(f"Unknown {group} {name!r}{hint}: choose one of {', '.join(known)}.")
 
 
 def learned_settings(cfg: DictConfig) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """Errors of the libraries, said in one sentence to somebody who typed a command."""
 
-import difflib
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -14,23 +13,73 @@ from hydra.errors import (
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from ddist.errors import DdistError
+from ddist.suggestions import known_groups, known_settings, misfit, near, parse
 
 
-def explain(error: BaseException) -> str:
-    """One sentence for ``error``: what is wrong and, where it is known, what to do."""
+def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
+    """One sentence for ``error``, which came of the command line's ``overrides``: what is wrong
+    and, where it is known, what to do."""
     for each in chain(error):
         if isinstance(each, DdistError):
-            return str(each)
+            return one_line(str(each))
         if isinstance(each, OSError) and each.errno == errno.ENOSPC:
             return "The disk is full: make room, then repeat the command to go on from there."
         if type(each).__name__ == "OutOfMemoryError" or isinstance(each, MemoryError):
             return f"Out of memory ({first_line(each)}): try a smaller method.batch_real or ipc."
-    if isinstance(error, (MissingConfigException, ConfigCompositionException)):
-        return composition(error)
     if isinstance(error, OverrideParseException):
         return f"Could not read {error.override!r}: write group=option or key=value."
+    if isinstance(error, (MissingConfigException, ConfigCompositionException)):
+        return composition(error, overrides)
     if isinstance(error, MissingMandatoryValue):
         return f"A value is missing: {first_line(error)}."
+    return (
+        no_option(error, overrides)
+        or unknown_argument(error, overrides)
+        or misfit(overrides, known_settings(overrides))
+        or unexplained(error)
+    )
+
+
+def composition(error: BaseException, overrides: Sequence[str]) -> str:
+    """Unknown groups, options and keys, with the nearest known name."""
+    text = str(error)
+    option = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
+    if option:
+        known = re.findall(r"^\t(\S+)$", text, re.M)
+        group, name = option.groups()
+        listed = f": choose one of {', '.join(known)}" if known else ""
+        return f"Unknown {group} {name!r}{did_you_mean(near(name, known))}{listed}."
+    key = re.search(r"Could not (?:override|delete from config\.) '?([^'\s]+)'", text)
+    if key:
+        name = key.group(1)
+        hint = did_you_mean(near(name, known_settings(overrides)))
+        return f"Unknown option {name!r}{hint}: ddist --cfg job lists all of them."
+    return f"The configuration does not work: {first_line(error)}."
+
+
+def no_option(error: BaseException, overrides: Sequence[str]) -> str:
+    """A sentence where a group was given something else than a name; else nothing."""
+    if "Config group override must be a string" not in str(error):
+        return ""
+    values = dict(parse(overrides))
+    wrong = next(
+        key for key in values if key in known_groups() and not isinstance(values[key], str)
+    )
+    return f"{wrong} takes the name of one of its options: ddist --help lists them."
+
+
+def unknown_argument(error: BaseException, overrides: Sequence[str]) -> str:
+    """A sentence where ``+group.name=value`` added what nothing takes; else nothing."""
+    for each in chain(error):
+        found = re.search(r"unexpected keyword argument '(\w+)'", str(each))
+        added = found and next((o for o in overrides if re.match(rf"\+.*\b{found[1]}=", o)), None)
+        if added:
+            return f"Unknown option {added.split('=')[0]!r}: ddist --cfg job lists all of them."
+    return ""
+
+
+def unexplained(error: BaseException) -> str:
+    """The last resort."""
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         causes = [first_line(each) for each in chain(error)]
         return f"The configuration does not work: {causes[-1]}."
@@ -40,28 +89,8 @@ def explain(error: BaseException) -> str:
     )
 
 
-def composition(error: BaseException) -> str:
-    """Unknown groups, options and keys, with the nearest known name."""
-    text = str(error)
-    option = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
-    if option:
-        known = re.findall(r"^\t(\S+)$", text, re.M)
-        group, name = option.groups()
-        hint = f" (did you mean {near(name, known)}?)" if near(name, known) else ""
-        listed = f": choose one of {', '.join(known)}" if known else ""
-        return f"Unknown {group} {name!r}{hint}{listed}."
-    key = re.search(r"Could not override '([^']+)'", text)
-    if key:
-        return f"Unknown option {key.group(1)!r}: ddist --cfg job lists all of them."
-    group = re.search(r"Could not override '?([^'\s.]+)'?\.?\s+No match in the defaults list", text)
-    if group:
-        return f"Unknown option {group.group(1)!r}: ddist --help lists the groups."
-    return f"The configuration does not work: {first_line(error)}."
-
-
-def near(name: str, known: list[str]) -> str:
-    """The known name most like ``name``, or nothing."""
-    return next(iter(difflib.get_close_matches(name, known, 1)), "")
+def did_you_mean(name: str) -> str:
+    return f" (did you mean {name}?)" if name else ""
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
@@ -76,3 +105,8 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's text, without its full stop."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def one_line(text: str) -> str:
+    """A sentence that quotes another library's lines, as one line."""
+    return " ".join(text.split())

@@ -1,7 +1,12 @@
-"""What tests of every part share: the real data, built from conf/dataset as a run builds it."""
+"""What tests of every part share: the real data, built from conf/dataset as a run builds it, and
+``ddist`` as a command."""
 
+import json
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +53,77 @@ def real_data(tmp_path: Path) -> Callable[..., RealData]:
 def digits(real_data: Callable[..., RealData]) -> RealData:
     """The bundled digits, loaded: 1352 training images [1, 8, 8] of 10 classes."""
     return real_data("digits").load()
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended; a negative ``code`` is the signal that killed it."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Command:
+    """``ddist(*arguments)`` runs the command line ``ddist ...`` in ``folder``, in a process of its
+    own: one CPU thread, no ``DDIST_`` or ``WANDB_`` variables but those in ``env``. ``before`` is
+    Python code that is run first, to make something fail."""
+
+    def __init__(self, server: subprocess.Popen[str], folder: Path) -> None:
+        self.server, self.folder = server, folder
+
+    def __call__(self, *arguments: str, before: str = "", **env: str) -> Finished:
+        out, err = (self.folder / f".{name}" for name in ("out", "err"))
+        script = str(Path(sys.executable).with_name("ddist"))
+        pid = self._ask(
+            argv=[script, *arguments],
+            cwd=str(self.folder),
+            env=env,
+            before=before,
+            out=str(out),
+            err=str(err),
+        )
+        return Finished(self._ask(wait=pid), out.read_text(), err.read_text())
+
+    def distil(self, *arguments: str, folder: str = "run", **options: Any) -> Path:
+        """The folder of a short run on the digits, which has to succeed without complaints."""
+        done = self(*QUICK, f"hydra.run.dir={folder}", *arguments, **options)
+        assert (done.code, done.err) == (0, ""), done.out + done.err
+        return self.folder / folder
+
+    def _ask(self, **request: Any) -> int:
+        assert self.server.stdin is not None and self.server.stdout is not None
+        print(json.dumps(request), file=self.server.stdin, flush=True)
+        return int(self.server.stdout.readline())
+
+
+QUICK = ("steps=3", "evaluation.num_networks=2", "evaluation.epoch_grid=[1]")
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[subprocess.Popen[str]]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("DDIST_", "WANDB_"))}
+    with subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("fork_server.py")],
+        env=env | {"OMP_NUM_THREADS": "1", "DDIST_DATA": os.environ.get("DDIST_DATA", "")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        yield server
+        assert server.stdin is not None
+        server.stdin.close()
+
+
+@pytest.fixture
+def ddist(fork_server: subprocess.Popen[str], tmp_path: Path) -> Command:
+    """``ddist`` as a command, run in ``tmp_path``."""
+    return Command(fork_server, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_ddist(
+    fork_server: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFactory
+) -> Command:
+    """``ddist`` in a folder that the tests of a module share, for runs that several look at."""
+    return Command(fork_server, tmp_path_factory.mktemp("shared"))

@@ -6,25 +6,20 @@ from ddist.callbacks.images import SaveImages
 from ddist.callbacks.interrupt import Interrupt
 from ddist.callbacks.loggers import MetricsCSV, tensorboard_logger, wandb_logger
 from ddist.callbacks.progress import Progress
-from ddist.callbacks.schedule import (
-    Budget,
-    TimeEstimate,
-    format_duration,
-    laptop_presets,
-    parse_duration,
-)
+from ddist.callbacks.schedule import Budget, TimeEstimate, format_duration, parse_duration
+from ddist.callbacks.step_sizes import LogStepSizes
 
 __all__ = [
     "Budget",
     "Checkpoint",
     "Interrupt",
+    "LogStepSizes",
     "MetricsCSV",
     "Progress",
     "SaveImages",
     "TimeEstimate",
     "check_finite",
     "format_duration",
-    "laptop_presets",
     "parse_duration",
     "tensorboard_logger",
     "wandb_logger",

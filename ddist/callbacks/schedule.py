@@ -4,7 +4,6 @@ import logging
 import re
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -44,12 +43,6 @@ def format_duration(seconds: float) -> str:
         return f"{whole // 60} min {whole % 60:02d} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def laptop_presets(conf: Path, method: str, dataset: str) -> list[str]:
-    """The experiments under ``conf/experiment/laptop`` that distil ``dataset`` with ``method``."""
-    files = sorted((conf / "experiment" / "laptop").glob(f"{method}_{dataset}_ipc*.yaml"))
-    return [f"laptop/{file.stem}" for file in files]
 
 
 class Budget(Callback):

@@ -47,4 +47,4 @@ class NearestNeighbours(Protocol):
 
         tuning = tuning_split(data, self.tuning_images, seed)
         k = max((k for k in self.k_grid if k <= len(x)), key=lambda k: score(k, tuning))
-        return torch.tensor([score(k, split)]), {"k": k}
+        return torch.tensor([score(k, split)], dtype=torch.float64), {"k": k}

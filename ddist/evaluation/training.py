@@ -56,6 +56,7 @@ class Training(Protocol):
         seed: int,
     ) -> tuple[Tensor, dict[str, float]]:
         start = Random("default", seed).held_out(network, self.num_networks)
+        weighed = distilled.weights
         found: list[Tensor] = []
         for weights in in_chunks(start, self.chunk):
             first = sum(map(len, found))
@@ -65,7 +66,7 @@ class Training(Protocol):
                 weights,
                 distilled.images.to(data.device),
                 distilled.labels.to(data.device),
-                sample_weights=distilled.weights,
+                sample_weights=None if weighed is None else weighed.to(data.device),
                 epochs=self.epochs + 1,
                 batch_size=self.batch_size,
                 optimizer="sgd",

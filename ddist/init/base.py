@@ -14,6 +14,9 @@ class InitialWeights(ABC):
     one that was never interrupted.
     """
 
+    single: bool = False
+    """Whether the distribution is one point: every draw is the same network."""
+
     @abstractmethod
     def draw(self, network: nn.Module, num: int, *keys: int | str) -> Weights:
         """``num`` networks, stacked [num, ...], for training; ``keys`` are (rank, step)."""

@@ -32,6 +32,8 @@ class Random(InitialWeights):
 class Fixed(InitialWeights):
     """The same weights always; the held-out set is that one network."""
 
+    single = True
+
     def __init__(self, scheme: str, seed: int) -> None:
         self.scheme = scheme
         self.seed = seed

@@ -64,7 +64,7 @@ class Pretrained(InitialWeights):
         self.source = source
         self.num_networks = 1 if fixed else num_networks
         self.num_held_out = 0 if fixed else num_held_out
-        self.fixed = fixed
+        self.single = fixed
         self.scheme = scheme
         self.recipe: dict[str, Any] = {
             "epochs": epochs,
@@ -82,7 +82,7 @@ class Pretrained(InitialWeights):
 
     def draw(self, network: nn.Module, num: int, *keys: int | str) -> Weights:
         pool = self._pool(network)
-        if self.fixed:
+        if self.single:
             return {name: w.repeat_interleave(num, 0) for name, w in pool.items()}
         if num > self.num_networks:
             raise DdistError(
@@ -94,7 +94,7 @@ class Pretrained(InitialWeights):
         return {name: w[chosen.to(w.device)] for name, w in pool.items()}
 
     def held_out(self, network: nn.Module, num: int) -> Weights:
-        if self.fixed:
+        if self.single:
             return self.draw(network, 1)
         if num > self.num_held_out:
             raise DdistError(

@@ -13,7 +13,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ddist.callbacks.guard import check_finite
 from ddist.data import RealData
-from ddist.errors import DdistError
 from ddist.init import InitialWeights
 from ddist.networks import Weights
 from ddist.report.grid import image_grid
@@ -99,11 +98,6 @@ class Method(LightningModule):
         return self.init.draw(self.network, num, self.global_rank, step)
 
     def on_fit_start(self) -> None:
-        if self.unrolls and self.trainer.precision == "16-mixed":
-            raise DdistError(
-                "trainer.precision=16-mixed does not scale the losses of an unrolled student: use "
-                "trainer.precision=bf16-mixed or 32-true."
-            )
         self.network.to(self.device)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

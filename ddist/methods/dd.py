@@ -60,6 +60,8 @@ class DD(Method):
             raise DdistError(f"method.unroll is checkpoint or autograd, not {unroll!r}.")
         if num_networks < 1 or student_epochs < 1:
             raise DdistError("method.num_networks and method.student_epochs are at least 1.")
+        if window is not None and window < 1:
+            raise DdistError(f"method.window is null or a number of last steps, not {window}.")
         self.sizes = torch.bincount(step_index).tolist()
         self.num_networks = num_networks
         self.graph: Graph = unroll

@@ -41,6 +41,7 @@ class Selection(Method):
             synthetic=partial(synthetic, start=start),
             **common,
         )
+        self.classes = labels
 
 
 class OptimizedRandom(Selection):
@@ -72,7 +73,7 @@ class OptimizedRandom(Selection):
         step_sizes = None
         for candidate in range(self.num_candidates):
             stream = generator(self.seed, "candidate", candidate)
-            x = start_images("real", data, labels.cpu(), stream)
+            x = start_images("real", data, self.classes, stream)
             steps = list(zip(x.split(sizes), labels.split(sizes), strict=True))
             if step_sizes is None:
                 size, epochs = judge.tune(steps, data, self.network, self.init, self.seed)

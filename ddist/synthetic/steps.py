@@ -1,5 +1,7 @@
 """Which image belongs to which student step, and how large the steps are."""
 
+from math import expm1, log
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -8,13 +10,19 @@ from ddist.errors import DdistError
 
 
 class StepSizes(nn.Module):
-    """Learned, always positive step sizes, one per student step and epoch: softplus(raw) [E, S]."""
+    """Learned, always positive step sizes, one per student step and epoch: softplus(raw) [E, S].
+
+    Raises DdistError for a ``start`` that is not positive.
+    """
 
     def __init__(self, epochs: int, steps: int, start: float) -> None:
         super().__init__()
-        # The inverse of softplus, so that learning starts at ``start`` (Wang et al. 2018, code).
-        raw = torch.tensor(start, dtype=torch.float64).expm1().log().float()
-        self.raw = nn.Parameter(raw.repeat(epochs, steps))
+        if not start > 0:
+            raise DdistError(f"method.step_size is positive, such as 0.02, not {start}.")
+        # The inverse of softplus, so that learning starts at ``start`` (Wang et al. 2018, code);
+        # log(exp(start) - 1), written so that a large start does not overflow.
+        raw = start + log(-expm1(-start))
+        self.raw = nn.Parameter(torch.full((epochs, steps), raw))
 
     def forward(self) -> Tensor:
         return softplus(self.raw)

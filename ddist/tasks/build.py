@@ -10,10 +10,10 @@ from torch import nn
 
 from ddist.config import load_option, to_plain
 from ddist.data import RealData
-from ddist.errors import DdistError
 from ddist.evaluation import Evaluator, Protocol
 from ddist.init import InitialWeights
 from ddist.methods import Method
+from ddist.tasks.checks import check_init, check_ipc, check_protocol
 
 
 def build_data(cfg: DictConfig, batch_size: int | None = None) -> RealData:
@@ -54,6 +54,7 @@ def build_init(cfg: DictConfig, data: RealData) -> InitialWeights:
 def build_method(cfg: DictConfig, data: RealData, init: InitialWeights) -> Method:
     """The method with its synthetic data."""
     check_ipc(cfg.ipc, data)
+    check_init(init, cfg.method)
     options: dict[str, Any] = {"ipc": cfg.ipc, "seed": cfg.seed, "data": data, "init": init}
     options["network"] = build_network(cfg.network, data)
     options["synthetic"] = instantiate(cfg.synthetic)
@@ -63,17 +64,6 @@ def build_method(cfg: DictConfig, data: RealData, init: InitialWeights) -> Metho
     return method
 
 
-def check_ipc(ipc: int, data: RealData) -> None:
-    """Raise a DdistError unless every class has ``ipc`` training images."""
-    if not isinstance(ipc, int) or ipc < 1:
-        raise DdistError(f"ipc is a number of images per class, at least 1, not {ipc!r}.")
-    if ipc > data.smallest_class():
-        raise DdistError(
-            f"ipc={ipc} is larger than the smallest class of {data.name}, which has "
-            f"{data.smallest_class()} training images: choose a smaller ipc."
-        )
-
-
 def build_evaluator(
     cfg: DictConfig, network_name: str, data: RealData, init: InitialWeights
 ) -> Evaluator:
@@ -81,6 +71,8 @@ def build_evaluator(
     results call ``network_name``."""
     config = to_plain(cfg.evaluation)
     names = config.pop("networks")
+    names = [names] if isinstance(names, str) else names
+    check_protocol(config)
     protocol: Protocol = instantiate(config)()
     configs: Mapping[str, Any] = (
         {network_name: cfg.network}

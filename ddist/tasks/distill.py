@@ -10,10 +10,9 @@ from typing import Any
 
 import pytorch_lightning
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import nn
@@ -21,64 +20,51 @@ from torch import nn
 import ddist
 from ddist.artifact import DistilledDataset
 from ddist.callbacks import Interrupt
-from ddist.config import borrowed_ipcs, differences, learned_settings, signature, to_plain
+from ddist.callbacks.schedule import find_budget
+from ddist.config import borrowed_ipcs, differences, learned_settings
 from ddist.errors import DdistError
 from ddist.folder import write_file_whole
-from ddist.init import Fixed, InitialWeights
+from ddist.init import InitialWeights
 from ddist.methods import Method
 from ddist.tasks.build import build_data, build_evaluator, build_init, build_method
+from ddist.tasks.checks import check_devices, check_precision, check_values
 from ddist.tasks.names import chosen_names
-from ddist.tasks.results import peak_memory_bytes, provenance, publish, with_baseline
+from ddist.tasks.results import evaluate, publish
+from ddist.tasks.wandb_run import finishing
 
 log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig, *, baseline: bool) -> float | None:
-    """One run, as docs say it; returns what a search may look at: the negated validation accuracy,
+    """One run, as docs say it; returns what a search may minimise: the negated validation accuracy,
     or the outer loss where nothing is held out. Never the test figure."""
-    refuse_sweep_over_devices(cfg)
+    check_values(cfg)
+    check_devices(cfg)
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     folder = Path(cfg.paths.run)
-    claim(folder, cfg)
+    started = time.monotonic()
     data = build_data(cfg, cfg.method.get("batch_real"))
     init = build_init(cfg, data)
     method = build_method(cfg, data, init)
-    say_borrowed(cfg)
-    started = time.monotonic()
-    trainer = fit(cfg, method, folder)
-    if not trainer.is_global_zero:
-        return None
-    distill_seconds = time.monotonic() - started
-    distilled = describe(cfg, method, trainer.global_step)
-    distilled.save(folder / "distilled")
-    leave_if_interrupted(trainer, folder)
-
+    check_precision(cfg.trainer.precision, method)
     evaluator = build_evaluator(cfg, chosen_names()["network"], data, init)
-    rows, baselines, evaluate_seconds = with_baseline(
-        evaluator, distilled, data, cfg.seed, baseline
-    )
-    results = {
-        "schema": 1,
-        **chosen_names(),
-        "ipc": cfg.ipc,
-        "steps": trainer.global_step,
-        "seed": cfg.seed,
-        "protocol": evaluator.protocol.name,
-        "evaluation": rows,
-        "baselines": baselines,
-        "cost": {
-            "distill_seconds": distill_seconds,
-            "evaluate_seconds": evaluate_seconds,
-            "peak_memory_bytes": peak_memory_bytes(),
-            "steps_per_second": trainer.global_step / distill_seconds,
-            "artifact_bytes": distilled.num_bytes,
-        },
-        "provenance": provenance(signature(learned_settings(cfg)), to_plain(cfg)),
-    }
-    distilled.meta["results"] = results
-    distilled.save(folder / "distilled")
-    publish(results, folder)
+    claim(folder, cfg)
+    say_borrowed(cfg)
+    with finishing(instantiate(cfg.logger)) as logger:
+        trainer = fit(cfg, method, folder, logger)
+        if not trainer.is_global_zero:
+            return None
+        distilled = describe(cfg, method, trainer.global_step)
+        distilled.save(folder / "distilled")
+        leave_if_interrupted(trainer, folder)
+
+        budget = find_budget(trainer)  # knows the time of all resumptions
+        seconds = budget.spent if budget else time.monotonic() - started
+        results = evaluate(cfg, evaluator, distilled, data, chosen_names(), seconds, baseline)
+        distilled.meta["results"] = results
+        distilled.save(folder / "distilled")
+        publish(results, distilled, folder, logger)
     log.info("The images: %s", folder / "distilled" / "grid.png")
     if data.validation is not None:
         return -evaluator.run(distilled, data, data.validation)[0].accuracy_mean
@@ -86,30 +72,26 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     return None if loss is None else float(loss)
 
 
-def refuse_sweep_over_devices(cfg: DictConfig) -> None:
-    """Each process of a distributed run would repeat the whole sweep (Lightning#15737)."""
-    devices = cfg.trainer.devices
-    single = devices == 1 or (isinstance(devices, str) and devices in ("1", "auto"))
-    if HydraConfig.get().mode == RunMode.MULTIRUN and not (single and cfg.trainer.num_nodes == 1):
-        raise DdistError(
-            f"-m cannot sweep runs of several devices (trainer.devices={devices}): give each job "
-            "one device (trainer.devices=1), or start each run by itself (torchrun, SLURM)."
-        )
-
-
 def claim(folder: Path, cfg: DictConfig) -> None:
-    """Note in the run's folder which settings it belongs to; refuse a folder of other settings."""
+    """Note in the run's folder which settings it belongs to. What a run of other settings has left
+    there is refused with ``cfg.resume``, and no longer resumed from without."""
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         return
     settings = learned_settings(cfg)
-    note = folder / "settings.json"
-    if note.exists() and cfg.resume:
-        earlier = json.loads(note.read_text())
-        changed = differences(earlier, settings)
+    note, checkpoint = folder / "settings.json", folder / "checkpoints" / "last.ckpt"
+    left = [each for each in (checkpoint, folder / "distilled") if each.exists()]
+    if not cfg.resume:
+        checkpoint.unlink(missing_ok=True)
+        (folder / "results.json").unlink(missing_ok=True)
+    elif left and not note.exists():
+        raise DdistError(f"{folder} has no note of its settings: choose another hydra.run.dir.")
+    elif left:
+        changed = differences(json.loads(note.read_text()), settings)
         if changed:
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise DdistError(
-                f"{folder} holds a run of another configuration ({'; '.join(changed[:3])}): choose "
-                "another hydra.run.dir, or resume=false to start over in this one."
+                f"{folder} holds a run of another configuration ({'; '.join(changed[:3])}{more}): "
+                "choose another hydra.run.dir, or resume=false to start over in this one."
             )
     write_file_whole(note, json.dumps(settings, indent=2).encode())
 
@@ -120,25 +102,39 @@ def say_borrowed(cfg: DictConfig) -> None:
         log.info("No published settings for ipc=%d: those of ipc=%d are taken.", cfg.ipc, ipc)
 
 
-def fit(cfg: DictConfig, method: Method, folder: Path) -> pytorch_lightning.Trainer:
+def fit(cfg: DictConfig, method: Method, folder: Path, logger: Logger) -> pytorch_lightning.Trainer:
     """Distil, going on from the folder's checkpoint where there is one."""
     if not method.learns:
-        return instantiate(cfg.trainer)(max_steps=0, logger=False, callbacks=[])
+        return make_trainer(cfg, max_steps=0, logger=False, callbacks=[])
     checkpoint = folder / "checkpoints" / "last.ckpt"
     resume = str(checkpoint) if cfg.resume and checkpoint.exists() else None
     if resume:
         log.info("Going on from %s.", checkpoint)
+    callbacks = [each for each in instantiate(cfg.callbacks).values() if each]
+    trainer = make_trainer(cfg, logger=logger, callbacks=callbacks)
     try:
-        trainer: pytorch_lightning.Trainer = instantiate(cfg.trainer)(
-            logger=instantiate(cfg.logger),
-            callbacks=[each for each in instantiate(cfg.callbacks).values() if each],
-        )
-    except MisconfigurationException as error:
-        raise DdistError(f"This machine cannot run the trainer as asked: {error}") from error
-    with warnings.catch_warnings():
-        # One endless "epoch" of outer steps: advice on workers and logging intervals is not for us.
-        warnings.filterwarnings("ignore", module="pytorch_lightning")
-        trainer.fit(method, datamodule=method.data, ckpt_path=resume, weights_only=True)
+        with warnings.catch_warnings():
+            # One endless "epoch" of outer steps: advice on workers and logging intervals is not
+            # for us.
+            warnings.filterwarnings("ignore", module="pytorch_lightning")
+            trainer.fit(method, datamodule=method.data, ckpt_path=resume, weights_only=True)
+    except SystemExit:
+        if trainer.interrupted:  # a second Ctrl-C, which Lightning turns into exit(1)
+            raise KeyboardInterrupt from None
+        raise
+    return trainer
+
+
+def make_trainer(cfg: DictConfig, **parts: Any) -> pytorch_lightning.Trainer:
+    """The Trainer of ``cfg``. Raises DdistError where Lightning will not have it."""
+    try:
+        trainer: pytorch_lightning.Trainer = instantiate(cfg.trainer)(**parts)
+    except (MisconfigurationException, ValueError) as error:
+        raise DdistError(
+            f"This machine cannot run the trainer as asked: {str(error).rstrip('.! ')}; set "
+            "trainer.accelerator, trainer.devices, trainer.strategy and trainer.precision to what "
+            "it has, or leave them out."
+        ) from error
     return trainer
 
 
@@ -185,6 +181,6 @@ def describe(cfg: DictConfig, method: Method, steps: int) -> DistilledDataset:
 
 def single_start(init: InitialWeights, network: nn.Module) -> dict[str, torch.Tensor] | None:
     """theta_0 where p(theta_0) is a single point, None where it is not."""
-    if not isinstance(init, Fixed):
+    if not init.single:
         return None
     return {name: w[0].cpu() for name, w in init.held_out(network, 1).items()}

@@ -3,55 +3,54 @@
 from pathlib import Path
 
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ddist.artifact import DistilledDataset
-from ddist.config import learned_settings, signature, to_plain
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init.given import Given
 from ddist.tasks.build import build_data, build_evaluator, build_init
-from ddist.tasks.names import chosen, chosen_names, keys_set
-from ddist.tasks.results import peak_memory_bytes, provenance, publish, with_baseline
+from ddist.tasks.checks import check_free, check_values
+from ddist.tasks.names import GROUPS, chosen, chosen_names, keys_set
+from ddist.tasks.results import evaluate, publish
+from ddist.tasks.wandb_run import finishing
+
+# What an artifact says by itself, where the command line is silent.
+ADOPTED = (
+    "method", "dataset", "network", "init", "objective", "synthetic", "evaluation", "ipc", "steps",
+    "seed",
+)  # fmt: skip
 
 
-def run(cfg: DictConfig, *, baseline: bool) -> float | None:
+def run(cfg: DictConfig, *, baseline: bool) -> None:
     """Evaluates ``cfg.artifact``. Its own dataset, network, p(theta_0), protocol and seed apply
     unless the command line says otherwise."""
     if cfg.artifact is None:
         raise DdistError("task=evaluate needs the folder of a distilled set: artifact=FOLDER.")
+    folder = Path(cfg.paths.run)
+    check_free(folder)
+    distilled = DistilledDataset.load(Path(str(cfg.artifact)).expanduser())
+    names = adopt(cfg, distilled)
+    check_values(cfg)
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    distilled = DistilledDataset.load(Path(cfg.artifact).expanduser())
-    names = adopt(cfg, distilled)
-    data = build_data(cfg)
+    data = build_data(cfg).to(device(cfg.trainer.accelerator))
     check_same_classes(distilled, data)
-    own_start = None if chosen("network", "init") else distilled.initial_weights
-    init = build_init(cfg, data) if own_start is None else Given(own_start)
+    if chosen("init") or distilled.initial_weights is None:
+        init = build_init(cfg, data)
+    else:
+        init = Given(distilled.initial_weights, otherwise=lambda: build_init(cfg, data))
     evaluator = build_evaluator(cfg, names["network"], data, init)
-    rows, baselines, evaluate_seconds = with_baseline(
-        evaluator, distilled, data, cfg.seed, baseline
-    )
-    results = {
-        "schema": 1,
-        **names,
-        "ipc": distilled.meta["ipc"],
-        "steps": distilled.meta.get("steps"),
-        "seed": cfg.seed,
-        "protocol": evaluator.protocol.name,
-        "evaluation": rows,
-        "baselines": baselines,
-        "cost": {
-            "distill_seconds": None,
-            "evaluate_seconds": evaluate_seconds,
-            "peak_memory_bytes": peak_memory_bytes(),
-            "steps_per_second": None,
-            "artifact_bytes": distilled.num_bytes,
-        },
-        "provenance": provenance(signature(learned_settings(cfg)), to_plain(cfg)),
-    }
-    publish(results, Path(cfg.paths.run))
-    return None
+    with finishing(instantiate(cfg.logger)) as logger:
+        results = evaluate(cfg, evaluator, distilled, data, names, None, baseline)
+        publish(results, distilled, folder, logger)
+
+
+def device(accelerator: str) -> torch.device:
+    """Where to compute: the machine's accelerator, unless ``accelerator`` is "cpu"."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return torch.device("cpu") if found is None or accelerator == "cpu" else found
 
 
 def adopt(cfg: DictConfig, distilled: DistilledDataset) -> dict[str, str]:
@@ -59,15 +58,17 @@ def adopt(cfg: DictConfig, distilled: DistilledDataset) -> dict[str, str]:
     parts are called in the results."""
     own = DictConfig(OmegaConf.create(distilled.config))
     names = {**chosen_names(), "method": distilled.meta["method"]}
-    for group in ("dataset", "network", "init", "evaluation", "seed"):
+    for group in ADOPTED:
         if chosen(group) or group not in own:
             continue
         set_by_hand = {key: OmegaConf.select(cfg, key) for key in keys_set(group)}
         cfg[group] = own[group]
         for key, value in set_by_hand.items():
             OmegaConf.update(cfg, key, value)
-        if group in names:
-            names[group] = distilled.meta[group]
+        if group in GROUPS:
+            names[group] = distilled.meta.get(group, names[group])
+    if chosen("network") and "evaluation.networks" not in keys_set("evaluation"):
+        cfg.evaluation.networks = None  # the chosen one, not those the run was evaluated under
     return names
 
 

@@ -10,26 +10,67 @@ from typing import Any
 
 import rich
 import torch
+from omegaconf import DictConfig
+from pytorch_lightning.loggers.logger import Logger
 
 import ddist
 from ddist.artifact import DistilledDataset
+from ddist.config import learned_settings, signature, to_plain
 from ddist.data import RealData
 from ddist.evaluation import Evaluator
 from ddist.folder import write_file_whole
 from ddist.report.table import results_table
 from ddist.seeding import generator
 from ddist.synthetic.start import start_images
+from ddist.tasks.wandb_run import log_results
 
 log = logging.getLogger(__name__)
 
 
-def provenance(signature: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Which code and which settings made the figures."""
+def evaluate(
+    cfg: DictConfig,
+    evaluator: Evaluator,
+    distilled: DistilledDataset,
+    data: RealData,
+    names: dict[str, str],
+    distill_seconds: float | None,
+    baseline: bool,
+) -> dict[str, Any]:
+    """The content of results.json, beside a random real set where ``baseline`` asks for it.
+
+    ``names`` are those of the method, dataset, network and init. ``distill_seconds`` is None where
+    nothing was distilled just now.
+    """
+    started = time.monotonic()
+    log.info("Evaluating under the protocol %s.", evaluator.protocol.name)
+    rows = [row.to_dict() for row in evaluator.run(distilled, data)]
+    baselines = {}
+    if baseline:
+        found = evaluator.run(random_real(distilled, data, cfg.seed), data)
+        baselines["random"] = found[0].to_dict()
+    steps = distilled.meta.get("steps")
     return {
-        "ddist": ddist.__version__,
-        "torch": torch.__version__,
-        "signature": signature,
-        "config": config,
+        "schema": 1,
+        **names,
+        "ipc": distilled.meta["ipc"],
+        "steps": steps,
+        "seed": cfg.seed,
+        "protocol": evaluator.protocol.name,
+        "evaluation": rows,
+        "baselines": baselines,
+        "cost": {
+            "distill_seconds": distill_seconds,
+            "evaluate_seconds": time.monotonic() - started,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "steps_per_second": steps / distill_seconds if steps and distill_seconds else None,
+            "artifact_bytes": distilled.num_bytes,
+        },
+        "provenance": {
+            "ddist": ddist.__version__,
+            "torch": torch.__version__,
+            "signature": signature(learned_settings(cfg)),
+            "config": to_plain(cfg),
+        },
     }
 
 
@@ -39,20 +80,6 @@ def peak_memory_bytes() -> int:
         return int(torch.cuda.max_memory_allocated())
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def with_baseline(
-    evaluator: Evaluator, distilled: DistilledDataset, data: RealData, seed: int, baseline: bool
-) -> tuple[list[dict[str, Any]], dict[str, Any], float]:
-    """Rows of the distilled set, rows of the baselines by name, and the seconds both took."""
-    started = time.monotonic()
-    log.info("Evaluating under the protocol %s.", evaluator.protocol.name)
-    rows = [row.to_dict() for row in evaluator.run(distilled, data)]
-    baselines = {}
-    if baseline:
-        found = evaluator.run(random_real(distilled, data, seed), data)
-        baselines["random"] = found[0].to_dict()
-    return rows, baselines, time.monotonic() - started
 
 
 def random_real(distilled: DistilledDataset, data: RealData, seed: int) -> DistilledDataset:
@@ -69,7 +96,10 @@ def random_real(distilled: DistilledDataset, data: RealData, seed: int) -> Disti
     )
 
 
-def publish(results: dict[str, Any], folder: Path) -> None:
+def publish(
+    results: dict[str, Any], distilled: DistilledDataset, folder: Path, logger: Logger
+) -> None:
     """Write ``folder/results.json``, whole or not at all, and print the table."""
     write_file_whole(folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
+    log_results(logger, results, distilled)
     rich.get_console().print(results_table(results))

@@ -1,6 +1,5 @@
 import logging
 import time
-from pathlib import Path
 
 import pytest
 
@@ -8,7 +7,6 @@ from ddist.callbacks import (
     Budget,
     TimeEstimate,
     format_duration,
-    laptop_presets,
     parse_duration,
     schedule,
 )
@@ -36,18 +34,6 @@ def test_parse_duration(text: str | float, seconds: float | None) -> None:
 )  # fmt: skip
 def test_format_duration(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
-
-
-def test_laptop_presets(tmp_path: Path) -> None:
-    folder = tmp_path / "experiment" / "laptop"
-    folder.mkdir(parents=True)
-    for name in ("dd_mnist_ipc10", "dd_mnist_ipc1", "dd_cifar10_ipc1", "dc_mnist_ipc1"):
-        (folder / f"{name}.yaml").touch()
-    assert laptop_presets(tmp_path, "dd", "mnist") == [
-        "laptop/dd_mnist_ipc1",
-        "laptop/dd_mnist_ipc10",
-    ]
-    assert laptop_presets(tmp_path, "mtt", "mnist") == []
 
 
 def test_budget_stops_after_its_time_and_says_so(toy_run, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,92 @@
+"""What is refused before anything is computed: impossible values, machines that are not there."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from ddist.data import RealData
+from ddist.errors import DdistError
+from ddist.init import InitialWeights
+from ddist.methods import Method
+
+HALF = {16, "16", "16-mixed", "16-true"}
+
+
+def check_values(cfg: DictConfig) -> None:
+    """Raise a DdistError unless the single values are the numbers they should be."""
+    whole = {"ipc": 1, "steps": 0, "seed": 0, "threads": 1}
+    for name, least in whole.items():
+        value = cfg[name]
+        if name == "threads" and value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise DdistError(f"{name} is a whole number of at least {least}, not {value!r}.")
+
+
+def check_ipc(ipc: int, data: RealData) -> None:
+    """Raise a DdistError unless every class has ``ipc`` training images."""
+    if ipc > data.smallest_class():
+        raise DdistError(
+            f"ipc={ipc} is larger than the smallest class of {data.name}, which has "
+            f"{data.smallest_class()} training images: choose a smaller ipc."
+        )
+
+
+def check_init(init: InitialWeights, method: DictConfig) -> None:
+    """Raise a DdistError where a method would train one and the same network several times."""
+    num = method.get("num_networks", 1)
+    if init.single and num > 1:
+        raise DdistError(
+            f"This init always gives the same weights, so method.num_networks={num} would train "
+            "one network several times: set method.num_networks=1, or choose init=random."
+        )
+
+
+def check_protocol(config: Mapping[str, Any]) -> None:
+    """Raise a DdistError for a protocol without networks, or with nothing to choose from."""
+    for name, value in config.items():
+        if (name == "num_networks" and value < 1) or value == []:
+            raise DdistError(f"evaluation.{name}={value} leaves nothing to evaluate.")
+
+
+def check_precision(precision: object, method: Method) -> None:
+    """Raise a DdistError for fp16 where inner losses are differentiated twice."""
+    if method.unrolls and precision in HALF:
+        raise DdistError(
+            f"trainer.precision={precision} does not scale the losses of an unrolled student: use "
+            "trainer.precision=bf16-mixed or 32-true."
+        )
+
+
+def check_devices(cfg: DictConfig) -> None:
+    """Raise a DdistError for more processes than the CPU has cores (Lightning starts any number),
+    and for a sweep over runs of several devices."""
+    devices, cores = cfg.trainer.devices, os.cpu_count() or 1
+    on_cpu = cfg.trainer.accelerator == "cpu" or not torch.accelerator.is_available()
+    if on_cpu and str(devices).isdigit() and int(devices) > cores:
+        raise DdistError(
+            f"trainer.devices={devices} starts that many processes, but this machine has {cores} "
+            f"CPU cores: choose trainer.devices of at most {cores}."
+        )
+    # Each process of a distributed run would repeat the whole sweep (Lightning#15737).
+    single = str(devices) in ("1", "auto") and cfg.trainer.num_nodes == 1
+    if HydraConfig.get().mode == RunMode.MULTIRUN and not single:
+        raise DdistError(
+            f"-m cannot sweep runs of several devices (trainer.devices={devices}): give each job "
+            "one device (trainer.devices=1), or start each run by itself (torchrun, SLURM)."
+        )
+
+
+def check_free(folder: Path) -> None:
+    """Raise a DdistError where evaluating would overwrite the results of a distillation."""
+    if (folder / "settings.json").exists():
+        raise DdistError(
+            f"{folder} is the folder of a distillation, whose results stay: choose another "
+            "hydra.run.dir for task=evaluate."
+        )

@@ -1,0 +1,391 @@
+"""How fast and how large, measured on this machine: alternatives against each other, in one run.
+
+    python scripts/bench.py dd            what Dataset Distillation's outer step is made of
+    python scripts/bench.py dd --quick    a first look, in a few minutes
+
+Alternatives are timed in turn, so that a busy machine slows all of them, and compared by the median
+of the ratios of each turn. A memory figure is the growth of the peak of a fresh process (of
+torch.cuda.max_memory_allocated on a GPU). On Linux it is taken twice: with a malloc that gives all
+freed memory back, which is what the tensors need, and as the command ddist runs, whose malloc
+keeps freed memory: faster, but the kept states fall into gaps that larger tensors leave.
+"""
+
+import argparse
+import ctypes
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import cycle, islice
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from ddist.allocator import keep_freed_memory
+from ddist.inner.unroll import Batch, Graph, classification_loss, sgd, unroll
+from ddist.networks import AlexCifarNet, LeNet
+
+Run = Callable[[], object]
+GRAPHS: tuple[Graph, Graph] = ("checkpoint", "autograd")
+MEMORY_SHARE = 0.6  # of what is free: a measurement that would need more is left out
+BATCH = 1024  # real images, as in the paper
+M_MMAP_THRESHOLD = -3  # malloc.h
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says."""
+
+    device: str
+    threads: int
+    repeats: int
+    quick: bool
+    data: Path
+
+
+@dataclass(frozen=True)
+class Case:
+    """An outer step: T student steps on ``images`` each, then the loss on ``real`` images."""
+
+    name: str
+    network: Callable[..., nn.Module]
+    shape: tuple[int, int, int]
+    images: int
+    real: int
+
+
+CASES = (
+    Case("LeNet, 10 images a step, 1024 real ones", LeNet, (1, 28, 28), 10, BATCH),
+    Case("LeNet, 10 images a step, no real ones", LeNet, (1, 28, 28), 10, 0),
+    Case("AlexCifarNet, 100 images a step, no real ones", AlexCifarNet, (3, 32, 32), 100, 0),
+)
+
+
+# -- the subcommand dd -----------------------------------------------------------------------------
+
+
+def bench_dd(console: Console, options: Options) -> None:
+    for case in CASES[:2] if options.quick else CASES:
+        console.print(unroll_table(case, options))
+    console.print(data_table(options))
+    if options.device == "cpu":
+        console.print(allocator_table(options))
+
+
+def unroll_table(case: Case, options: Options) -> Table:
+    """Speed and memory of the two graphs of one case for each number of steps."""
+    shown = table(
+        f"Exact outer gradient: {case.name}",
+        ["T", "steps/s checkpoint", "steps/s autograd", "time ratio",
+         "MiB checkpoint", "MiB autograd", "memory ratio", "MiB as run (both)"],
+        "ratios: checkpoint / autograd (time: median of each turn's)",
+    )  # fmt: skip
+    lengths = (8, 16) if options.quick else (8, 16, 32, 64)
+    outer_step(case, 1, "autograd", options.device)()  # libraries loaded, caches warm
+    graphs = list(GRAPHS)
+    for length in lengths:
+        needed, resident = (
+            {g: fresh_process(peak_bytes, case, length, g, keep, options) for g in graphs}
+            for keep in (False, True)
+        )
+        runs = {graph: outer_step(case, length, graph, options.device) for graph in graphs}
+        seconds = in_turn(runs, options.repeats)
+        shown.add_row(str(length), *unroll_cells(seconds, needed, resident))
+        free = MEMORY_SHARE * free_memory(options.device)
+        graphs = [g for g in graphs if 2 * max(needed[g], resident[g]) < free]  # for twice the T
+    return shown
+
+
+def unroll_cells(
+    seconds: dict[str, list[float]], needed: dict[str, int], resident: dict[str, int]
+) -> list[str]:
+    """The cells of one T; "too large" where the whole graph does not fit."""
+    rates = [f"{1 / median(seconds[g]):.3g}" if g in seconds else "too large" for g in GRAPHS]
+    sizes = [mebibytes(needed[g]) if g in needed else "too large" for g in GRAPHS]
+    time_ratio = memory_ratio = ""
+    if len(seconds) == 2:
+        time_ratio = f"{ratio(seconds['checkpoint'], seconds['autograd']):.2f}"
+        memory_ratio = f"{needed['checkpoint'] / max(1, needed['autograd']):.3f}"
+    as_run = ", ".join(mebibytes(size) for size in resident.values())
+    return [*rates, time_ratio, *sizes, memory_ratio, as_run]
+
+
+def mebibytes(size: int) -> str:
+    return f"{size / 2**20:,.0f}"
+
+
+def data_table(options: Options) -> Table:
+    """Batches per second: ddist's data in memory, and a DataLoader with PIL transforms."""
+    shown = table(
+        f"Real batches of {BATCH} MNIST images, normalised, on the device",
+        ["source", "batches/s", "times slower"],
+        "DataLoader: torchvision's MNIST, ToTensor and Normalize on PIL images, shuffled",
+    )
+    if not (options.data / "MNIST").is_dir():
+        shown.add_row(f"no MNIST in {options.data}: set DDIST_DATA", "", "")
+        return shown
+    count = 4 if options.quick else 30
+    sources = {"ddist, uint8 in memory": in_memory(options)}
+    for workers in (0, 2):
+        sources[f"DataLoader, {workers} workers"] = data_loader(options, workers)
+    seconds = in_turn({name: drain(new, count) for name, new in sources.items()}, options.repeats)
+    first = seconds["ddist, uint8 in memory"]
+    for name, found in seconds.items():
+        shown.add_row(name, f"{count / median(found):.3g}", f"{ratio(found, first):.3g}")
+    return shown
+
+
+def allocator_table(options: Options) -> Table:
+    """LeNet's step with and without ddist.allocator, each in processes of its own."""
+    shown = table(
+        f"Allocator: gradient of LeNet's loss on {BATCH} images",
+        ["malloc", "steps/s", "time ratio"],
+        "keeping: ddist.allocator.keep_freed_memory, as the command ddist has it",
+    )
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    for _ in range(options.repeats):
+        for keep in seconds:
+            seconds[keep].append(fresh_process(lenet_seconds, keep, options))
+    for keep, found in seconds.items():
+        name = "keeping freed memory" if keep else "as the system has it"
+        shown.add_row(name, f"{1 / median(found):.3g}", f"{ratio(found, seconds[True]):.2f}")
+    return shown
+
+
+# -- what is measured ------------------------------------------------------------------------------
+
+
+def outer_step(case: Case, length: int, graph: Graph, device: str) -> Run:
+    """One outer gradient: unroll ``length`` steps, take the loss, go back to the images."""
+    network = case.network(num_classes=10, image_shape=case.shape).to(device)
+    weights = {name: w.detach() for name, w in network.named_parameters()}
+    loss = classification_loss(network)
+    x = torch.randn(case.images, *case.shape, device=device, requires_grad=True)
+    batch = (x, torch.arange(case.images, device=device) % 10)
+    sizes = torch.full((length,), 0.01, device=device, requires_grad=True)
+    real = random_batch(case.real, case.shape, device)
+
+    def run() -> None:
+        end = unroll(sgd(loss), weights, [batch] * length, sizes.unbind(), graph=graph)
+        outer = loss(end, real) if case.real else sum(w.square().sum() for w in end.values())
+        torch.autograd.grad(outer, [x, sizes])
+        synchronize(device)
+
+    return run
+
+
+def random_batch(size: int, shape: tuple[int, int, int], device: str) -> Batch:
+    return torch.randn(size, *shape, device=device), torch.arange(size, device=device) % 10
+
+
+def peak_bytes(case: Case, length: int, graph: Graph, keep: bool, options: Options) -> int:
+    """In a fresh process: by how much one outer step raises the peak, with a malloc that keeps
+    freed memory or not."""
+    torch.set_num_threads(options.threads)
+    (keep_freed_memory if keep else return_freed_memory)()
+    tiny = Case("warm-up", case.network, case.shape, 1, 0)
+    outer_step(tiny, 1, graph, options.device)()  # what libraries load is not the step's
+    run = outer_step(case, length, graph, options.device)
+    before = start_peak(options.device)
+    run()
+    return read_peak(options.device) - before
+
+
+def lenet_seconds(keep: bool, options: Options) -> float:
+    """In a fresh process: median seconds of LeNet's gradient."""
+    torch.set_num_threads(options.threads)
+    if keep:
+        keep_freed_memory()
+    network = LeNet(num_classes=10, image_shape=(1, 28, 28))
+    weights, batch = dict(network.named_parameters()), random_batch(BATCH, (1, 28, 28), "cpu")
+    loss = classification_loss(network)
+
+    def run() -> None:
+        torch.autograd.grad(loss(weights, batch), list(weights.values()))
+
+    run()
+    return median(in_turn({"step": run}, 5 if options.quick else 30)["step"])
+
+
+def in_memory(options: Options) -> Callable[[], Iterator[Batch]]:
+    """New endless batches from RealData, as conf/dataset/mnist.yaml builds it."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from ddist.config import conf_dir
+
+    config = OmegaConf.load(conf_dir() / "dataset" / "mnist.yaml")
+    config.pop("defaults")
+    made = instantiate(config, download=False, verify=False)
+    data = made(seed=0, root=options.data, cache=options.data / "cache").load().to(options.device)
+    stream = torch.Generator().manual_seed(0)
+    return lambda: (data.batch(BATCH, stream) for _ in cycle((None,)))
+
+
+def data_loader(options: Options, workers: int) -> Callable[[], Iterator[Batch]]:
+    """New batches from a DataLoader as the paper's code has it."""
+    from torch.utils.data import DataLoader
+    from torchvision import datasets, transforms
+
+    steps = [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
+    images = datasets.MNIST(options.data, transform=transforms.Compose(steps))
+    loader = DataLoader(images, BATCH, shuffle=True, num_workers=workers)
+    return lambda: ((x.to(options.device), y.to(options.device)) for x, y in loader)
+
+
+def drain(new: Callable[[], Iterator[Batch]], count: int) -> Run:
+    """Takes ``count`` batches; the stopwatch starts after the first (workers have started)."""
+
+    def run() -> float:
+        batches = new()
+        next(batches)
+        start = time.perf_counter()
+        for _ in islice(batches, count):
+            pass
+        return time.perf_counter() - start
+
+    return run
+
+
+# -- measuring -------------------------------------------------------------------------------------
+
+
+def in_turn(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each run in each turn. A run that times itself returns its seconds."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            own = run()
+            seconds[name].append(own if isinstance(own, float) else time.perf_counter() - start)
+    return seconds
+
+
+def ratio(seconds: list[float], reference: list[float]) -> float:
+    return median(a / b for a, b in zip(seconds, reference, strict=True))
+
+
+def fresh_process(function: Callable[..., Any], *arguments: object) -> Any:
+    """``function(*arguments)`` in a process that has done nothing else."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def prepare(options: Options) -> None:
+    """This process as the command ddist sets itself up."""
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()
+
+
+def return_freed_memory() -> None:
+    """glibc: every block of 128 KiB or more goes back to the system as soon as it is freed. By
+    default that limit rises with the blocks that are freed."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 128 * 1024)
+
+
+def start_peak(device: str) -> int:
+    """Start a new measurement of the peak; the bytes held now."""
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+    elif sys.platform == "linux":
+        if platform.libc_ver()[0] == "glibc":
+            ctypes.CDLL(None).malloc_trim(0)  # what the warm-up freed is not there for the step
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is what is resident now
+    return read_peak(device)
+
+
+def read_peak(device: str) -> int:
+    """Most bytes held since :func:`start_peak`."""
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated()
+    if sys.platform == "linux":
+        # not ru_maxrss, which a new process inherits from the one that started it
+        return 1024 * proc_number("/proc/self/status", "VmHWM:")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def free_memory(device: str) -> int:
+    """Bytes that a measurement may hope for."""
+    if device != "cpu":
+        return torch.cuda.mem_get_info()[0]
+    if sys.platform == "linux":
+        return 1024 * proc_number("/proc/meminfo", "MemAvailable:")
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def proc_number(file: str, field: str) -> int:
+    lines = (line.split() for line in Path(file).read_text().splitlines())
+    return next(int(words[1]) for words in lines if words[:1] == [field])
+
+
+def synchronize(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+# -- what is shown ---------------------------------------------------------------------------------
+
+
+def table(title: str, columns: list[str], caption: str) -> Table:
+    shown = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    for k, column in enumerate(columns):
+        shown.add_column(column, justify="left" if k == 0 else "right")
+    return shown
+
+
+def machine(options: Options) -> str:
+    """Where these figures come from."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
+    models = [line.split(": ")[1] for line in lines if line.startswith("model name")]
+    chip = models[0] if models else platform.processor() or platform.machine()
+    gpu = "" if options.device == "cpu" else f", {torch.cuda.get_device_name()}"
+    load = ", ".join(f"{each:.2f}" for each in os.getloadavg())
+    return (
+        f"{chip}, {os.cpu_count()} cores{gpu} · torch {torch.__version__}, {options.threads} "
+        f"threads · load average {load} · {options.repeats} repeats"
+    )
+
+
+def arguments() -> tuple[str, Options]:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in COMMANDS:
+        command = commands.add_parser(name)
+        command.add_argument("--threads", type=int, default=torch.get_num_threads())
+        command.add_argument("--repeats", type=int, default=None, help="default: 5; 2 with --quick")
+        command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+        command.add_argument(
+            "--quick", action="store_true", help="LeNet alone, T = 8 and 16, 2 repeats"
+        )
+    given = parser.parse_args()
+    repeats = given.repeats or (2 if given.quick else 5)
+    data = Path(os.environ.get("DDIST_DATA") or Path.home() / ".cache" / "ddist" / "data")
+    return given.command, Options(given.device, given.threads, repeats, given.quick, data)
+
+
+COMMANDS: dict[str, Callable[[Console, Options], None]] = {"dd": bench_dd}
+
+
+def main() -> None:
+    command, options = arguments()
+    prepare(options)
+    console = Console(width=max(120, Console().width))
+    console.print(machine(options))
+    COMMANDS[command](console, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The memory of an exact gradient through T steps, counted tensor by tensor."""
+
+import functools
+import weakref
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ddist.init import Random
+from ddist.inner.unroll import classification_loss, sgd, unroll, with_momentum, without_momentum
+from ddist.networks import ConvNet
+
+SHAPE = (1, 16, 16)
+
+
+class LivingBytes(TorchDispatchMode):
+    """Bytes of the storages that were made within the block and are still alive, and their peak.
+
+    Unlike a process's resident size it does not depend on the allocator, on what ran before or on
+    the machine. It sees the operators of the backward pass too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        given = {each._cdata for each in storages((args, kwargs))}
+        for storage in storages(out):
+            if storage._cdata not in given | self._known:  # a view makes nothing
+                self._note(storage)
+        return out
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        self._known.add(key)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+def storages(tree: object) -> list[torch.UntypedStorage]:
+    """The storages of all tensors in nested arguments or results."""
+    return [each.untyped_storage() for each in tree_leaves(tree) if isinstance(each, torch.Tensor)]
+
+
+@functools.cache
+def peak(num_steps: int, graph: str, momentum: float) -> int:
+    """Bytes that one outer gradient through ``num_steps`` steps of 32 images needs at its peak."""
+    network, start, batch, sizes = problem(num_steps)
+    loss = classification_loss(network)
+    with LivingBytes() as memory:
+        state = with_momentum(start) if momentum else start
+        end = unroll(sgd(loss, momentum), state, [batch] * num_steps, sizes, graph=graph)
+        loss(without_momentum(end), (batch[0].detach()[:4], batch[1][:4])).backward()
+    assert batch[0].grad is not None and sizes.grad is not None
+    return memory.peak
+
+
+def problem(num_steps: int):
+    network = ConvNet(3, SHAPE, depth=2, width=8, norm="none", pooling="avg", activation="relu")
+    weights = {name: w[0] for name, w in Random("xavier_normal", 0).draw(network, 1).items()}
+    x = torch.randn(32, *SHAPE, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    sizes = torch.full((num_steps,), 0.01, requires_grad=True)
+    return network, weights, (x, torch.arange(32) % 3), sizes
+
+
+def bytes_of_weights() -> int:
+    return sum(w.nbytes for w in problem(1)[1].values())
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_memory_does_not_grow_with_the_number_of_steps(momentum: float) -> None:
+    """64 steps need at most half as much again as 8, plus the states that are kept."""
+    states = 64 * bytes_of_weights() * (2 if momentum else 1)
+    allowed = 1.5 * peak(8, "checkpoint", momentum) + states
+    assert peak(64, "checkpoint", momentum) < allowed
+    assert peak(32, "autograd", 0.0) > 3 * allowed  # half the steps: this test can fail
+
+
+def test_each_step_more_costs_its_state_and_nothing_else() -> None:
+    per_step = (peak(64, "checkpoint", 0.0) - peak(8, "checkpoint", 0.0)) / 56
+    assert per_step < 1.3 * bytes_of_weights()
+
+
+def test_the_count_is_right() -> None:
+    """Plain forward and backward of a product, added up by hand."""
+    x, w = torch.randn(100, 50), nn.Parameter(torch.randn(50, 20))
+    with LivingBytes() as memory:
+        kept = x @ w
+        assert memory.now == memory.peak == 4 * 100 * 20
+        del kept
+        assert memory.now == 0
+        cross_entropy(x @ w, torch.zeros(100, dtype=torch.int64)).backward()
+    assert memory.now == 4 * 50 * 20  # the gradient
+    assert memory.peak >= 4 * (100 * 20 * 2 + 50 * 20)
+
+
+def test_a_window_frees_what_comes_before_it() -> None:
+    """Truncation with the whole graph kept needs the memory of the window alone."""
+    network, start, batch, sizes = problem(32)
+
+    def measure(run: Callable[[], dict[str, torch.Tensor]]) -> int:
+        with LivingBytes() as memory:
+            sum(w.sum() for w in run().values()).backward()
+        return memory.peak
+
+    step = sgd(classification_loss(network))
+    batches = [batch] * 32
+    window = measure(lambda: unroll(step, start, batches, sizes, graph="autograd", window=8))
+    short = measure(lambda: unroll(step, start, batches[:8], sizes[:8], graph="autograd"))
+    assert window < 1.1 * short

@@ -1,0 +1,75 @@
+"""Pixel: what is learned, and that nothing else is."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from ddist.data import RealData
+from ddist.errors import DdistError
+from ddist.seeding import generator
+from ddist.synthetic import Pixel, StepSizes
+
+LABELS = torch.arange(10).repeat(2)
+
+
+def make(data: RealData, **changes: object) -> Pixel:
+    options = {"start": "noise", "images": "learned", "labels": "hard", "label_logit": 5.0}
+    return Pixel(data, LABELS, generator(0, "test"), **(options | changes))  # type: ignore[arg-type]
+
+
+def names(module: torch.nn.Module) -> set[str]:
+    return {name for name, p in module.named_parameters() if p.requires_grad}
+
+
+def test_hard_labels_are_the_classes_and_only_images_are_learned(digits: RealData) -> None:
+    pixel = make(digits)
+    images, labels = pixel()
+    assert images is pixel.images and images.shape == (20, 1, 8, 8)
+    assert labels.dtype == torch.int64 and torch.equal(labels, LABELS)
+    assert names(pixel) == {"images"}
+
+
+def test_soft_labels_are_probabilities_that_start_at_the_class(digits: RealData) -> None:
+    pixel = make(digits, labels="soft", label_logit=3.0)
+    _, labels = pixel()
+    torch.testing.assert_close(labels.sum(1), torch.ones(20))
+    # softmax of 3 for one's own class and 0 for nine others
+    own = torch.tensor(3.0).exp() / (torch.tensor(3.0).exp() + 9)
+    torch.testing.assert_close(labels.gather(1, LABELS[:, None])[:, 0], own.expand(20))
+    assert names(pixel) == {"images", "label_logits"}
+
+
+def test_soft_labels_are_learned(digits: RealData) -> None:
+    pixel = make(digits, labels="soft")
+    images, labels = pixel()
+    logits = torch.randn(20, 10, generator=generator(0, "logits"))
+    (cross_entropy(logits, labels) + images.square().sum()).backward()
+    assert pixel.label_logits is not None and pixel.label_logits.grad is not None
+    assert pixel.label_logits.grad.abs().max() > 0
+    # moving all logits of an image together changes no probability
+    torch.testing.assert_close(pixel.label_logits.grad.sum(1), torch.zeros(20), rtol=0, atol=1e-7)
+
+
+def test_frozen_images_stay(digits: RealData) -> None:
+    pixel = make(digits, images="frozen", labels="soft", start="real")
+    assert names(pixel) == {"label_logits"}
+    pixel.step_sizes = StepSizes(1, 2, 0.1)
+    assert names(pixel) == {"label_logits", "step_sizes.raw"}
+
+
+def test_a_checkpoint_restores_images_labels_and_steps(digits: RealData) -> None:
+    saved, other = make(digits, labels="soft"), make(digits, labels="soft", start="real")
+    saved.step_sizes, other.step_sizes = StepSizes(2, 2, 0.1), StepSizes(2, 2, 0.3)
+    other.load_state_dict(saved.state_dict())
+    for a, b in zip(saved(), other(), strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(saved.step_sizes(), other.step_sizes())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "choices"),
+    [("start", "zeros", "noise, real"), ("images", "fixed", "learned"), ("labels", "1", "hard")],
+)
+def test_unknown_options_are_named(digits: RealData, option: str, value: str, choices: str) -> None:
+    with pytest.raises(DdistError, match=rf"synthetic\.{option}.*{choices}.*{value}"):
+        make(digits, **{option: value})

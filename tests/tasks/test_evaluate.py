@@ -1,0 +1,86 @@
+"""task=evaluate as a command: an artifact says by itself how it is to be evaluated."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+def results(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def run(shared_ddist) -> Path:
+    """A run whose settings are not the defaults."""
+    return shared_ddist.distil(
+        "ipc=2", "init=fixed", "seed=5", "network.widths=[16]", "dataset.size=12"
+    )
+
+
+def test_an_artifact_brings_its_own_settings(ddist, run: Path) -> None:
+    done = ddist("task=evaluate", f"artifact={run}/distilled", "hydra.run.dir=again")
+    assert (done.code, done.err) == (0, "")
+    first, again = results(run), results(ddist.folder / "again")
+    same = ("method", "dataset", "network", "init", "ipc", "steps", "seed", "protocol",
+            "evaluation", "baselines")  # fmt: skip
+    assert {key: again[key] for key in same} == {key: first[key] for key in same}
+    assert again["cost"]["distill_seconds"] is None
+    assert again["provenance"]["config"]["network"]["widths"] == [16]
+    # θ₀ is part of the artifact: another seed draws other baseline images and no other network
+    ddist("task=evaluate", f"artifact={run}/distilled", "hydra.run.dir=other", "seed=6")
+    other = results(ddist.folder / "other")
+    assert other["evaluation"] == first["evaluation"]
+    assert other["baselines"] != first["baselines"]
+
+
+def test_under_another_network_and_protocol(ddist, run: Path) -> None:
+    done = ddist(
+        "task=evaluate",
+        f"artifact={run}/distilled",
+        "hydra.run.dir=other",
+        "network=mlp",
+        "network.widths=[8]",
+        "evaluation=dc2021",
+        "evaluation.num_networks=2",
+        "evaluation.epochs=2",
+    )
+    assert (done.code, done.err) == (0, "")
+    found = results(ddist.folder / "other")
+    assert [(row["protocol"], row["num_networks"]) for row in found["evaluation"]] == [
+        ("dc2021", 2)
+    ]
+    assert found["provenance"]["config"]["network"]["widths"] == [8]
+    assert "dc2021" in done.out and "replay" not in done.out
+
+
+def test_under_several_networks(ddist, run: Path) -> None:
+    done = ddist(
+        "task=evaluate",
+        f"artifact={run}/distilled",
+        "hydra.run.dir=several",
+        "evaluation.networks=[mlp,lenet]",
+        "task.baseline=false",
+    )
+    assert (done.code, done.err) == (0, "")
+    found = results(ddist.folder / "several")
+    assert [row["network"] for row in found["evaluation"]] == ["mlp", "lenet"]
+    assert found["baselines"] == {}
+
+
+def test_what_cannot_be_evaluated(ddist, run: Path) -> None:
+    for arguments, expected in (
+        ([f"artifact={run}"], "this is a run's folder; its dataset is"),
+        ([f"artifact={run}/distilled", "dataset.size=10"], "images (1, 12, 12) of 10 classes, but"),
+        ([f"artifact={run}/distilled", f"hydra.run.dir={run}"], "is the folder of a distillation"),
+    ):
+        done = ddist("task=evaluate", *arguments)
+        assert done.code == 1
+        assert expected in done.err and done.err.count("\n") == 1
+    torn = ddist.folder / "torn"
+    shutil.copytree(run / "distilled", torn)
+    (torn / "data.safetensors").write_bytes((torn / "data.safetensors").read_bytes()[:-7])
+    done = ddist("task=evaluate", "artifact=torn")
+    assert done.code == 1
+    assert "Could not load torn: data.safetensors is damaged" in done.err

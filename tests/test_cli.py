@@ -1,0 +1,169 @@
+"""The command line as somebody types it: what it says, and what it says when they slip."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+STEP = "steps=1"
+ENOSPC = """
+import pytorch_lightning
+def full(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+pytorch_lightning.Trainer.save_checkpoint = full
+"""
+OTHER_BUILD = """
+import sys
+class Broken:
+    def find_spec(name, path=None, target=None):
+        if name == "torchvision":
+            raise RuntimeError("operator torchvision::nms does not exist")
+for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+    del sys.modules[name]
+sys.meta_path.insert(0, Broken)
+"""
+UNREACHABLE = """
+import urllib.request
+def refuse(*args, **kwargs):
+    raise urllib.request.URLError("no route\\nto host")
+urllib.request.urlopen = refuse
+"""
+
+MISTAKES = [
+    # names
+    ("method=ddd", "Unknown method 'ddd' (did you mean dd?): choose one of average, dd,"),
+    ("methd=dd", "Unknown option 'methd' (did you mean method?)"),
+    ("stps=10", "Unknown option 'stps' (did you mean steps?)"),
+    ("student_step=1", "Unknown option 'student_step' (did you mean method.student_steps?)"),
+    ("method=random method.num_candidates=1", "Unknown option 'method.num_candidates'"),
+    ("+method.foo=1", "Unknown option '+method.foo'"),
+    ("~foo", "Unknown option 'foo'"),
+    ("logger=null", "logger takes the name of one of its options: ddist --help lists"),
+    ("ipc", "Could not read 'ipc': write group=option or key=value."),
+    # values
+    ("ipc=0", "ipc is a whole number of at least 1, not 0."),
+    ("ipc=ten", "ipc is a whole number of at least 1, not 'ten'."),
+    ("threads=0", "threads is a whole number of at least 1, not 0."),
+    ("ipc=132", "ipc=132 is larger than the smallest class of digits, which has 131"),
+    ("method.student_steps=2", "method.student_steps=2 needs at least one image per class"),
+    ("method.step_size=big", "method.step_size=big cannot be used: a number such as 0.2"),
+    ("network.widths=64", "network.widths=64 cannot be used: a list such as [128,128]"),
+    ("synthetic.start=nose", "synthetic.start is one of noise, real, average, kmeans, not 'nose'"),
+    ("init.scheme=he", "init.scheme is one of xavier_normal, default, not 'he'."),
+    ("budget=soon", "A time such as 20m, 90s, 1h30m or 45 (seconds) was expected, but 'soon'"),
+    ("evaluation.num_networks=0", "evaluation.num_networks=0 leaves nothing to evaluate."),
+    ("evaluation.networks=[mlp,convent]", "Unknown network 'convent' (did you mean convnet?)"),
+    # parts that do not go together
+    ("init=fixed method.num_networks=2", "This init always gives the same weights, so"),
+    ("init=pretrained init.source=mnits", "Unknown dataset 'mnits' (did you mean mnist?)"),
+    ("network=lenet", "LeNet needs images of at least 12x12 pixels, but these are 8x8"),
+    # the machine
+    ("trainer.devices=999 trainer.accelerator=cpu", "trainer.devices=999 starts that many"),
+    ("trainer.precision=16-mixed", "trainer.precision=16-mixed does not scale the losses"),
+    ("trainer.precision=8", "This machine cannot run the trainer as asked: Precision 8"),
+    # data
+    ("dataset=mnist dataset.download=false paths.data=here", "mnist is not in here: expected here"),
+    # evaluating
+    ("task=evaluate", "task=evaluate needs the folder of a distilled set: artifact=FOLDER."),
+    ("task=evaluate artifact=nowhere", "Could not load nowhere: expected a folder with data."),
+]  # fmt: skip
+
+
+def sentence(code: int, out: str, err: str) -> str:
+    """The one line that a mistake prints on standard error; nothing else may complain."""
+    assert code == 1
+    assert "Traceback" not in out + err
+    assert err.startswith("ddist: ") and err.count("\n") == 1, err
+    return err.removeprefix("ddist: ")
+
+
+@pytest.mark.parametrize(("arguments", "expected"), MISTAKES, ids=[m[0] for m in MISTAKES])
+def test_a_mistake_is_one_sentence(ddist, arguments: str, expected: str) -> None:
+    done = ddist(*arguments.split())
+    said = sentence(done.code, done.out, done.err)
+    assert expected in said
+    assert "Internal error" not in said
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has an accelerator")
+def test_a_gpu_that_is_not_there(ddist) -> None:
+    done = ddist(STEP, "trainer.accelerator=gpu")
+    assert "No supported gpu backend found" in sentence(done.code, done.out, done.err)
+
+
+def test_a_nan_names_the_rates_and_what_to_try(ddist) -> None:
+    done = ddist("steps=2", "method.lr.images=1e30", "hydra.run.dir=run")
+    said = sentence(done.code, done.out, done.err)
+    for part in (
+        "step 1",
+        "images 5e+29",
+        "student step sizes 0.1",
+        "try a smaller outer learning",
+    ):
+        assert part in said
+    # the log has it too, for whoever finds the folder next week
+    assert said.strip() in (ddist.folder / "run" / "ddist.log").read_text()
+
+
+def test_a_torchvision_for_another_torch(ddist) -> None:
+    done = ddist(STEP, before=OTHER_BUILD)
+    said = sentence(done.code, done.out, done.err)
+    assert "do not match (operator torchvision::nms does not exist)" in said
+    assert "pip install" in said
+
+
+def test_a_full_disk(ddist) -> None:
+    done = ddist(STEP, "hydra.run.dir=run", before=ENOSPC)
+    assert sentence(done.code, done.out, done.err).startswith("The disk is full: make room")
+    assert not list((ddist.folder / "run").rglob("*last.ckpt*"))
+
+
+def test_a_failed_download(ddist) -> None:
+    done = ddist("dataset=usps", "paths.data=here", STEP, before=UNREACHABLE)
+    said = sentence(done.code, done.out, done.err)
+    assert "usps could not be downloaded to here" in said and "no route to host" in said
+
+
+def test_another_checksum_names_the_option(ddist, data_dir: Path) -> None:
+    done = ddist("dataset=usps", STEP, f"paths.data={data_dir}")
+    said = sentence(done.code, done.out, done.err)
+    assert "checksum" in said and "dataset.verify=false" in said
+
+
+def test_debugging_shows_the_traceback(ddist) -> None:
+    done = ddist("ipc=0", DDIST_DEBUG="1")
+    assert done.code != 0
+    assert "Traceback" in done.err and "check_values" in done.err
+
+
+def test_help_and_config_come_without_torch(tmp_path: Path) -> None:
+    """They would take seconds longer with it."""
+    for argument in ("--help", "--cfg=job"):
+        code = (
+            "import atexit, sys; from ddist.cli import main; sys.argv[0] = 'ddist';"
+            "atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); main()"
+        )
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code, argument],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stderr == "False\n"
+        if argument == "--help":
+            assert "method: average, dd, " in done.stdout
+            assert "ddist -m ipc=1,10 seed=0,1,2" in done.stdout
+            assert "Powered by" not in done.stdout
+        else:
+            assert "ipc: 1\n" in done.stdout
+    assert os.listdir(tmp_path) == []  # looking leaves nothing behind
+
+
+def test_python_m_ddist_is_ddist(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ddist", "ipc=3", "--cfg", "job"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "ipc: 3\n" in done.stdout

@@ -1,0 +1,95 @@
+"""The bridge from YAML to values."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from ddist import config
+from ddist.config import (
+    borrowed_ipcs,
+    by_ipc,
+    conf_dir,
+    default_path,
+    differences,
+    laptop_presets,
+    learned_settings,
+    nearest_ipc,
+    register_resolvers,
+    signature,
+)
+
+
+@pytest.fixture(autouse=True)
+def resolvers() -> None:
+    register_resolvers()
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("config", [*overrides, "paths.run=run", "logger=none"])
+    cfg.callbacks = {}  # which ask Hydra for names that only a run has
+    return cfg
+
+
+def test_the_nearest_ipc_is_nearest_by_ratio_and_of_two_the_smaller() -> None:
+    nearest = {ipc: nearest_ipc(ipc, [50, 1, 10]) for ipc in (1, 3, 4, 22, 23, 500)}
+    assert nearest == {1: 1, 3: 1, 4: 10, 22: 10, 23: 50, 500: 50}
+    assert nearest_ipc(20, [10, 40]) == 10
+    assert by_ipc(4, {1: "a", 10: "b"}) == "b"
+
+
+def test_tables_over_several_lines_are_found() -> None:
+    # OmegaConf folds long lines when it writes YAML
+    table = "{" + ", ".join(f"{ipc}: [{ipc}, {ipc}]" for ipc in (1, 10, 50, 100, 1000)) + "}"
+    cfg = OmegaConf.create({"ipc": 49, "deep": {"value": f"${{by_ipc:${{ipc}}, {table}}}"}})
+    assert cfg.deep.value == [50, 50]
+    assert borrowed_ipcs(cfg) == {50}
+
+
+def test_the_signature_names_what_is_learned_and_nothing_else() -> None:
+    base = signature(learned_settings(composed()))
+    assert len(base) == 8 and int(base, 16) >= 0
+    for same in ("dataset.verify=false", "evaluation=dc2021", "budget=1h", "threads=1",
+                 "paths.data=there", "trainer.default_root_dir=there", "resume=false"):  # fmt: skip
+        assert signature(learned_settings(composed(same))) == base, same
+    for other in ("seed=1", "ipc=2", "method.step_size=1", "network=lenet", "init=fixed",
+                  "dataset.subset=9", "trainer.precision=bf16-mixed", "steps=9"):  # fmt: skip
+        assert signature(learned_settings(composed(other))) != base, other
+
+
+def test_differences_are_named_by_their_path() -> None:
+    old = {"seed": 0, "method": {"lr": {"images": 1}, "steps": 3}}
+    new = {"seed": 0, "method": {"lr": {"images": 2}}, "ipc": 1}
+    assert differences(old, new) == [
+        "ipc: None -> 1",
+        "method.lr.images: 1 -> 2",
+        "method.steps: 3 -> None",
+    ]
+
+
+def test_an_empty_variable_means_the_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DDIST_X", "/somewhere")
+    assert default_path("DDIST_X", "data") == "/somewhere"
+    monkeypatch.setenv("DDIST_X", "")
+    assert default_path("DDIST_X", "data") == str(Path.home() / ".cache/ddist/data")
+    assert default_path("DDIST_X", "") == str(Path.home() / ".cache/ddist")
+
+
+def test_laptop_presets_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "experiment" / "laptop"
+    folder.mkdir(parents=True)
+    for name in ("dd_mnist_ipc10", "dd_mnist_ipc1", "dd_cifar10_ipc1", "dc_mnist_ipc1"):
+        (folder / f"{name}.yaml").touch()
+    monkeypatch.setattr(config, "conf_dir", lambda: tmp_path)
+    assert laptop_presets("dd", "mnist") == ["laptop/dd_mnist_ipc1", "laptop/dd_mnist_ipc10"]
+    assert laptop_presets("mtt", "mnist") == []
+
+
+@pytest.mark.parametrize("dataset", sorted(p.stem for p in (conf_dir() / "dataset").glob("*.yaml")))
+def test_every_dataset_composes_with_its_recipe(dataset: str) -> None:
+    cfg = composed(f"dataset={dataset}", "method=dd", "ipc=10")
+    assert cfg.dataset.name == dataset
+    assert isinstance(cfg.steps, int)
+    learned_settings(cfg)

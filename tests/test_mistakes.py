@@ -1,0 +1,77 @@
+"""Sentences for errors of other libraries."""
+
+import errno
+
+import pytest
+
+from ddist.errors import DdistError
+from ddist.mistakes import explain
+from ddist.suggestions import expectation, known_settings, misfit, near, parse
+
+
+def test_the_cause_that_a_user_can_mend_is_what_is_said() -> None:
+    try:
+        try:
+            raise DdistError("Two lines\nof   text.")
+        except DdistError as cause:
+            raise RuntimeError("loky says something else") from cause
+    except RuntimeError as error:
+        assert explain(error) == "Two lines of text."
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert explain(full).startswith("The disk is full")
+    assert "smaller method.batch_real or ipc" in explain(MemoryError("tried to allocate"))
+
+
+def test_what_nobody_foresaw_is_still_one_sentence() -> None:
+    said = explain(ValueError("first line.\nsecond line"))
+    assert said.startswith("Internal error, ValueError: first line (DDIST_DEBUG=1 shows where")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "found"),
+    [("stps", ["steps", "seed"], "steps"), ("student_step", ["method.student_steps"],
+     "method.student_steps"), ("xyz", ["steps"], "")],
+)  # fmt: skip
+def test_near(name: str, known: list[str], found: str) -> None:
+    assert near(name, known) == found
+
+
+def test_known_settings_are_those_of_the_chosen_options() -> None:
+    known = known_settings(["network=convnet", "ipc=3", "stps=1"])
+    assert known["network.width"] == 128
+    assert known["ipc"] == 1
+    assert "network.widths" not in known and "method._target_" not in known
+    assert "experiment" in known
+    assert known_settings(["network=nothing"]) == {}
+
+
+def test_a_value_of_another_kind_is_blamed() -> None:
+    defaults = {
+        "a": 1,
+        "b": 0.5,
+        "c": True,
+        "d": [1, 2],
+        "e": None,
+        "f": "text",
+        "g": "${by_ipc:x}",
+    }
+    fine = [
+        "a=2",
+        "a=2.5",
+        "a=[1,2]",
+        "b=1",
+        "c=false",
+        "d=[3]",
+        "e=x",
+        "f=3",
+        "g=3",
+        "~a",
+        "a=1,x",
+    ]
+    assert misfit(fine, defaults) == ""
+    for wrong in ("a=x", "a=null", "b=true", "c=3", "d=3", "g=x"):
+        said = misfit([*fine, "a=1,x", wrong], defaults)
+        assert said.startswith(f"{wrong.split('=')[0]}="), wrong
+    assert expectation("x", 0.02) == "a number such as 0.02"
+    assert list(parse(["+a.b=1", "seed=1,2"])) == [("a.b", 1)]

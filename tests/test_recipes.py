@@ -1,0 +1,171 @@
+"""Every recipe and experiment composes, names its source, and its tables give what they say."""
+
+import functools
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from ddist.config import borrowed_ipcs, by_ipc, conf_dir, nearest_ipc, register_resolvers
+
+CONF = conf_dir()
+RECIPES = sorted((CONF / "recipe").rglob("*.yaml"))
+EXPERIMENTS = sorted((CONF / "experiment").rglob("*.yaml"))
+PRESETS = [file for file in EXPERIMENTS if file.parent.name == "laptop"]
+METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
+# What is learned, without where it lies or what it looks like.
+GROUPS = ("method", "dataset", "network", "init", "synthetic", "objective", "evaluation")
+
+
+@functools.cache
+def composed(*overrides: str) -> DictConfig:
+    """The config of a run with these words on the command line; not to be changed."""
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", list(overrides), return_hydra_config=True)
+
+
+def settings(*overrides: str) -> dict[str, Any]:
+    """What is learned, and how, with every interpolation resolved."""
+    cfg = composed(*overrides)
+    resolved = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in GROUPS}
+    return resolved | {"steps": cfg.steps, "ipc": cfg.ipc}
+
+
+def cell(recipe: Path) -> list[str]:
+    """The command-line words that pick up a recipe."""
+    return [f"method={recipe.parent.name}", f"dataset={recipe.stem}"]
+
+
+def option(experiment: Path) -> str:
+    """The command-line word that picks up an experiment."""
+    return f"experiment={experiment.relative_to(CONF / 'experiment').with_suffix('')}"
+
+
+def name(file: Path) -> str:
+    return f"{file.parent.name}/{file.stem}"
+
+
+def header(file: Path) -> str:
+    """The comment lines of a file."""
+    return "\n".join(line for line in file.read_text().splitlines() if line.startswith("#"))
+
+
+def test_there_are_recipes() -> None:
+    assert RECIPES
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_composes_by_itself(method: str) -> None:
+    assert settings(f"method={method}")["method"]["_target_"].startswith("ddist.methods.")
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=name)
+def test_every_recipe_composes_and_says_something(recipe: Path) -> None:
+    with_recipe = settings(*cell(recipe), "ipc=10")
+    assert with_recipe["ipc"] == 10 and with_recipe["steps"] > 0
+    assert with_recipe != settings(*cell(recipe), "ipc=10", "~recipe")
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=name)
+def test_a_recipe_belongs_to_a_method_and_a_dataset(recipe: Path) -> None:
+    assert (CONF / "method" / f"{recipe.parent.name}.yaml").is_file()
+    assert (CONF / "dataset" / f"{recipe.stem}.yaml").is_file()
+    assert recipe.read_text().startswith("# @package _global_\n")
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=name)
+def test_a_recipe_names_its_source(recipe: Path) -> None:
+    """A paper or a repository; or it says that nothing is published. And an accuracy to expect,
+    where there is a published one."""
+    text = header(recipe)
+    published = re.search(r"arXiv [\d.]{10}|github\.com/|et al\.? (19|20)\d\d", text)
+    assert published or "No published setting" in text
+    assert not published or re.search(r"\d ?%", text)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=name)
+def test_the_command_line_wins(recipe: Path) -> None:
+    assert composed(*cell(recipe), "steps=7").steps == 7
+
+
+def shipped_tables() -> list[str]:
+    """The keys of every by_ipc table in conf/."""
+    texts = (file.read_text() for file in CONF.rglob("*.yaml"))
+    found = (re.findall(r"\$\{by_ipc:(.*?),\s*\{(.*?)\}\}", text, re.DOTALL) for text in texts)
+    return [arguments for each in found for arguments in each]
+
+
+def test_tables_are_written_as_they_are_looked_for() -> None:
+    """``borrowed_ipcs`` finds only ${by_ipc:${ipc},{...}}."""
+    for argument, keys in shipped_tables():
+        assert argument == "${ipc}"
+        assert re.match(r"\s*\d+\s*:", keys)
+
+
+@pytest.fixture
+def tabled(tmp_path: Path) -> str:
+    """The word that adds a folder with a recipe whose tables hold 1, 10 and 50 images."""
+    folder = tmp_path / "recipe" / "dd"
+    folder.mkdir(parents=True)
+    (folder / "svhn.yaml").write_text(
+        "# @package _global_\n"
+        "steps: ${by_ipc:${ipc},{1:100, 10:200, 50:300}}\n"
+        "method:\n"
+        "  lr:\n"
+        "    images: ${by_ipc:${ipc},{1:0.5, 10:0.25}}\n"
+    )
+    return f"hydra.searchpath=[file://{tmp_path}]"
+
+
+@pytest.mark.parametrize(
+    ("ipc", "steps", "rate", "borrowed"),
+    [
+        (1, 100, 0.5, set()),
+        (10, 200, 0.25, set()),
+        (50, 300, 0.25, {10}),
+        (3, 100, 0.5, {1}),
+        (20, 200, 0.25, {10}),
+        (1000, 300, 0.25, {50, 10}),
+    ],
+)
+def test_a_table_gives_the_nearest_published_ipc(
+    tabled: str, ipc: int, steps: int, rate: float, borrowed: set[int]
+) -> None:
+    words = (tabled, "method=dd", "dataset=svhn", f"ipc={ipc}")
+    cfg = composed(*words)
+    assert cfg.steps == steps and cfg.method.lr.images == rate
+    assert borrowed_ipcs(cfg) == borrowed
+    assert composed(*words, "steps=7").steps == 7
+
+
+@pytest.mark.parametrize(
+    ("ipc", "nearest"), [(1, 1), (2, 1), (3, 1), (4, 10), (10, 10), (22, 10), (23, 50), (500, 50)]
+)
+def test_nearest_is_by_ratio(ipc: int, nearest: int) -> None:
+    assert nearest_ipc(ipc, [50, 1, 10]) == nearest
+    assert by_ipc(ipc, {1: "a", 10: "b", 50: "c"}) == {1: "a", 10: "b", 50: "c"}[nearest]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=name)
+def test_every_experiment_composes_and_the_command_line_wins(experiment: Path) -> None:
+    assert settings(option(experiment)) != settings()
+    assert composed(option(experiment), "steps=7").steps == 7
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=name)
+def test_an_experiment_states_its_time_and_accuracy(experiment: Path) -> None:
+    text = header(experiment)
+    assert re.search(r"\d ?(s|min|h|seconds|minutes?|hours?)\b", text) and re.search(r"\d ?%", text)
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=name)
+def test_a_laptop_preset_is_what_its_name_says(preset: Path) -> None:
+    cfg = composed(option(preset))
+    choices = cfg.hydra.runtime.choices
+    assert preset.stem.startswith(f"{choices.method}_{choices.dataset}_ipc{cfg.ipc}")
