@@ -11,6 +11,7 @@ from hydra.errors import (
     OverrideParseException,
 )
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from ddist.errors import DdistError
 from ddist.suggestions import known_groups, known_settings, misfit, near, parse
@@ -26,6 +27,8 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
             return "The disk is full: make room, then repeat the command to go on from there."
         if type(each).__name__ == "OutOfMemoryError" or isinstance(each, MemoryError):
             return f"Out of memory ({first_line(each)}): try a smaller method.batch_real or ipc."
+        if isinstance(each, YAMLError):
+            return f"A YAML file cannot be read: {one_line(str(each))}."
     if isinstance(error, OverrideParseException):
         return f"Could not read {error.override!r}: write group=option or key=value."
     if isinstance(error, (MissingConfigException, ConfigCompositionException)):

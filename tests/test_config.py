@@ -9,13 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 from ddist import config
 from ddist.config import (
     borrowed_ipcs,
-    by_ipc,
     conf_dir,
     default_path,
     differences,
     laptop_presets,
     learned_settings,
-    nearest_ipc,
     register_resolvers,
     signature,
 )
@@ -31,13 +29,6 @@ def composed(*overrides: str) -> DictConfig:
         cfg = compose("config", [*overrides, "paths.run=run", "logger=none"])
     cfg.callbacks = {}  # which ask Hydra for names that only a run has
     return cfg
-
-
-def test_the_nearest_ipc_is_nearest_by_ratio_and_of_two_the_smaller() -> None:
-    nearest = {ipc: nearest_ipc(ipc, [50, 1, 10]) for ipc in (1, 3, 4, 22, 23, 500)}
-    assert nearest == {1: 1, 3: 1, 4: 10, 22: 10, 23: 50, 500: 50}
-    assert nearest_ipc(20, [10, 40]) == 10
-    assert by_ipc(4, {1: "a", 10: "b"}) == "b"
 
 
 def test_tables_over_several_lines_are_found() -> None:

@@ -3,6 +3,7 @@
 import errno
 
 import pytest
+from yaml import YAMLError
 
 from ddist.errors import DdistError
 from ddist.mistakes import explain
@@ -20,6 +21,10 @@ def test_the_cause_that_a_user_can_mend_is_what_is_said() -> None:
     full = OSError(errno.ENOSPC, "No space left on device")
     assert explain(full).startswith("The disk is full")
     assert "smaller method.batch_real or ipc" in explain(MemoryError("tried to allocate"))
+    said = explain(YAMLError("mapping values are not allowed here\n  in x.yaml, line 3"))
+    assert said == (
+        "A YAML file cannot be read: mapping values are not allowed here in x.yaml, line 3."
+    )
 
 
 def test_what_nobody_foresaw_is_still_one_sentence() -> None:

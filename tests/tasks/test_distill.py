@@ -184,7 +184,7 @@ def test_an_ipc_without_published_settings_says_whose_it_takes(ddist) -> None:
     recipe.parent.mkdir(parents=True)
     table = "{1: [1], 10: [1, 3]}"
     recipe.write_text(
-        f"# @package _global_\nevaluation:\n  epoch_grid: ${{by_ipc:${{ipc}},{table}}}\n"
+        f"# @package _global_\nevaluation:\n  epoch_grid: '${{by_ipc:${{ipc}},{table}}}'\n"
     )
     run = ["--config-dir=conf", "method=kmeans", "evaluation.num_networks=2"]
     for ipc, said in ((10, False), (12, True)):
