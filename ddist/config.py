@@ -18,7 +18,8 @@ from ddist.errors import DdistError
 # What may differ between two runs that learn the same: where things lie, what is shown, when it
 # stops, how it is evaluated.
 _NO_MATTER = {
-    "task", "paths", "logger", "callbacks", "budget", "resume", "artifact", "evaluation", "threads"
+    "task", "paths", "logger", "callbacks", "budget", "resume", "artifact", "evaluation", "threads",
+    "reference",
 }  # fmt: skip
 _NO_MATTER_IN = {
     "dataset": {"verify", "download"},

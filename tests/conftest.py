@@ -3,6 +3,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ from omegaconf import OmegaConf
 from ddist.data import RealData
 
 CONF = Path(__file__).parents[1] / "conf"
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, which some send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

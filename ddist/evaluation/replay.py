@@ -63,7 +63,8 @@ class Replay(Protocol):
         steps = steps_of(distilled, data.device)
         step_sizes, chosen = distilled.step_sizes, {}
         if step_sizes is None:
-            size, epochs = self.tune(steps, data, network, init, seed)
+            more = distilled.meta.get("student_epochs")
+            size, epochs = self.tune(steps, data, network, init, seed, more)
             step_sizes = torch.full((epochs, len(steps)), size)
             chosen = {"step_size": size, "epochs": epochs}
         found = []
@@ -73,15 +74,23 @@ class Replay(Protocol):
         return torch.cat(found).cpu(), chosen
 
     def tune(
-        self, steps: Steps, data: RealData, network: nn.Module, init: InitialWeights, seed: int
+        self,
+        steps: Steps,
+        data: RealData,
+        network: nn.Module,
+        init: InitialWeights,
+        seed: int,
+        more_epochs: int | None = None,
     ) -> tuple[float, int]:
-        """The step size and number of epochs of the grid with the best accuracy."""
+        """The step size and number of epochs of the grid with the best accuracy; ``more_epochs``
+        joins the grid, so that a baseline may go on for as long as what it is compared with."""
+        epoch_grid = sorted({*self.epoch_grid, *([more_epochs] if more_epochs else [])})
         images = tuning_split(data, self.tuning_images, seed)
         start = init.draw(network, self.tuning_networks, "tune")
-        best = (-1.0, self.step_size_grid[0], self.epoch_grid[0])
+        best = (-1.0, self.step_size_grid[0], epoch_grid[0])
         for size in self.step_size_grid:
             weights, done = start, 0
-            for epochs in self.epoch_grid:
+            for epochs in epoch_grid:
                 sizes = torch.full((epochs - done, len(steps)), size, device=data.device)
                 weights, done = replay(network, weights, steps, sizes), epochs
                 score = float(accuracy(network, weights, data.batches(images, 1000)).mean())

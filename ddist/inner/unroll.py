@@ -63,9 +63,11 @@ def unroll(
         state = _run(step, initial, schedule[:first])
     if graph == "autograd":
         return _run(step, state, schedule[first:])
-    inputs = [tensor for batch, size in schedule[first:] for tensor in (*batch, size)]
-    counts = [len(batch) for batch, _ in schedule[first:]]
-    end = _Rebuilt.apply(step, tuple(state), counts, *state.values(), *inputs)
+    # Tensors that come again (epochs over the same images) get one gradient, not one per step.
+    inputs = {id(t): t for batch, size in schedule[first:] for t in (*batch, size)}
+    place = {key: i for i, key in enumerate(inputs)}
+    plan = [[place[id(t)] for t in (*batch, size)] for batch, size in schedule[first:]]
+    end = _Rebuilt.apply(step, tuple(state), plan, *state.values(), *inputs.values())
     return dict(zip(state, end, strict=True))
 
 
@@ -81,42 +83,45 @@ class _Rebuilt(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, step: Step, names: tuple[str, ...], counts: list[int], *tensors: Tensor
+        ctx: Any, step: Step, names: tuple[str, ...], plan: list[list[int]], *tensors: Tensor
     ) -> tuple[Tensor, ...]:
+        """``plan``: for each step, the places of its batch and step size among the tensors that
+        follow the state's, which are called ``names``."""
         state = dict(zip(names, tensors[: len(names)], strict=True))
-        ctx.step, ctx.states = step, []
-        ctx.schedule = _regroup(tensors[len(names) :], counts)
+        ctx.step, ctx.plan, ctx.states, ctx.inputs = step, plan, [], tensors[len(names) :]
         device = tensors[0].device.type
         ctx.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
-        for batch, step_size in ctx.schedule:
+        for places in plan:
             ctx.states.append(state)
-            state = step(state, batch, step_size)
+            *batch, step_size = (ctx.inputs[place] for place in places)
+            state = step(state, tuple(batch), step_size)
         return tuple(state.values())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, ...]:
-        found: list[Tensor | None] = []
-        for before, (batch, step_size) in zip(ctx.states[::-1], ctx.schedule[::-1], strict=True):
+        found: list[Tensor | None] = [None] * len(ctx.inputs)
+        for before, places in zip(reversed(ctx.states), reversed(ctx.plan), strict=True):
             state = {k: v.detach().requires_grad_() for k, v in before.items()}
-            inputs = [_leaf(tensor) for tensor in (*batch, step_size)]
+            inputs = [_leaf(ctx.inputs[place]) for place in places]
             with torch.enable_grad(), torch.autocast(*ctx.autocast):
                 end = ctx.step(state, tuple(inputs[:-1]), inputs[-1])
-            wanted = [*state.values(), *(tensor for tensor in inputs if tensor.requires_grad)]
-            pulled = list(torch.autograd.grad([*end.values()], wanted, gradient, allow_unused=True))
+            learned = [i for i, tensor in enumerate(inputs) if tensor.requires_grad]
+            pulled = torch.autograd.grad(
+                list(end.values()),
+                [*state.values(), *(inputs[i] for i in learned)],
+                gradient,
+                allow_unused=True,
+            )
             gradient = tuple(
                 torch.zeros_like(v) if g is None else g
                 for v, g in zip(state.values(), pulled[: len(state)], strict=True)
             )
-            rest = iter(pulled[len(state) :])
-            found = [next(rest) if tensor.requires_grad else None for tensor in inputs] + found
+            for i, g in zip(learned, pulled[len(state) :], strict=True):
+                earlier = found[places[i]]
+                if g is not None:
+                    found[places[i]] = g if earlier is None else earlier + g
         return (None, None, None, *gradient, *found)
-
-
-def _regroup(tensors: tuple[Tensor, ...], counts: list[int]) -> list[tuple[Batch, Tensor]]:
-    """(batch, step size) pairs from their flat list; ``counts`` are the batches' lengths."""
-    rest = iter(tensors)
-    return [(tuple(next(rest) for _ in range(count)), next(rest)) for count in counts]
 
 
 def _leaf(tensor: Tensor) -> Tensor:
