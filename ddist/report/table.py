@@ -1,5 +1,6 @@
 """The figures of a run (the dict of results.json) as rows, and as the table printed at the end."""
 
+from collections.abc import Callable
 from typing import Any
 
 from rich.table import Table
@@ -20,17 +21,19 @@ def results_table(results: dict[str, Any]) -> Table:
     table = Table(title=title, title_style="bold")
     table.add_column("trained on")
     table.add_column("network")
+    columns: list[tuple[str, Callable[[dict[str, Any]], str]]] = []
     for protocol in protocols:
+        columns.append((protocol, accuracy))
         table.add_column(f"{protocol}:\naccuracy % (networks)", justify="right")
-        table.add_column("95 % interval", justify="right")
+        if any(interval(row) for _, row in rows if row["protocol"] == protocol):
+            columns.append((protocol, interval))
+            table.add_column("95 % interval", justify="right")
     for i, (name, row) in enumerate(rows):
-        cells = [""] * (2 * len(protocols))
-        at = 2 * protocols.index(row["protocol"])
-        cells[at : at + 2] = accuracy(row), interval(row)
+        cells = [show(row) if row["protocol"] == protocol else "" for protocol, show in columns]
         table.add_row(name, row["network"], *cells, style="bold" if i == 0 else None)
     table.add_section()
     for name, value in cost_rows(results):
-        table.add_row(name, "", value, *[""] * (2 * len(protocols) - 1), style="dim")
+        table.add_row(name, "", value, *[""] * (len(columns) - 1), style="dim")
     return table
 
 
