@@ -77,7 +77,7 @@ class DD(Method):
             logits = vmap(lambda w: functional_call(self.network, w, (x_real,)))(weights)
         correct = (logits.detach().argmax(-1) == y_real).float().mean()
         self.log("distill/accuracy", correct, prog_bar=True)
-        return torch.stack([self.objective(each, y_real) for each in logits]).mean()
+        return vmap(self.objective, in_dims=(0, None))(logits, y_real).mean()
 
     def train_student(self, weights: Weights) -> Weights:
         """theta_0 stacked [K, ...] -> theta_{E S} stacked, differentiable."""
