@@ -37,7 +37,8 @@ def main() -> NoReturn:
     except Exception as error:
         if _debugging():
             raise
-        overrides = [each for each in sys.argv[1:] if not each.startswith("-")]
+        words = [each for each in sys.argv[1:] if not each.startswith("-")]
+        overrides = [each for each in words if "=" in each]  # not the "job" of --cfg job
         _leave(explain(error, overrides), 1)
     sys.exit(0)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ddist.errors import DdistError
 
@@ -70,10 +70,11 @@ def default_path(variable: str, subfolder: str) -> str:
     return os.environ.get(variable) or str(Path.home() / ".cache" / "ddist" / (subfolder or ""))
 
 
-def laptop_presets(method: str, dataset: str) -> list[str]:
+def laptop_presets(method: str, dataset: str) -> ListConfig:
     """The experiments made for 2 CPU cores that distil ``dataset`` with ``method``."""
     files = sorted((conf_dir() / "experiment" / "laptop").glob(f"{method}_{dataset}_ipc*.yaml"))
-    return [f"laptop/{file.stem}" for file in files]
+    # OmegaConf cannot resolve an interpolation to a plain list for good (--cfg job --resolve).
+    return ListConfig([f"laptop/{file.stem}" for file in files])
 
 
 def load_option(group: str, name: str) -> DictConfig:

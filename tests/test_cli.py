@@ -163,6 +163,17 @@ def test_help_and_config_come_without_torch(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []  # looking leaves nothing behind
 
 
+def test_the_config_is_shown_resolved(ddist) -> None:
+    done = ddist("method=dd", "dataset=mnist", "ipc=10", "--cfg", "job", "--resolve")
+    assert done.code == 0
+    assert "- laptop/dd_mnist_ipc10\n" in done.out and "student_steps: 10\n" in done.out
+
+
+def test_a_mistake_beside_a_flag_is_one_sentence(ddist) -> None:
+    done = ddist("method=nope", "--cfg", "job")
+    assert "nope" in sentence(done.code, done.out, done.err)
+
+
 def test_python_m_ddist_is_ddist(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ddist", "ipc=3", "--cfg", "job"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
