@@ -67,7 +67,7 @@ class Case:
 CASES = (
     Case("LeNet, 10 images a step, 1024 real ones", LeNet, (1, 28, 28), 10, BATCH),
     Case("LeNet, 10 images a step, no real ones", LeNet, (1, 28, 28), 10, 0),
-    Case("AlexCifarNet, 100 images a step, no real ones", AlexCifarNet, (3, 32, 32), 100, 0),
+    Case("AlexCifarNet, 10 images a step, no real ones", AlexCifarNet, (3, 32, 32), 10, 0),
 )
 
 

@@ -39,6 +39,7 @@ class Method(LightningModule):
         optimizer: makes the one outer optimizer from parameter groups.
         scheduler: makes its schedule, stepped once per outer step; None keeps the rates.
         lr: the outer learning rate of each parameter group (images, labels, step_sizes).
+        weight_decay: the outer optimizer's weight decay of each group; 0 for those not named.
         seed: the run's root seed.
     """
 
@@ -60,6 +61,7 @@ class Method(LightningModule):
         optimizer: MakeOptimizer | None = None,
         scheduler: MakeScheduler | None = None,
         lr: Mapping[str, float] | None = None,
+        weight_decay: Mapping[str, float] | None = None,
         seed: int,
     ) -> None:
         super().__init__()
@@ -69,7 +71,8 @@ class Method(LightningModule):
         self.data = data
         self.init = init
         self.seed = seed
-        self._make_optimizer, self._make_scheduler, self._lr = optimizer, scheduler, lr or {}
+        self._make_optimizer, self._make_scheduler = optimizer, scheduler
+        self._lr, self._weight_decay = lr or {}, weight_decay or {}
         # In a tuple, so that the student's unused parameters do not become the method's.
         self._students = (network,)
 
@@ -112,10 +115,15 @@ class Method(LightningModule):
         }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """One group per kind of learned tensor, each with its own learning rate."""
+        """One group per kind of learned tensor, each with its own learning rate and decay."""
         kinds = {"images": "images", "label_logits": "labels", "step_sizes.raw": "step_sizes"}
         return [
-            {"name": kinds[name], "params": [parameter], "lr": self._lr[kinds[name]]}
+            {
+                "name": kinds[name],
+                "params": [parameter],
+                "lr": self._lr[kinds[name]],
+                "weight_decay": self._weight_decay.get(kinds[name], 0.0),
+            }
             for name, parameter in self.synthetic.named_parameters()
             if parameter.requires_grad
         ]

@@ -155,6 +155,12 @@ def test_parameter_groups_have_their_own_rates(
     assert [g["name"] for g in frozen.parameter_groups()] == ["step_sizes"]
 
 
+def test_weight_decay_is_of_its_group_alone(make_dd: from_fixture) -> None:
+    method = make_dd(weight_decay={"images": 0.25})
+    decay = {g["name"]: g["weight_decay"] for g in method.parameter_groups()}
+    assert decay == {"images": 0.25, "step_sizes": 0.0}
+
+
 @pytest.mark.parametrize(
     ("option", "value", "sentence"),
     [
