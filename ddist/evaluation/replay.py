@@ -86,7 +86,7 @@ class Replay(Protocol):
         joins the grid, so that a baseline may go on for as long as what it is compared with."""
         epoch_grid = sorted({*self.epoch_grid, *([more_epochs] if more_epochs else [])})
         images = tuning_split(data, self.tuning_images, seed)
-        start = init.draw(network, self.tuning_networks, "tune")
+        start = init.draw(network, 1 if init.single else self.tuning_networks, "tune")
         best = (-1.0, self.step_size_grid[0], epoch_grid[0])
         for size in self.step_size_grid:
             weights, done = start, 0

@@ -233,3 +233,14 @@ def test_a_fixed_start_is_evaluated_once(
     evaluator = Evaluator(protocol(), {"mlp": network}, Fixed("xavier_normal", 0), seed=0)
     (row,) = evaluator.run(make_distilled(step_sizes=step_sizes), digits)
     assert row.num_networks == 1 and row.accuracy_std is None and row.accuracy_ci95 is None
+
+
+def test_a_fixed_start_is_tuned_once(
+    digits: RealData, network: MLP, make_distilled: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies of one network would cost as much as different ones and say nothing."""
+    init, drawn = Fixed("xavier_normal", 0), []
+    draw = init.draw
+    monkeypatch.setattr(init, "draw", lambda net, num, *keys: drawn.append(num) or draw(net, num))
+    protocol().tune(steps_of(make_distilled(), digits.device), digits, network, init, 0)
+    assert drawn == [1]
