@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: $(STAMP) ## distil the digits into ten images, in about a minute
+demo: $(STAMP) ## distil the digits into ten images, in half a minute
 	$(BIN)/ddist hydra.run.dir=$(DEMO)
 	@echo "The ten digits: $(CURDIR)/$(DEMO)/distilled/grid.png"
 

@@ -14,7 +14,6 @@ import argparse
 import ctypes
 import os
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +33,7 @@ from torch import nn
 from ddist.allocator import keep_freed_memory
 from ddist.inner.unroll import Batch, Graph, classification_loss, sgd, unroll
 from ddist.networks import AlexCifarNet, LeNet
+from ddist.tasks.results import peak_memory_bytes
 
 Run = Callable[[], object]
 GRAPHS: tuple[Graph, Graph] = ("checkpoint", "autograd")
@@ -307,12 +307,7 @@ def start_peak(device: str) -> int:
 
 def read_peak(device: str) -> int:
     """Most bytes held since :func:`start_peak`."""
-    if device != "cpu":
-        return torch.cuda.max_memory_allocated()
-    if sys.platform == "linux":
-        # not ru_maxrss, which a new process inherits from the one that started it
-        return 1024 * proc_number("/proc/self/status", "VmHWM:")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return torch.cuda.max_memory_allocated() if device != "cpu" else peak_memory_bytes()
 
 
 def free_memory(device: str) -> int:
