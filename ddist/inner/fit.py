@@ -5,13 +5,14 @@ trained stacked with others, one after the other, or alone.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ddist.augment.mix import Mix
 from ddist.errors import DdistError
 from ddist.inner.minibatches import Augment, Minibatch, Minibatches
 from ddist.inner.stacking import (
@@ -26,7 +27,7 @@ from ddist.inner.stacking import (
 )
 from ddist.networks.base import Weights
 
-Optimizer = Literal["sgd", "adam"]
+Optimizer = Literal["sgd", "adam", "adamw"]
 
 
 def fit(
@@ -48,6 +49,7 @@ def fit(
     sample_weights: Tensor | None = None,
     normalize: Callable[[Tensor], Tensor] | None = None,
     augment: Augment | None = None,
+    mix: Mix | None = None,
     stacked: Stacked = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Weights:
@@ -60,14 +62,17 @@ def fit(
         x: images [N, C, H, W]: float in training space, or whatever ``normalize`` takes.
         y: labels, int64 [N] or soft float [N, C]; the loss is cross-entropy.
         batch_size: images per step; the last batch of an epoch may be smaller.
-        momentum: of SGD; beta_1 of Adam.
-        generators: one per network, for its order of the images and for ``augment``.
+        momentum: of SGD; beta_1 of Adam and AdamW.
+        weight_decay: added to the gradient, but AdamW's shrinks the weights themselves.
+        generators: one per network, for its order of the images, ``augment`` and ``mix``.
         lr_drops: after each of these epochs (counted from 0) the step size is multiplied by
             ``lr_factor``.
         reset_momentum: a drop also starts a new optimizer, as DC's evaluation does.
         sample_weights: [N], factors of the images' losses (mean 1 keeps the scale).
         normalize: applied to each batch, on the device.
         augment: applied after it, to each network's batch with its generator.
+        mix: applied last, likewise; mixes images and losses, such as
+            ``functools.partial(ddist.augment.mix.cutmix, probability=0.5, beta=1.0)``.
         stacked: train all together, one after the other, or the faster ("auto").
         progress: called with the epochs done and their total over all groups of networks.
     """
@@ -79,7 +84,7 @@ def fit(
     batch_size = min(batch_size, len(x))
     together = choose_stacked(network, stacked, batch_size, x.device.type)
     loss = _stacked_loss if together else _single_loss
-    data = Minibatches(x, y, sample_weights, batch_size, normalize, augment)
+    data = Minibatches(x, y, sample_weights, batch_size, normalize, augment, mix)
     parts = list(groups(weights, batch_size)) if together else singles(weights)
     trained = []
     with mode(network, training=True), torch.enable_grad():
@@ -103,21 +108,22 @@ class _Descent:
     def __init__(
         self, weights: Weights, kind: Optimizer, lr: float, momentum: float, weight_decay: float
     ) -> None:
-        if kind not in ("sgd", "adam"):
-            raise DdistError(f"The optimizer of a training is sgd or adam, not {kind!r}.")
+        if kind not in get_args(Optimizer):
+            raise DdistError(f"The optimizer of a training is sgd, adam or adamw, not {kind!r}.")
         self._weights = list(weights.values())
         self._kind, self._lr, self._momentum = kind, lr, momentum
         self._weight_decay = weight_decay
         self._optimizer = self._make()
 
     def _make(self) -> torch.optim.Optimizer:
-        # Both act element by element: stacked weights move exactly as separate ones.
+        # All act element by element: stacked weights move exactly as separate ones.
         if self._kind == "sgd":
             return torch.optim.SGD(
                 self._weights, self._lr, self._momentum, weight_decay=self._weight_decay
             )
+        make = torch.optim.Adam if self._kind == "adam" else torch.optim.AdamW
         betas = (self._momentum, 0.999)
-        return torch.optim.Adam(self._weights, self._lr, betas, weight_decay=self._weight_decay)
+        return make(self._weights, self._lr, betas, weight_decay=self._weight_decay)
 
     def step(self, loss: Tensor) -> None:
         gradients = torch.autograd.grad(loss, self._weights)
@@ -156,9 +162,10 @@ def _stacked_loss(
     logits = forward_members(network, weights | buffers, batch.x, 0 if batch.own else None)
     num = len(logits)
     y = batch.y if batch.own else batch.y.expand(num, *batch.y.shape)
-    losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(0, 1), reduction="none")
-    losses = losses.reshape(num, -1)
-    return (losses if batch.factors is None else losses * batch.factors).mean(1).sum()
+    losses = _weighted(logits, y, batch.factors)
+    if batch.others is not None:
+        losses = losses + _weighted(logits, *batch.others)
+    return losses.mean(1).sum()
 
 
 def _single_loss(
@@ -167,9 +174,17 @@ def _single_loss(
     """The loss of a stack of one, without vmap."""
     # squeeze and not [0]: its backward is a view, where that of [0] copies all weights.
     one = {name: tensor.squeeze(0) for name, tensor in (weights | buffers).items()}
-    x, y = (batch.x[0], batch.y[0]) if batch.own else (batch.x, batch.y)
-    losses = F.cross_entropy(functional_call(network, one, (x,)), y, reduction="none")
-    factors = batch.factors
-    if factors is not None:
-        losses = losses * (factors[0] if batch.own else factors)
+    x = batch.x[0] if batch.own else batch.x
+    logits = functional_call(network, one, (x,)).unsqueeze(0)
+    y, factors = batch.y, batch.factors
+    losses = _weighted(logits, y if batch.own else y.unsqueeze(0), factors)
+    if batch.others is not None:
+        losses = losses + _weighted(logits, *batch.others)
     return losses.mean()
+
+
+def _weighted(logits: Tensor, y: Tensor, factors: Tensor | None) -> Tensor:
+    """Losses [K, B] of ``logits`` [K, B, C] for labels [K, B] or [K, B, C], times ``factors``."""
+    losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(0, 1), reduction="none")
+    losses = losses.reshape(logits.shape[:2])
+    return losses if factors is None else losses * factors

@@ -6,18 +6,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddist.augment.mix import Mix
+
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True)
 class Minibatch:
     """Images ``x``, labels ``y`` and factors of their losses: common to all networks, [B, ...],
-    or, where ``own``, one batch per network, [K, B, ...]."""
+    or, where ``own``, one batch per network, [K, B, ...]. Mixed images have a second label each,
+    ``others``: labels and factors of the losses that are added."""
 
     x: Tensor
     y: Tensor
     factors: Tensor | None
     own: bool
+    others: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Minibatches:
     batch_size: int
     normalize: Callable[[Tensor], Tensor] | None
     augment: Augment | None
+    mix: Mix | None = None
 
     def epoch(self, generators: Sequence[torch.Generator]) -> Iterator[Minibatch]:
         """One pass over the data, each network in its own order."""
@@ -44,23 +49,34 @@ class Minibatches:
             factors = None if self.factors is None else self.factors[index]
             x = self._normalized(self.x[index.flatten()])
             x = x.reshape(*index.shape, *x.shape[1:])
-            yield Minibatch(self._augmented(x, generators), self.y[index], factors, own=True)
+            yield self._changed(x, self.y[index], factors, generators)
 
     def _full_batch(self, generators: Sequence[torch.Generator]) -> Minibatch:
         x = self._normalized(self.x)
-        if self.augment is None:
+        if self.augment is None and self.mix is None:
             return Minibatch(x, self.y, self.factors, own=False)
         num = len(generators)
         y = self.y.expand(num, *self.y.shape)
         factors = None if self.factors is None else self.factors.expand(num, -1)
-        x = self._augmented(x.expand(num, *x.shape), generators)
-        return Minibatch(x, y, factors, own=True)
+        return self._changed(x.expand(num, *x.shape), y, factors, generators)
 
     def _normalized(self, x: Tensor) -> Tensor:
         return x if self.normalize is None else self.normalize(x)
 
-    def _augmented(self, x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        if self.augment is None:
-            return x
-        pairs = zip(x, generators, strict=True)
-        return torch.stack([self.augment(images, generator) for images, generator in pairs])
+    def _changed(
+        self, x: Tensor, y: Tensor, factors: Tensor | None, generators: Sequence[torch.Generator]
+    ) -> Minibatch:
+        """Each network's batch [K, B, ...], augmented and mixed with its own generator."""
+        if self.augment is not None:
+            pairs = zip(x, generators, strict=True)
+            x = torch.stack([self.augment(images, generator) for images, generator in pairs])
+        if self.mix is None:
+            return Minibatch(x, y, factors, own=True)
+        mixed = [self.mix(images, g) for images, g in zip(x, generators, strict=True)]
+        partner = torch.stack([each.partner for each in mixed])
+        share = torch.tensor([[each.share] for each in mixed], device=x.device)
+        rows = torch.arange(len(x), device=x.device)[:, None]
+        factors = torch.ones(y.shape[:2], device=x.device) if factors is None else factors
+        others = (y[rows, partner], factors[rows, partner] * (1 - share))
+        x = torch.stack([each.x for each in mixed])
+        return Minibatch(x, y, factors * share, own=True, others=others)

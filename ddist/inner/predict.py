@@ -1,11 +1,13 @@
 """What trained networks say: logits and accuracy of K networks at once, without a graph."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ddist.inner.compiled import compiled as compile_function
 from ddist.inner.stacking import (
     Stacked,
     choose_stacked,
@@ -14,26 +16,46 @@ from ddist.inner.stacking import (
     member,
     mode,
     num_members,
+    singles,
 )
 from ddist.networks.base import Weights
 
-_CHUNK = 512  # images in one call: more gains nothing on CPUs, whose caches it overflows
+Forward = Callable[[nn.Module, Weights, Tensor, bool], Tensor]
+
+_CHUNK = 250  # images in one call: more gains nothing on CPUs, whose caches it overflows
 
 
 @torch.no_grad()
 def predict(
-    network: nn.Module, weights: Weights, x: Tensor, *, stacked: Stacked = "auto"
+    network: nn.Module,
+    weights: Weights,
+    x: Tensor,
+    *,
+    stacked: Stacked = "auto",
+    compiled: bool = False,
 ) -> Tensor:
     """Logits [K, N, C] in evaluation mode: stacked ``weights`` [K, ...], common images ``x``
-    [N, C, H, W] in training space. Memory beyond the result does not grow with K or N."""
+    [N, C, H, W] in training space. Memory beyond the result does not grow with K or N.
+
+    ``compiled``: with torch.compile (see :func:`ddist.inner.compiled.pays`), if it works here.
+    """
     # no_grad and not inference_mode: callers may use the logits as targets of a later loss.
+    forward = _compiled_forward() if compiled else _forward
     with mode(network, training=False):
-        chunks = torch.split(x, _CHUNK)
-        if choose_stacked(network, stacked, len(chunks[0]), x.device.type):
-            rows = [_stacked_logits(network, weights, chunk) for chunk in chunks]
-        else:
-            rows = [_separate_logits(network, weights, chunk) for chunk in chunks]
-    return torch.cat(rows, dim=1)
+        chunks = list(torch.split(x, _CHUNK))
+        if compiled and len(chunks[-1]) < _CHUNK:  # one shape to compile: zeros fill the last
+            missing = _CHUNK - len(chunks[-1])
+            chunks[-1] = torch.cat([chunks[-1], x.new_zeros(missing, *x.shape[1:])])
+        together = choose_stacked(network, stacked, len(chunks[0]), x.device.type)
+        parts = list(groups(weights, len(chunks[0]))) if together else singles(weights)
+        rows = []
+        for chunk in chunks:
+            logits = [
+                forward(network, {n: w[part] for n, w in weights.items()}, chunk, together)
+                for part in parts
+            ]
+            rows.append(torch.cat(logits))
+    return torch.cat(rows, dim=1)[:, : len(x)]
 
 
 def accuracy(
@@ -42,29 +64,31 @@ def accuracy(
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
     stacked: Stacked = "auto",
+    compiled: bool = False,
 ) -> Tensor:
     """Fraction [K] (float64, on the CPU) of the images that each network classifies correctly.
 
     ``batches`` yields normalised images [N, C, H, W] and int64 labels [N], for example
-    ``data.batches(data.test, 1000)``.
+    ``data.batches(data.test, 1000)``; ``stacked`` and ``compiled`` as in :func:`predict`.
     """
     correct, total = torch.zeros(num_members(weights), dtype=torch.int64), 0
     for x, y in batches:
-        predicted = predict(network, weights, x, stacked=stacked).argmax(-1)
-        correct += (predicted == y).sum(-1).cpu()
+        logits = predict(network, weights, x, stacked=stacked, compiled=compiled)
+        correct += (logits.argmax(-1) == y).sum(-1).cpu()
         total += len(y)
     return correct.double() / total
 
 
-def _stacked_logits(network: nn.Module, weights: Weights, x: Tensor) -> Tensor:
-    parts = [
-        forward_members(network, {n: w[group] for n, w in weights.items()}, x, None)
-        for group in groups(weights, len(x))
-    ]
-    return torch.cat(parts)
+def _forward(network: nn.Module, weights: Weights, x: Tensor, stacked: bool) -> Tensor:
+    """Logits [K, N, C] of K networks: of one, unless ``stacked``."""
+    if stacked:
+        return forward_members(network, weights, x, None)
+    logits: Tensor = functional_call(network, member(weights, 0), (x,))
+    return logits.unsqueeze(0)
 
 
-def _separate_logits(network: nn.Module, weights: Weights, x: Tensor) -> Tensor:
-    return torch.stack(
-        [functional_call(network, member(weights, k), (x,)) for k in range(num_members(weights))]
-    )
+@cache
+def _compiled_forward() -> Forward:
+    """One for the process, with the network as an argument: nothing keeps networks alive, and the
+    sets evaluated one after the other on the same network share what was compiled."""
+    return compile_function(_forward, worthwhile=True)

@@ -18,6 +18,7 @@ IMAGES_AT_ONCE = 8192
 """Most images (networks times batch) in one stacked call: bounds the memory of activations."""
 
 _SMALL_BATCH = 32
+_FEW_FILTER_WEIGHTS = 100_000
 
 
 def num_members(weights: Weights) -> int:
@@ -65,7 +66,8 @@ def choose_stacked(network: nn.Module, stacked: Stacked, batch_size: int, device
 
     A GPU is starved by one small network at a time, so there the answer is yes. On CPUs (measured,
     2 cores) stacking saves calls on small batches, 10 images or so, and wherever there are only
-    matrix products; grouped convolutions on larger batches are slower than separate ones.
+    matrix products; grouped convolutions are slower than separate ones on larger batches, and where
+    they take most of the time anyway (ConvNet-3 of width 128 by a tenth, on any batch).
 
     Raises:
         DdistError: ``stacked`` is True and the network keeps running statistics.
@@ -73,8 +75,9 @@ def choose_stacked(network: nn.Module, stacked: Stacked, batch_size: int, device
     if stacked == "auto":
         if keeps_statistics(network):
             return False
-        convolves = any(isinstance(m, nn.Conv2d) for m in network.modules())
-        return device != "cpu" or batch_size <= _SMALL_BATCH or not convolves
+        filters = sum(m.weight.numel() for m in network.modules() if isinstance(m, nn.Conv2d))
+        small = batch_size <= _SMALL_BATCH and filters < _FEW_FILTER_WEIGHTS
+        return device != "cpu" or filters == 0 or small
     if stacked and keeps_statistics(network):
         raise DdistError(
             "Networks with batch normalisation keep running statistics and cannot be stacked: "

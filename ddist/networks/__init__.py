@@ -2,7 +2,7 @@
 
 from ddist.networks.alexcifarnet import AlexCifarNet
 from ddist.networks.alexnet import AlexNet
-from ddist.networks.base import ImageShape, Network, Weights
+from ddist.networks.base import ImageShape, Network, Weights, embed
 from ddist.networks.convnet import ConvNet
 from ddist.networks.lenet import LeNet
 from ddist.networks.mlp import MLP
@@ -22,4 +22,5 @@ __all__ = [
     "ResNet18",
     "Timm",
     "Weights",
+    "embed",
 ]

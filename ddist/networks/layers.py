@@ -29,7 +29,7 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 POOLINGS: dict[str, Callable[[], nn.Module]] = {
-    "avg": lambda: nn.AvgPool2d(2),
+    "avg": lambda: AvgPool2x2(),
     "max": lambda: MaxPool2x2(),
     "none": nn.Identity,
 }
@@ -65,13 +65,37 @@ class MaxPool2x2(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() or x.is_cuda:
-            return F.max_pool2d(x, 2)
         # torch's CPU kernel tracks indices, pixel by pixel: it took 60 % of LeNet's evaluation.
+        return F.max_pool2d(x, 2) if _library(x) else _in_pairs(x, torch.maximum)
+
+
+class AvgPool2x2(nn.Module):
+    """``nn.AvgPool2d(2)``, the same numbers to rounding. On CPUs four times faster where no
+    gradient is taken, and twice as fast with gradients of any order, as a product with a constant
+    matrix (torch's kernel took a fifth of ConvNet-3's passes)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _library(x):
+            return _in_pairs(x, torch.add) * 0.25
+        if x.is_cuda or torch.compiler.is_compiling():
+            return F.avg_pool2d(x, 2)
         height, width = x.shape[-2] // 2, x.shape[-1] // 2
         x = x[..., : 2 * height, : 2 * width]
-        x = torch.maximum(x[..., 0::2, :], x[..., 1::2, :])
-        return torch.maximum(x[..., 0::2], x[..., 1::2])
+        rows = x.reshape(*x.shape[:-2], height, 4 * width)  # two rows beside each other
+        halves = torch.eye(width, dtype=x.dtype, device=x.device).repeat_interleave(2, 0)
+        return rows @ (halves.repeat(2, 1) * 0.25)
+
+
+def _library(x: Tensor) -> bool:
+    return torch.is_grad_enabled() or x.is_cuda
+
+
+def _in_pairs(x: Tensor, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Neighbouring rows joined, then neighbouring columns; an odd last one is left out."""
+    height, width = x.shape[-2] // 2, x.shape[-1] // 2
+    x = x[..., : 2 * height, : 2 * width]
+    x = join(x[..., 0::2, :], x[..., 1::2, :])
+    return join(x[..., 0::2], x[..., 1::2])
 
 
 class LocalResponseNorm(nn.Module):

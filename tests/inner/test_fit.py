@@ -1,11 +1,15 @@
 """Training K networks together equals training each alone, and equals a plain torch loop."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ddist.augment import Siamese
+from ddist.augment.mix import Mixed, cutmix
 from ddist.errors import DdistError
 from ddist.init import Random
 from ddist.inner.fit import fit
@@ -51,10 +55,29 @@ def flip_some(x: Tensor, stream: torch.Generator) -> Tensor:
     return torch.where(chosen, x.flip(3), x)
 
 
+cut = partial(cutmix, probability=0.7, beta=1.0)
+siamese = Siamese(
+    strategy=["color", "crop", "cutout", "flip", "scale", "rotate"],
+    flip=True,
+    prob_flip=0.5,
+    ratio_scale=1.2,
+    ratio_rotate=15.0,
+    ratio_crop_pad=0.125,
+    ratio_cutout=0.5,
+    brightness=1.0,
+    saturation=2.0,
+    contrast=0.5,
+)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("batch_size", [5, 100])
-@pytest.mark.parametrize("augment", [None, flip_some])
-def test_stacked_equals_one_by_one(optimizer: str, batch_size: int, augment: object) -> None:
+@pytest.mark.parametrize(
+    ("augment", "mix"), [(None, None), (flip_some, None), (siamese, None), (siamese, cut)]
+)
+def test_stacked_equals_one_by_one(
+    optimizer: str, batch_size: int, augment: object, mix: object
+) -> None:
     # A bias before instance normalisation has no gradient but rounding, which Adam would blow up.
     network, (x, y) = tiny_convnet("instance" if optimizer == "sgd" else "none"), toy_data()
     weights = Random("xavier_normal", 0).draw(network, 3)
@@ -64,6 +87,7 @@ def test_stacked_equals_one_by_one(optimizer: str, batch_size: int, augment: obj
         "batch_size": batch_size,
         "lr": 0.01,
         "augment": augment,
+        "mix": mix,
         "sample_weights": torch.linspace(0.5, 1.5, len(x)),
     }
     together = train(network, weights, x, soft, stacked=True, **options)
@@ -116,6 +140,62 @@ def test_hard_labels_equal_one_hot_labels_and_zero_weight_images_do_not_count() 
     counted = torch.cat([torch.full((len(x),), 2.0), torch.zeros(len(x))])
     weighted = train(network, weights, doubled, y.repeat(2), batch_size=100, sample_weights=counted)
     assert_same(hard, weighted)
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_soft_labels_and_weights_are_those_of_the_definition(stacked: bool) -> None:
+    """One step by hand: the mean over images of w_i * sum_c -y_ic log p_ic."""
+    network, (x, _) = MLP(3, SHAPE, [8], "relu"), toy_data()
+    soft = torch.rand(len(x), 3, generator=generator(2)).softmax(1)
+    factors = torch.rand(len(x), generator=generator(3))
+    weights = Random("default", 0).draw(network, 2)
+    options = {"epochs": 1, "batch_size": 100, "momentum": 0.0, "weight_decay": 0.0}
+    fitted = train(network, weights, x, soft, sample_weights=factors, stacked=stacked, **options)
+    for k in range(2):
+        one = {n: w.clone().requires_grad_() for n, w in member(weights, k).items()}
+        log_p = functional_call(network, one, (x,)).log_softmax(1)
+        loss = -(factors * (soft * log_p).sum(1)).mean()
+        gradients = torch.autograd.grad(loss, list(one.values()))
+        expected = {n: one[n] - 0.05 * g for n, g in zip(one, gradients, strict=True)}
+        assert_same(member(fitted, k), {n: w.detach() for n, w in expected.items()})
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+@pytest.mark.parametrize("soft", [True, False])
+def test_a_mixed_image_counts_for_both_labels_each_with_its_weight(
+    stacked: bool, soft: bool
+) -> None:
+    network, (x, y) = MLP(3, SHAPE, [8], "relu"), toy_data()
+    one_hot = F.one_hot(y, 3).float()
+    factors = torch.rand(len(x), generator=generator(3))
+    weights = Random("default", 0).draw(network, 2)
+    partner = torch.randperm(len(x), generator=generator(4))
+
+    def halves(images: Tensor, stream: torch.Generator) -> Mixed:
+        return Mixed(0.75 * images + 0.25 * images[partner], partner, 0.75)
+
+    options = {"batch_size": 100, "weight_decay": 0.0, "stacked": stacked}
+    labels = one_hot * 0.8 + 0.1 if soft else y
+    fitted = train(network, weights, x, labels, mix=halves, sample_weights=factors, **options)
+    # Cross-entropy is linear in the label: the same images with one label, the weighted mean.
+    targets = factors[:, None] * (labels if soft else one_hot)
+    mixed = halves(x, generator(0))
+    by_hand = train(network, weights, mixed.x, 0.75 * targets + 0.25 * targets[partner], **options)
+    assert_same(fitted, by_hand)
+
+
+def test_adamw_is_torchs() -> None:
+    network, (x, y) = MLP(3, SHAPE, [8], "relu"), toy_data()
+    weights = Random("default", 0).draw(network, 2)
+    options = {"batch_size": 100, "lr": 0.01, "weight_decay": 0.1}
+    fitted = train(network, weights, x, y, optimizer="adamw", **options)
+    network.load_state_dict(member(weights, 1))
+    adamw = torch.optim.AdamW(network.parameters(), 0.01, weight_decay=0.1)
+    for _ in range(3):
+        adamw.zero_grad()
+        F.cross_entropy(network(x), y).backward()
+        adamw.step()
+    assert_same(member(fitted, 1), {n: w.detach() for n, w in network.named_parameters()})
 
 
 def test_uint8_data_are_normalised_batch_by_batch() -> None:
@@ -178,7 +258,7 @@ def test_mistakes_are_named() -> None:
     weights = Random("default", 0).draw(network, 2)
     with pytest.raises(DdistError, match="2 networks, 1 generators"):
         train(network, weights, x, y, generators=[generator(0)])
-    with pytest.raises(DdistError, match="sgd or adam, not 'lion'"):
+    with pytest.raises(DdistError, match="sgd, adam or adamw, not 'lion'"):
         train(network, weights, x, y, optimizer="lion")
 
 

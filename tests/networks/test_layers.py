@@ -1,9 +1,10 @@
 """Layers against torch's own."""
 
+import pytest
 import torch
 from torch import nn
 
-from ddist.networks.layers import LocalResponseNorm, MaxPool2x2
+from ddist.networks.layers import AvgPool2x2, LocalResponseNorm, MaxPool2x2
 from ddist.seeding import generator
 
 
@@ -20,10 +21,13 @@ def test_local_response_norm_second_derivative() -> None:
     assert torch.autograd.gradgradcheck(LocalResponseNorm(4, alpha=0.5, beta=0.75, k=1.0), (x,))
 
 
-def test_max_pool_is_torchs_with_and_without_a_graph() -> None:
+@pytest.mark.parametrize(
+    ("ours", "torchs"), [(MaxPool2x2(), nn.MaxPool2d(2)), (AvgPool2x2(), nn.AvgPool2d(2))]
+)
+def test_pooling_is_torchs_with_and_without_a_graph(ours: nn.Module, torchs: nn.Module) -> None:
     for side in (6, 7):
         x = torch.randn(2, 3, side, side + 1, generator=generator(0))
         with torch.no_grad():
-            fast = MaxPool2x2()(x)
-        assert torch.equal(fast, nn.MaxPool2d(2)(x))
-        assert torch.equal(MaxPool2x2()(x), fast)
+            fast = ours(x)
+        torch.testing.assert_close(fast, torchs(x))
+        torch.testing.assert_close(ours(x), torchs(x))

@@ -30,8 +30,18 @@ def images(shape: tuple[int, int, int], num: int = 3) -> Tensor:
     return torch.randn(num, *shape, generator=generator(0, "images"))
 
 
+BATCH_NORM = ("convnet_bn", "vgg11_bn", "resnet18_bn")
+
+
 def test_every_config_is_covered() -> None:
-    assert {path.stem for path in CONF.glob("*.yaml")} == {*SIZES, "timm"}
+    assert {path.stem for path in CONF.glob("*.yaml")} == {*SIZES, *BATCH_NORM, "timm"}
+
+
+@pytest.mark.parametrize("name", BATCH_NORM)
+def test_networks_with_batch_normalisation_are_the_others_but_for_it(name: str) -> None:
+    """As ``evaluation.networks`` reads them: each file by itself."""
+    plain, ours = (OmegaConf.load(CONF / f"{n}.yaml") for n in (name.removesuffix("_bn"), name))
+    assert ours == OmegaConf.merge(plain, {"norm": "batch"})
 
 
 # Published counts (Wang et al. 2018; the condensation literature; CIFAR versions of VGG, ResNet).
