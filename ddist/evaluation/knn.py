@@ -34,8 +34,8 @@ class NearestNeighbours(Protocol):
         init: InitialWeights,
         seed: int,
     ) -> tuple[Tensor, dict[str, float]]:
-        x = distilled.images.flatten(1).numpy()
-        y = distilled.labels if distilled.labels.ndim == 1 else distilled.labels.argmax(1)
+        images, y, _ = distilled.examples()
+        x, y = images.flatten(1).numpy(), y if y.ndim == 1 else y.argmax(1)
 
         def score(k: int, images: Split) -> float:
             model = KNeighborsClassifier(n_neighbors=k).fit(x, y.numpy())

@@ -8,6 +8,7 @@ from ddist.artifact import DistilledDataset
 from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.init import InitialWeights
+from ddist.inner.compiled import Compile
 
 
 class Protocol(ABC):
@@ -17,6 +18,8 @@ class Protocol(ABC):
     name: str
     uses_network: bool = True
     """False where nothing is trained (nearest neighbours)."""
+    compile: Compile = False
+    """Whether the pass over the test images is compiled; set by whoever builds the protocol."""
 
     @abstractmethod
     def accuracies(

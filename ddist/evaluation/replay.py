@@ -10,7 +10,9 @@ from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.evaluation.protocol import Protocol
 from ddist.init import InitialWeights
+from ddist.inner.compiled import pays
 from ddist.inner.predict import accuracy
+from ddist.inner.stacking import num_members
 from ddist.inner.unroll import classification_loss, sgd, stacked, unroll
 from ddist.networks import Weights
 from ddist.seeding import generator
@@ -67,10 +69,12 @@ class Replay(Protocol):
             size, epochs = self.tune(steps, data, network, init, seed, more)
             step_sizes = torch.full((epochs, len(steps)), size)
             chosen = {"step_size": size, "epochs": epochs}
+        start = init.held_out(network, self.num_networks)
+        compiled = pays(self.compile, network, split.x[:1], num_members(start) * len(split))
         found = []
-        for weights in in_chunks(init.held_out(network, self.num_networks), self.chunk):
+        for weights in in_chunks(start, self.chunk):
             trained = replay(network, weights, steps, step_sizes.to(data.device))
-            found.append(accuracy(network, trained, data.batches(split, 1000)))
+            found.append(accuracy(network, trained, data.batches(split, 1000), compiled=compiled))
         return torch.cat(found).cpu(), chosen
 
     def tune(
@@ -112,10 +116,9 @@ def replay(network: nn.Module, weights: Weights, steps: Steps, step_sizes: Tenso
 def steps_of(distilled: DistilledDataset, device: torch.device) -> Steps:
     """The images and labels of each student step; all in one step where there are no steps."""
     index = distilled.step_index
-    if index is None:
-        return [(distilled.images.to(device), distilled.labels.to(device))]
-    members = [index == step for step in range(int(index.max()) + 1)]
-    return [(distilled.images[m].to(device), distilled.labels[m].to(device)) for m in members]
+    members = [None] if index is None else [index == step for step in range(int(index.max()) + 1)]
+    found = [distilled.examples(each) for each in members]
+    return [(images.to(device), labels.to(device)) for images, labels, _ in found]
 
 
 def tuning_split(data: RealData, size: int, seed: int) -> Split:

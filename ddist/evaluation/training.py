@@ -1,30 +1,39 @@
-"""The field's common protocol: ordinary training on the distilled images, from fresh weights."""
+"""The field's common protocols: ordinary training on the distilled images, from fresh weights."""
 
 import torch
 from torch import Tensor, nn
 
 from ddist.artifact import DistilledDataset
+from ddist.augment.mix import Mix
 from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.evaluation.protocol import Protocol
 from ddist.evaluation.replay import in_chunks
+from ddist.evaluation.schedule import schedule_by_name
 from ddist.init import InitialWeights, Random
-from ddist.inner.fit import fit
+from ddist.inner.compiled import pays
+from ddist.inner.fit import Optimizer, fit
+from ddist.inner.minibatches import Augment
 from ddist.inner.predict import accuracy
+from ddist.inner.stacking import num_members
 from ddist.seeding import generator
 
 
 class Training(Protocol):
-    """SGD with momentum on the distilled set (Zhao et al. 2021 and most papers since).
+    """Minibatch training on the distilled set, hard or soft labels, its weights of samples
+    counting (Zhao et al. 2021 and most papers since).
 
-    The learning rate falls to a tenth once, at epoch ``epochs // 2 + 1``, with a fresh momentum
-    buffer, and there are ``epochs + 1`` epochs: what the reference code does, kept so that numbers
-    compare.
+    Each network has a generator of its own, for the order of its images and for what changes them,
+    so the numbers do not depend (but for rounding) on how many are trained together.
 
     Args:
         name: of the protocol, in results.
         num_networks: trained from torch's default initial weights.
-        epochs, batch_size, lr, momentum, weight_decay: of SGD.
+        epochs, schedule: how long, and how the step size falls, see
+            :func:`ddist.evaluation.schedule.schedule_by_name`.
+        batch_size, optimizer, lr, momentum, weight_decay: of :func:`ddist.inner.fit.fit`.
+        augment: applied to each batch of each network; None for none.
+        mix: mixes the augmented images of a batch; None for none.
         chunk: networks held at a time.
     """
 
@@ -34,16 +43,22 @@ class Training(Protocol):
         name: str,
         num_networks: int,
         epochs: int,
+        schedule: str,
         batch_size: int,
+        optimizer: Optimizer,
         lr: float,
         momentum: float,
         weight_decay: float,
+        augment: Augment | None,
+        mix: Mix | None,
         chunk: int,
     ) -> None:
         self.name = name
         self.num_networks = num_networks
-        self.epochs, self.batch_size = epochs, batch_size
+        self.schedule = schedule_by_name(schedule, epochs)
+        self.batch_size, self.optimizer = batch_size, optimizer
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
+        self.augment, self.mix = augment, mix
         self.chunk = chunk
 
     def accuracies(
@@ -56,26 +71,32 @@ class Training(Protocol):
         seed: int,
     ) -> tuple[Tensor, dict[str, float]]:
         start = Random("default", seed).held_out(network, self.num_networks)
-        weighed = distilled.weights
+        x, y, weighed = distilled.examples()
+        schedule = self.schedule
+        compiled = pays(self.compile, network, split.x[:1], self.num_networks * len(split))
         found: list[Tensor] = []
         for weights in in_chunks(start, self.chunk):
             first = sum(map(len, found))
-            count = len(next(iter(weights.values())))
             trained = fit(
                 network,
                 weights,
-                distilled.images.to(data.device),
-                distilled.labels.to(data.device),
+                x.to(data.device),
+                y.to(data.device),
                 sample_weights=None if weighed is None else weighed.to(data.device),
-                epochs=self.epochs + 1,
+                epochs=schedule.passes,
                 batch_size=self.batch_size,
-                optimizer="sgd",
+                optimizer=self.optimizer,
                 lr=self.lr,
                 momentum=self.momentum,
                 weight_decay=self.weight_decay,
-                lr_drops=[self.epochs // 2 + 1],
-                reset_momentum=True,
-                generators=[generator(seed, "evaluate", first + k) for k in range(count)],
+                lr_drops=schedule.drops,
+                lr_factor=schedule.factor,
+                reset_momentum=schedule.reset_momentum,
+                augment=self.augment,
+                mix=self.mix,
+                generators=[
+                    generator(seed, "evaluate", first + k) for k in range(num_members(weights))
+                ],
             )
-            found.append(accuracy(network, trained, data.batches(split, 1000)))
+            found.append(accuracy(network, trained, data.batches(split, 1000), compiled=compiled))
         return torch.cat(found).cpu(), {}

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from ddist.errors import DdistError
 
+DISTILLED = "distilled images"
 BASELINES = {"random": "random real images", "full": "all training images"}
 
 Row = tuple[str, dict[str, Any]]  # name, {protocol, network, accuracy_mean, ...}
@@ -29,8 +30,11 @@ def results_table(results: dict[str, Any]) -> Table:
             columns.append((protocol, interval))
             table.add_column("95 % interval", justify="right")
     for i, (name, row) in enumerate(rows):
+        if i and row["network"] != rows[i - 1][1]["network"]:
+            table.add_section()
         cells = [show(row) if row["protocol"] == protocol else "" for protocol, show in columns]
-        table.add_row(name, row["network"], *cells, style="bold" if i == 0 else None)
+        style = "bold" if name == DISTILLED else None
+        table.add_row(name, row["network"], *cells, style=style)
     table.add_section()
     for name, value in cost_rows(results):
         table.add_row(name, "", value, *[""] * (len(columns) - 1), style="dim")
@@ -38,12 +42,17 @@ def results_table(results: dict[str, Any]) -> Table:
 
 
 def accuracy_rows(results: dict[str, Any]) -> list[Row]:
-    """The distilled set's rows, then the baselines'."""
-    distilled: list[Row] = [("distilled images", row) for row in results["evaluation"]]
+    """The distilled set's rows, below them the baselines'; network by network, where there are
+    several. A baseline is called ``random``, or ``random:alexnet`` on a further network."""
+    distilled: list[Row] = [(DISTILLED, row) for row in results["evaluation"]]
     if not distilled:
         raise DdistError("results.json holds no evaluation: run ddist task=evaluate first.")
-    baselines = results.get("baselines", {})
-    return distilled + [(BASELINES.get(name, name), row) for name, row in baselines.items()]
+    rows = list(distilled)
+    for name, row in results.get("baselines", {}).items():
+        kind = name.partition(":")[0]
+        rows.append((BASELINES.get(kind, kind), row))
+    networks = list(dict.fromkeys(row["network"] for _, row in rows))
+    return sorted(rows, key=lambda each: networks.index(each[1]["network"]))
 
 
 def cost_rows(results: dict[str, Any]) -> list[tuple[str, str]]:

@@ -27,6 +27,8 @@ def check_values(cfg: DictConfig) -> None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise DdistError(f"{name} is a whole number of at least {least}, not {value!r}.")
+    if cfg.compile not in ("auto", True, False):
+        raise DdistError(f"compile is auto, true or false, not {cfg.compile!r}.")
 
 
 def check_ipc(ipc: int, data: RealData) -> None:

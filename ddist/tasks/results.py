@@ -44,10 +44,11 @@ def evaluate(
     started = time.monotonic()
     log.info("Evaluating under the protocol %s.", evaluator.protocol.name)
     rows = [row.to_dict() for row in evaluator.run(distilled, data)]
-    baselines = {}
+    baselines: dict[str, Any] = {}
     if baseline:
         found = evaluator.run(random_real(distilled, data, cfg.seed), data)
-        baselines["random"] = found[0].to_dict()
+        names_of = ["random", *(f"random:{row.network}" for row in found[1:])]
+        baselines |= {name: row.to_dict() for name, row in zip(names_of, found, strict=True)}
     if cfg.reference.full is not None:
         baselines["full"] = published_full(cfg.reference, names["network"])
     steps = distilled.meta.get("steps")
@@ -105,7 +106,7 @@ def random_real(distilled: DistilledDataset, data: RealData, seed: int) -> Disti
         labels=labels,
         step_index=distilled.step_index,
         normalization=distilled.normalization,
-        meta={**distilled.meta, "method": "random", "student_epochs": epochs},
+        meta={**distilled.meta, "method": "random", "student_epochs": epochs, "factor": 1},
         config="",
     )
 

@@ -1,29 +1,46 @@
-"""dc2021 against the loop of DC's code (VICO-UoE/DatasetCondensation, utils.evaluate_synset)."""
+"""dc2021 against the loop of DC's code (VICO-UoE/DatasetCondensation, utils.evaluate_synset), and
+the other protocols of ordinary training."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 import ddist.evaluation.training
 from ddist.artifact import DistilledDataset
+from ddist.augment import Siamese
+from ddist.augment.mix import InTurn
+from ddist.config import conf_dir, register_resolvers, to_plain
 from ddist.data import RealData
+from ddist.errors import DdistError
 from ddist.evaluation import Training
+from ddist.evaluation.schedule import Schedule, schedule_by_name
 from ddist.init import Fixed, Random
 from ddist.inner.stacking import member
 from ddist.networks import MLP, ConvNet, Weights
+from ddist.seeding import generator
+from ddist.synthetic.start import start_images
 
+CONF = conf_dir()
 Make = Callable[..., DistilledDataset]
 OPTIONS: dict[str, Any] = {
     "name": "dc2021",
     "num_networks": 2,
     "epochs": 20,
+    "schedule": "halfway",
     "batch_size": 256,
+    "optimizer": "sgd",
     "lr": 0.05,
     "momentum": 0.9,
     "weight_decay": 5e-4,
+    "augment": None,
+    "mix": None,
     "chunk": 20,
 }
 
@@ -55,9 +72,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Weights]:
     kept: list[Weights] = []
     original = ddist.evaluation.training.accuracy
 
-    def noted(network: nn.Module, weights: Weights, batches: Any) -> Tensor:
+    def noted(network: nn.Module, weights: Weights, batches: Any, **options: Any) -> Tensor:
         kept.append(weights)
-        return original(network, weights, batches)
+        return original(network, weights, batches, **options)
 
     monkeypatch.setattr(ddist.evaluation.training, "accuracy", noted)
     return kept
@@ -136,3 +153,104 @@ def test_sample_weights_and_soft_labels_count(
         )
     for name in trained[0]:
         torch.testing.assert_close(trained[0][name], trained[1][name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.fixture
+def protocol() -> Callable[..., Training]:
+    """``protocol(name, **changes)``: a protocol of conf/evaluation, composed as a run does."""
+
+    def build(name: str, **changes: Any) -> Training:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose("config", [f"evaluation={name}", "dataset=digits"])
+        config = to_plain(cfg.evaluation)
+        config.pop("networks")
+        made = instantiate(config)(**changes)
+        assert isinstance(made, Training) and made.name == name
+        return made
+
+    register_resolvers()
+    return build
+
+
+@pytest.mark.parametrize("name", ["dc2021", "dc2021_dsa", "idc"])
+@pytest.mark.parametrize("ipc", [1, 10])
+def test_a_network_does_not_depend_on_the_others(
+    digits: RealData,
+    make_distilled: Make,
+    protocol: Callable[..., Training],
+    trained: list[Weights],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    ipc: int,
+) -> None:
+    """The networks of a protocol, trained stacked, one after the other, and in chunks."""
+    options = {"norm": "instance", "pooling": "avg", "activation": "relu"}
+    network = ConvNet(10, digits.image_shape, depth=2, width=4, **options)
+    labels = torch.arange(10).repeat_interleave(ipc)
+    images = start_images("real", digits, labels, generator(0, "test"))
+    distilled = make_distilled(images=images, labels=labels, step_index=None)
+    for stacked, chunk in ((True, 20), (False, 20), (True, 2)):
+        original = ddist.evaluation.training.fit
+        with monkeypatch.context() as patch:
+            patch.setattr(ddist.evaluation.training, "fit", partial(original, stacked=stacked))
+            protocol(name, num_networks=3, epochs=6, chunk=chunk).accuracies(
+                distilled, digits, digits.test, network, Random("default", 0), seed=0
+            )
+    together, apart = trained[:2]
+    chunks = {n: torch.cat([trained[2][n], trained[3][n]]) for n in together}
+    for n in together:
+        torch.testing.assert_close(apart[n], together[n], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(chunks[n], together[n], rtol=1e-3, atol=1e-4)
+        assert not torch.allclose(together[n][0], together[n][1], atol=1e-3) or "norm" in n
+
+
+def test_augmented_training_differs_from_plain_training(
+    digits: RealData,
+    network: MLP,
+    make_distilled: Make,
+    protocol: Callable[..., Training],
+    trained: list[Weights],
+) -> None:
+    for name in ("dc2021", "dc2021_dsa", "idc"):
+        protocol(name, num_networks=1, epochs=6).accuracies(
+            make_distilled(), digits, digits.test, network, Random("default", 0), seed=0
+        )
+    plain, dsa, idc = (weights["head.weight"] for weights in trained)
+    assert not torch.allclose(plain, dsa, atol=1e-4)
+    assert not torch.allclose(plain, idc, atol=1e-4) and not torch.allclose(dsa, idc, atol=1e-4)
+
+
+def test_the_published_settings(protocol: Callable[..., Training]) -> None:
+    dc, dsa, idc = (protocol(name) for name in ("dc2021", "dc2021_dsa", "idc"))
+    assert dc.schedule == Schedule(301, (151,), 0.1, reset_momentum=True)
+    assert dsa.schedule == Schedule(1001, (501,), 0.1, reset_momentum=True)
+    assert idc.schedule == Schedule(1000, (665, 832), 0.2)
+    assert (dc.batch_size, dsa.batch_size, idc.batch_size) == (256, 256, 64)
+    for each in (dc, dsa, idc):
+        assert (each.lr, each.momentum, each.weight_decay) == (0.01, 0.9, 5e-4)
+    assert dc.augment is None and dc.mix is None and dsa.mix is None
+    assert isinstance(dsa.augment, Siamese) and len(dsa.augment.strategy) == 5  # no mirrored digits
+    assert isinstance(idc.augment, InTurn)
+    places = [part.strategy for part in idc.augment.parts.values()]
+    assert places == [(), ("color",), ("crop", "scale", "rotate")]
+
+
+def test_multistep_is_torchs_schedule() -> None:
+    """After pass m the step size is that of MultiStepLR with IDC's milestones."""
+    epochs = 31
+    found = schedule_by_name("multistep", epochs)
+    sgd = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.MultiStepLR(sgd, [2 * epochs // 3, 5 * epochs // 6], 0.2)
+    lr = 1.0
+    for done in range(epochs):
+        sgd.step()
+        theirs.step()
+        lr *= found.factor if done in found.drops else 1
+        assert theirs.get_last_lr() == [pytest.approx(lr)]
+    with pytest.raises(DdistError, match="halfway, multistep, constant, not 'cosine'"):
+        schedule_by_name("cosine", 10)
+
+
+def test_protocols_have_names_of_their_own() -> None:
+    names = {file.stem: OmegaConf.load(file)["name"] for file in (CONF / "evaluation").glob("*")}
+    assert all(file == name for file, name in names.items())

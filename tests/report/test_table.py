@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from ddist.errors import DdistError
-from ddist.report.table import duration, results_table, size
+from ddist.report.table import accuracy_rows, duration, results_table, size
 
 ROW = {
     "protocol": "replay",
@@ -63,6 +63,19 @@ def test_two_protocols_never_share_a_column():
     for a, b in zip(replay[:4], dc2021[:4], strict=True):
         assert bool(a) != bool(b)
     assert [bool(cell) for cell in dc2021[:4]] == [False, True, False, False]
+
+
+def test_several_networks_each_with_its_own_baseline():
+    alexnet = {**ROW, "network": "alexnet", "accuracy_mean": 0.5}
+    results = {**RESULTS, "evaluation": [ROW, alexnet], "cost": {}}
+    results["baselines"] = {"random": ROW, "random:alexnet": alexnet}
+    names = [(name, row["network"]) for name, row in accuracy_rows(results)]
+    distilled, random = "distilled images", "random real images"
+    assert names == [(distilled, "lenet"), (random, "lenet"),
+                     (distilled, "alexnet"), (random, "alexnet")]  # fmt: skip
+    assert "random real images alexnet 50.00 ± 0.40 (20) 49.82 – 50.18" in lines(results)
+    styles = [row.style for row in results_table(results).rows]
+    assert styles == ["bold", None, "bold", None]
 
 
 @pytest.mark.parametrize("spread", [{"num_networks": 1, "accuracy_std": 0.0},

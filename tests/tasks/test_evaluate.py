@@ -69,6 +69,29 @@ def test_under_several_networks(ddist, run: Path) -> None:
     assert found["baselines"] == {}
 
 
+def test_across_architectures_under_an_augmenting_protocol(ddist, run: Path) -> None:
+    done = ddist(
+        "task=evaluate",
+        f"artifact={run}/distilled",
+        "hydra.run.dir=across",
+        "evaluation=idc",
+        "evaluation.num_networks=2",
+        "evaluation.epochs=2",
+        "evaluation.networks=[mlp,convnet_bn]",
+        "task.baseline=false",
+        "compile=false",
+    )
+    assert (done.code, done.err) == (0, "")
+    rows = results(ddist.folder / "across")["evaluation"]
+    assert [(row["protocol"], row["network"]) for row in rows] == [
+        ("idc", "mlp"), ("idc", "convnet_bn")
+    ]  # fmt: skip
+    assert all(row["accuracy_ci95"] > 0 for row in rows)
+    wrong = ddist("task=evaluate", f"artifact={run}/distilled", "compile=maybe")
+    assert wrong.code == 1 and wrong.err.count("\n") == 1
+    assert "compile is auto, true or false, not 'maybe'" in wrong.err
+
+
 def test_what_cannot_be_evaluated(ddist, run: Path) -> None:
     for arguments, expected in (
         ([f"artifact={run}"], "this is a run's folder; its dataset is"),
