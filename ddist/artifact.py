@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 from ddist.artifact_format import TENSORS, encode, read_folder
 from ddist.errors import DdistError
 from ddist.folder import write_folder
+from ddist.formation import expand
 from ddist.report.card import card
 from ddist.report.grid import image_grid
 
@@ -57,8 +58,23 @@ class DistilledDataset:
 
     def as_dataset(self) -> TensorDataset:
         """A torch Dataset of (image, label), or (image, label, weight) where there are weights."""
-        parts = (self.images, self.labels, self.weights)
-        return TensorDataset(*[part for part in parts if part is not None])
+        return TensorDataset(*[part for part in self.examples() if part is not None])
+
+    def examples(self, chosen: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What to train on: images [M, C, H, W], labels and weights [M] or None; of the stored
+        images ``chosen`` (a mask [N]) or of all. M = N, but for ``factor`` ** 2 training images in
+        each stored one (see :mod:`ddist.formation`)."""
+        take = slice(None) if chosen is None else chosen
+        images = expand(self.images[take], self.factor)
+        labels = self.labels[take].repeat_interleave(self.factor**2, 0)
+        if self.weights is None:
+            return images, labels, None
+        return images, labels, self.weights[take].repeat_interleave(self.factor**2)
+
+    @property
+    def factor(self) -> int:
+        """Training images in a stored one, per side."""
+        return int(self.meta.get("factor", 1))
 
     def replay(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """(images, labels, step size) of each student step, in the order that was learned."""
@@ -67,10 +83,11 @@ class DistilledDataset:
                 f"The method {self.meta['method']!r} learned no step sizes to replay: train on "
                 "as_dataset() instead."
             )
+        assert self.step_index is not None
         for epoch in self.step_sizes:
             for step, step_size in enumerate(epoch):
-                chosen = self.step_index == step
-                yield self.images[chosen], self.labels[chosen], step_size
+                images, labels, _ = self.examples(self.step_index == step)
+                yield images, labels, step_size
 
     @property
     def num_bytes(self) -> int:

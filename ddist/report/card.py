@@ -20,6 +20,10 @@ batches = DataLoader(distilled.as_dataset(), batch_size=256, shuffle=True)
 pixels = distilled.to_pixels()  # [N, C, H, W], float in [0, 1]
 ```
 """
+TILES = """\
+Each stored image holds {factor}×{factor} training images as tiles; `as_dataset()` and `examples()`
+cut them out and enlarge them.
+"""
 NORMALIZE = """\
 The images lie in the space networks are trained in (`{kind}`), not in that of pixels. Test images
 must go there too, from uint8 or [0, 1]:
@@ -64,6 +68,7 @@ def card(distilled: "DistilledDataset") -> str:
         f"# {title}\n\n![{title}](grid.png)\n",
         f"{len(distilled.images)} synthetic images of {shape} in {len(names)} classes ({listed}); "
         f"{size(distilled.num_bytes)} with labels. Made with ddist.\n",
+        *([TILES.format(factor=distilled.factor)] if distilled.factor > 1 else []),
         "## Load\n",
         LOAD,
         NORMALIZE.format(kind=distilled.normalization.get("kind")),

@@ -11,8 +11,13 @@ class SyntheticData(nn.Module, ABC):
     """The only owner of Parameters. Methods see images and labels, never how they are stored.
 
     Images are ordered by student step, and by class within a step. ``step_sizes`` is a module that
-    gives the student's step sizes [E, S], or None where the method learns none.
+    gives the student's step sizes [E, S], or None where the method learns none. ``classes`` is the
+    class of each image that :meth:`forward` gives, int64 [M]; ``factor`` ** 2 of them lie in each
+    stored image.
     """
+
+    classes: Tensor
+    factor: int = 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,7 +25,16 @@ class SyntheticData(nn.Module, ABC):
 
     @abstractmethod
     def forward(self) -> tuple[Tensor, Tensor]:
-        """Images [N, C, H, W] in training space; labels int64 [N], or probabilities [N, K]."""
+        """What students train on: images [M, C, H, W] in training space; labels int64 [M], or
+        probabilities [M, K]."""
+
+    @abstractmethod
+    def stored(self) -> tuple[Tensor, Tensor]:
+        """What is kept of them: images [N, C, H, W] and labels, with M = N ``factor`` ** 2."""
+
+    @abstractmethod
+    def project(self) -> None:
+        """Brings what an outer step has moved back to where it may be."""
 
     def __call__(self) -> tuple[Tensor, Tensor]:
         result: tuple[Tensor, Tensor] = super().__call__()

@@ -1,4 +1,4 @@
-"""Synthetic images stored as they are, one value per pixel and channel."""
+"""Synthetic images stored as pixels: one training image in each, or several small ones."""
 
 import torch
 from torch import Tensor, nn
@@ -6,12 +6,16 @@ from torch.nn.functional import one_hot
 
 from ddist.data import RealData
 from ddist.errors import DdistError
+from ddist.formation import check_factor, compose, expand
 from ddist.synthetic.base import SyntheticData
 from ddist.synthetic.start import start_images
 
 
 class Pixel(SyntheticData):
-    """Images in training space, unconstrained; soft labels where they are asked for.
+    """Images in training space; soft labels where they are asked for.
+
+    With a ``factor`` f above 1 each stored image holds f x f training images (multi-formation, Kim
+    et al. 2022; see :mod:`ddist.formation`): :meth:`forward` gives N f^2 of them.
 
     Args:
         data: where ``start`` takes its images from.
@@ -21,7 +25,11 @@ class Pixel(SyntheticData):
         images: "learned" or "frozen" (only labels and step sizes are learned).
         labels: "hard" (fixed classes) or "soft" (learned probabilities, softmax of logits).
         label_logit: where the logit of an image's own class starts; the others start at 0.
+        factor: f.
+        bounded: whether images stay within the range of pixels, [0, 1], after each outer step.
     """
+
+    own_classes: Tensor
 
     def __init__(
         self,
@@ -33,22 +41,39 @@ class Pixel(SyntheticData):
         images: str,
         labels: str,
         label_logit: float,
+        factor: int,
+        bounded: bool,
     ) -> None:
         super().__init__()
         if images not in ("learned", "frozen"):
             raise DdistError(f"synthetic.images is learned or frozen, not {images!r}.")
         if labels not in ("hard", "soft"):
             raise DdistError(f"synthetic.labels is hard or soft, not {labels!r}.")
-        first = start_images(start, data, class_labels, generator)
+        check_factor(factor, data.image_shape)
+        self.factor = factor
+        first = compose(
+            start_images(start, data, class_labels.repeat_interleave(factor**2), generator), factor
+        )
         self.images = nn.Parameter(first, requires_grad=images == "learned")
-        self.classes: Tensor
-        self.register_buffer("classes", class_labels.to(first.device))
+        self.register_buffer("own_classes", class_labels.to(first.device))
+        self.register_buffer("classes", self.own_classes.repeat_interleave(factor**2))
+        self._range = data.normalization if bounded else None
         self.label_logits: nn.Parameter | None = None
         if labels == "soft":
-            classes = one_hot(self.classes, data.num_classes).float()
+            classes = one_hot(self.own_classes, data.num_classes).float()
             self.label_logits = nn.Parameter(label_logit * classes)
 
     def forward(self) -> tuple[Tensor, Tensor]:
+        images, labels = self.stored()
+        return expand(images, self.factor), labels.repeat_interleave(self.factor**2, 0)
+
+    def stored(self) -> tuple[Tensor, Tensor]:
         if self.label_logits is None:
-            return self.images, self.classes
+            return self.images, self.own_classes
         return self.images, torch.softmax(self.label_logits, 1)
+
+    @torch.no_grad()
+    def project(self) -> None:
+        if self._range is not None:
+            space = self._range.to(self.images.device)
+            self.images.copy_(space(space.inverse(self.images).clamp(0, 1)))

@@ -13,7 +13,10 @@ LABELS = torch.arange(10).repeat(2)
 
 
 def make(data: RealData, **changes: object) -> Pixel:
-    options = {"start": "noise", "images": "learned", "labels": "hard", "label_logit": 5.0}
+    options = {
+        "start": "noise", "images": "learned", "labels": "hard", "label_logit": 5.0, "factor": 1,
+        "bounded": False,
+    }  # fmt: skip
     return Pixel(data, LABELS, generator(0, "test"), **(options | changes))  # type: ignore[arg-type]
 
 
