@@ -19,7 +19,7 @@ from ddist.errors import DdistError
 # stops, how it is evaluated.
 _NO_MATTER = {
     "task", "paths", "logger", "callbacks", "budget", "resume", "artifact", "evaluation", "threads",
-    "reference",
+    "compile", "reference",
 }  # fmt: skip
 _NO_MATTER_IN = {
     "dataset": {"verify", "download"},

@@ -17,8 +17,11 @@ RECIPES = sorted((CONF / "recipe").rglob("*.yaml"))
 EXPERIMENTS = sorted((CONF / "experiment").rglob("*.yaml"))
 PRESETS = [file for file in EXPERIMENTS if file.parent.name == "laptop"]
 METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
-# What is learned, without where it lies or what it looks like.
-GROUPS = ("method", "dataset", "network", "init", "synthetic", "objective", "evaluation")
+# What is learned and reached, without where it lies or what it looks like.
+GROUPS = (
+    "method", "dataset", "network", "init", "synthetic", "objective", "augment", "evaluation",
+    "reference",
+)  # fmt: skip
 
 
 @functools.cache

@@ -35,10 +35,14 @@ class RealData(LightningDataModule):
         subset: most images of each training class, None for all; drawn once, by the seed.
         validation: the fraction of each training class held out for selection.
         augmentation: "none" or "crop_flip", on the batches of :meth:`batch`.
+        mirror: whether a mirrored image keeps its class, which a digit does not. For augmentation
+            that asks for it (see :class:`ddist.augment.Siamese`); "crop_flip" mirrors regardless.
         verify, download: compare checksums; fetch what is missing.
         seed: the run's root seed.
         root, cache: the folders of ``paths.data`` and ``paths.cache``.
-        batch_size: images in a batch of :meth:`train_dataloader`; None where none is needed.
+        batch_size, per_class: what :meth:`train_dataloader` gives: batches of that many images,
+            or, for methods that look at each class by itself, the indices of that many images of
+            each class; both None where nothing is needed.
     """
 
     train: Split
@@ -60,20 +64,23 @@ class RealData(LightningDataModule):
         subset: int | None,
         validation: float,
         augmentation: Literal["none", "crop_flip"],
+        mirror: bool,
         verify: bool,
         download: bool,
         seed: int,
         root: Path | str,
         cache: Path | str,
         batch_size: int | None = None,
+        per_class: int | None = None,
     ) -> None:
         super().__init__()
         _check_choice("normalize", normalize, ("mean_std", "zca", "none"))
         _check_choice("augmentation", augmentation, ("none", "crop_flip"))
         self.name: str = name
+        self.mirror = mirror
         self.seed = seed
         self.cache = Path(cache).expanduser()
-        self.batch_size = batch_size
+        self.batch_size, self.per_class = batch_size, per_class
         self._source = source
         self._request = Request(Path(root).expanduser(), self.cache, verify, download, size)
         self._channels, self._size = channels, size
@@ -176,47 +183,51 @@ class RealData(LightningDataModule):
         x, y = self.train.x[indices], self.train.y[indices]
         return self.normalization(self._augment(x, generator) if self._augment else x), y
 
-    def class_batch(
-        self,
-        per_class: int,
-        generator: torch.Generator,
-        classes: Sequence[int] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """``per_class`` training images of each class, in the order of ``classes`` (None: all).
-
-        x [K * per_class, C, H, W] normalised, never augmented; y [K * per_class]. Without
-        replacement; with, in a class that has fewer images.
-        """
-        wanted = range(self.num_classes) if classes is None else classes
+    def class_indices(self, per_class: int, generator: torch.Generator) -> Tensor:
+        """Where ``per_class`` training images of each class lie: int64 [K, per_class], on the
+        device. Without replacement; with, in a class that has fewer images."""
         offsets, counts = self.train.offsets, self.train.counts
-        indices = torch.cat([offsets[c] + _draw(counts[c], per_class, generator) for c in wanted])
-        indices = indices.to(self.device)
-        return self.normalization(self.train.x[indices]), self.train.y[indices]
+        rows = [
+            start + _draw(count, per_class, generator)
+            for start, count in zip(offsets[:-1], counts, strict=True)
+        ]
+        return torch.stack(rows).to(self.device)
+
+    def images(self, indices: Tensor) -> Tensor:
+        """The training images at ``indices`` (int64, any shape), normalised, never augmented:
+        [*indices.shape, C, H, W]."""
+        x = self.normalization(self.train.x[indices.flatten()])
+        return x.view(*indices.shape, *x.shape[1:])
 
     def batches(self, split: Split, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The whole ``split`` in order, normalised, at most ``size`` images at a time."""
         for x, y in zip(torch.split(split.x, size), torch.split(split.y, size), strict=True):
             yield self.normalization(x), y
 
-    def train_dataloader(self) -> Endless[tuple[Tensor, Tensor]]:
-        """Training batches without end, for Lightning.
+    def train_dataloader(self) -> Endless[tuple[Tensor, Tensor] | Tensor]:
+        """Training batches (:meth:`batch`) or class indices (:meth:`class_indices`) without end,
+        for Lightning.
 
-        Batch ``i`` comes from the generator (seed, "real", rank, i) alone and ``i`` starts at the
-        trainer's step: a resumed run sees the batches that an uninterrupted one would have seen,
-        and each rank sees its own.
+        Element ``i`` comes from the generator (seed, "real", rank, i) alone and ``i`` starts at
+        the trainer's step: a resumed run sees the batches that an uninterrupted one would have
+        seen, and each rank sees its own.
         """
-        if self.batch_size is None:
+        size, per_class, trainer = self.batch_size, self.per_class, self.trainer
+        if size is None and per_class is None:
             raise DdistError(
                 "This method's batch_real is missing: expected a number of real images per step."
             )
-        size, trainer = self.batch_size, self.trainer
 
         def first() -> int:
             return trainer.global_step * trainer.accumulate_grad_batches if trainer else 0
 
-        def element(index: int) -> tuple[Tensor, Tensor]:
+        def element(index: int) -> tuple[Tensor, Tensor] | Tensor:
             rank = trainer.global_rank if trainer else 0
-            return self.batch(size, seeded(self.seed, "real", rank, index))
+            stream = seeded(self.seed, "real", rank, index)
+            if per_class is not None:
+                return self.class_indices(per_class, stream)
+            assert size is not None
+            return self.batch(size, stream)
 
         return Endless(first, element)
 

@@ -9,13 +9,14 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ddist.data import RealData
 from ddist.data.cache import cached_tensors
 from ddist.errors import DdistError
 from ddist.init.base import InitialWeights
 from ddist.init.fresh import Random, device_of
+from ddist.init.schemes import draw_weights
 from ddist.inner.fit import Optimizer, fit
 from ddist.inner.stacking import keeps_statistics
 from ddist.networks.base import Network, Weights
@@ -89,9 +90,21 @@ class Pretrained(InitialWeights):
                 f"{num} networks are wanted at once, but init.num_networks={self.num_networks}: "
                 "pre-train more networks."
             )
-        stream = generator(self.seed, "init", *keys)
-        chosen = torch.randperm(self.num_networks, generator=stream)[:num]
+        chosen = self._chosen(num, *keys)
         return {name: w[chosen.to(w.device)] for name, w in pool.items()}
+
+    def start(self, network: nn.Module, num: int, *keys: int | str) -> Weights:
+        """The ``num`` networks of the same :meth:`draw` as they were before their training."""
+        numbers = torch.zeros(num, dtype=torch.int64) if self.single else self._chosen(num, *keys)
+        # As Random draws the whole pool in _train.
+        device = device_of(network)
+        streams = [generator(self.seed, "init", "pool", k, device=device) for k in numbers.tolist()]
+        return draw_weights(network, self.scheme, streams)
+
+    def _chosen(self, num: int, *keys: int | str) -> Tensor:
+        """Which networks of the pool a draw gets: int64 [num]."""
+        stream = generator(self.seed, "init", *keys)
+        return torch.randperm(self.num_networks, generator=stream)[:num]
 
     def held_out(self, network: nn.Module, num: int) -> Weights:
         if self.single:

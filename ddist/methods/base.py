@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from ddist.callbacks.guard import check_finite
 from ddist.data import RealData
 from ddist.init import InitialWeights
+from ddist.inner.compiled import Compile
 from ddist.networks import Weights
 from ddist.report.grid import image_grid
 from ddist.seeding import generator
@@ -47,6 +48,8 @@ class Method(LightningModule):
     """False for a baseline that is complete once it is made: there is nothing to fit."""
     unrolls = False
     """True where inner losses are differentiated twice, which fp16's loss scaling cannot serve."""
+    compile_real: Compile = False
+    """Whether the pass over real images is compiled; set by whoever builds the method."""
 
     def __init__(
         self,
@@ -84,6 +87,9 @@ class Method(LightningModule):
     def outer_loss(self, batch: Batch) -> Tensor:
         """The paper's outer objective on a real batch (x [B, C, H, W], y [B]): a scalar."""
         raise NotImplementedError
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self.synthetic.project()  # after the step before
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.outer_loss(batch)
@@ -140,7 +146,8 @@ class Method(LightningModule):
     @torch.no_grad()
     def tensors(self) -> dict[str, Any]:
         """The tensors of the artifact so far, on the CPU (see DistilledDataset)."""
-        images, labels = self.synthetic()
+        self.synthetic.project()
+        images, labels = self.synthetic.stored()
         step_sizes = self.step_sizes()
         return {
             "images": images.detach().float().cpu().clone(),

@@ -62,7 +62,7 @@ class DD(Method):
             raise DdistError("method.num_networks and method.student_epochs are at least 1.")
         if window is not None and window < 1:
             raise DdistError(f"method.window is null or a number of last steps, not {window}.")
-        self.sizes = torch.bincount(step_index).tolist()
+        self.sizes = (torch.bincount(step_index) * self.synthetic.factor**2).tolist()
         self.num_networks = num_networks
         self.graph: Graph = unroll
         self.window = window

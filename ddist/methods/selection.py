@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddist.errors import DdistError
 from ddist.evaluation.replay import Replay, replay, tuning_split
 from ddist.inner.predict import accuracy
 from ddist.methods.base import Method
@@ -59,9 +60,7 @@ class OptimizedRandom(Selection):
     def __init__(self, *, num_candidates: int, judge: Replay, **common: Any) -> None:
         super().__init__(start="real", **common)
         self.num_candidates, self.judge = num_candidates, judge
-        with torch.no_grad():
-            images, labels = self.synthetic()
-            images.copy_(self._best(labels))
+        place(self.synthetic, self._best(self.synthetic.classes))
 
     def _best(self, labels: Tensor) -> Tensor:
         data, judge = self.data, self.judge
@@ -82,3 +81,15 @@ class OptimizedRandom(Selection):
             score = accuracy(self.network, trained, data.batches(images, 1000)).mean()
             found.append((float(score), x))
         return max(found, key=lambda pair: pair[0])[1]
+
+
+@torch.no_grad()
+def place(synthetic: SyntheticData, images: Tensor) -> None:
+    """Make ``images`` [N, C, H, W] the synthetic ones. Raises DdistError where each of those holds
+    several."""
+    if synthetic.factor > 1:
+        raise DdistError(
+            f"This method chooses whole images, not {synthetic.factor}x{synthetic.factor} in each: "
+            "set synthetic=pixel."
+        )
+    synthetic.stored()[0].copy_(images)

@@ -16,10 +16,16 @@ from ddist.methods import Method
 from ddist.tasks.checks import check_init, check_ipc, check_protocol
 
 
-def build_data(cfg: DictConfig, batch_size: int | None = None) -> RealData:
+def build_data(
+    cfg: DictConfig, batch_size: int | None = None, per_class: int | None = None
+) -> RealData:
     """The dataset of ``cfg``, read."""
     data: RealData = instantiate(cfg.dataset)(
-        seed=cfg.seed, root=cfg.paths.data, cache=cfg.paths.cache, batch_size=batch_size
+        seed=cfg.seed,
+        root=cfg.paths.data,
+        cache=cfg.paths.cache,
+        batch_size=batch_size,
+        per_class=per_class,
     )
     return data.load()
 
@@ -59,8 +65,10 @@ def build_method(cfg: DictConfig, data: RealData, init: InitialWeights) -> Metho
     options["network"] = build_network(cfg.network, data)
     options["synthetic"] = instantiate(cfg.synthetic)
     config = to_plain(cfg.method)
-    config.pop("batch_real", None)  # the data's
+    for key in ("batch_real", "real_per_class", "published"):  # for other parts of the run
+        config.pop(key, None)
     method: Method = instantiate(config)(**options)
+    method.compile_real = cfg.compile
     return method
 
 
@@ -74,6 +82,7 @@ def build_evaluator(
     names = [names] if isinstance(names, str) else names
     check_protocol(config)
     protocol: Protocol = instantiate(config)()
+    protocol.compile = cfg.compile
     configs: Mapping[str, Any] = (
         {network_name: cfg.network}
         if names is None

@@ -44,7 +44,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
         torch.set_num_threads(cfg.threads)
     folder = Path(cfg.paths.run)
     started = time.monotonic()
-    data = build_data(cfg, cfg.method.get("batch_real"))
+    data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
     init = build_init(cfg, data)
     method = build_method(cfg, data, init)
     check_precision(cfg.trainer.precision, method)
@@ -161,6 +161,7 @@ def describe(cfg: DictConfig, method: Method, steps: int) -> DistilledDataset:
         "num_classes": data.num_classes,
         "image_shape": list(data.image_shape),
         "ipc": cfg.ipc,
+        "factor": method.synthetic.factor,
         "seed": cfg.seed,
         "steps": steps,
         "protocol": cfg.evaluation.name,

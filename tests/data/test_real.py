@@ -44,22 +44,21 @@ def test_batch_is_uniform_without_replacement(digits: RealData) -> None:
     assert digits.batch(3000, generator(0))[0].shape == (3000, 1, 8, 8)  # with replacement
 
 
-def test_class_batch_is_balanced_sorted_and_distinct(digits: RealData) -> None:
-    x, y = digits.class_batch(7, generator(0, "class"))
-    assert torch.equal(y, torch.arange(10).repeat_interleave(7))
-    indices = find(digits, x)
-    assert len(set(indices)) == 70
-    assert torch.equal(digits.train.y[indices], y)
-    x, y = digits.class_batch(2, generator(0), classes=[9, 3])
-    assert y.tolist() == [9, 9, 3, 3]
-    assert len(digits.class_batch(200, generator(0))[1]) == 2000  # more than a class has
+def test_class_indices_are_distinct_and_of_their_class(digits: RealData) -> None:
+    indices = digits.class_indices(7, generator(0, "class"))
+    assert torch.equal(digits.train.y[indices], torch.arange(10)[:, None].expand(10, 7))
+    assert len(indices.unique()) == 70
+    x = digits.images(indices)
+    assert x.shape == (10, 7, *digits.image_shape)
+    assert find(digits, x.flatten(0, 1)) == indices.flatten().tolist()
+    assert digits.class_indices(200, generator(0)).shape == (10, 200)  # more than a class has
 
 
 def test_the_generator_alone_decides(digits: RealData) -> None:
-    for draw in (digits.batch, digits.class_batch):
-        first = draw(4, generator(0, "a"))[0]
-        assert torch.equal(first, draw(4, generator(0, "a"))[0])
-        assert not torch.equal(first, draw(4, generator(0, "b"))[0])
+    for draw in (lambda k, g: digits.batch(k, g)[0], digits.class_indices):
+        first = draw(4, generator(0, "a"))
+        assert torch.equal(first, draw(4, generator(0, "a")))
+        assert not torch.equal(first, draw(4, generator(0, "b")))
 
 
 def test_batches_walk_through_a_split_in_order(digits: RealData) -> None:
@@ -69,7 +68,7 @@ def test_batches_walk_through_a_split_in_order(digits: RealData) -> None:
     assert torch.equal(torch.cat([y for _, y in parts]), digits.test.y)
 
 
-def test_augmentation_is_on_batches_and_never_on_class_batches(real_data: Factory) -> None:
+def test_augmentation_is_on_batches_and_never_on_images_of_classes(real_data: Factory) -> None:
     plain, augmented = (
         real_data("digits", augmentation=name).load() for name in ("none", "crop_flip")
     )
@@ -77,8 +76,8 @@ def test_augmentation_is_on_batches_and_never_on_class_batches(real_data: Factor
     order = torch.randperm(1352, generator=draws)[:16]
     expected = plain.normalization(crop_flip(plain.train.x[order], draws))
     assert torch.equal(augmented.batch(16, generator(0, "a"))[0], expected)
-    same = [data.class_batch(3, generator(0))[0] for data in (plain, augmented)]
-    assert torch.equal(*same)
+    indices = plain.class_indices(3, generator(0))
+    assert torch.equal(plain.images(indices), augmented.images(indices))
 
 
 def test_subset_and_validation(real_data: Factory) -> None:

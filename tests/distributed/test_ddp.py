@@ -10,27 +10,48 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from ddist import DistilledDataset
 from ddist.config import conf_dir, register_resolvers
-from ddist.methods import DD
+from ddist.methods import DC, DD
 from ddist.seeding import generator
 from ddist.tasks.build import build_data, build_init, build_method
 
 # One step of plain gradient descent with rate 1: the images move by their gradient.
+COMMON = ["steps=1", "method.lr.images=1", "seed=3", "threads=1", "evaluation.num_networks=2"]
 ONE_STEP = [
-    "steps=1", "method.optimizer._target_=torch.optim.SGD", "~method.optimizer.betas",
-    "method.scheduler=null", "method.lr.images=1", "method.batch_real=64", "seed=3", "threads=1",
-    "evaluation.num_networks=2", "evaluation.epoch_grid=[1]",
+    *COMMON, "method.optimizer._target_=torch.optim.SGD", "~method.optimizer.betas",
+    "method.scheduler=null", "method.batch_real=64", "evaluation.epoch_grid=[1]",
+]  # fmt: skip
+DC_STEP = [
+    *COMMON, "method=dc", "method.optimizer.momentum=0", "method.real_per_class=8",
+    "network.width=8", "network.depth=2", "evaluation.epochs=1", "compile=false",
 ]  # fmt: skip
 TWO = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu"]
 
 
-def images_and_gradients(ranks: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """The images before the step, and each rank's gradient, computed here without a Trainer."""
+def composed(words: list[str]) -> DictConfig:
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("config", ONE_STEP)
+        return compose("config", words)
+
+
+def two_ranks(words: list[str], folder: Path) -> torch.Tensor:
+    """The images after ``ddist`` with these words has run in two processes."""
+    command = [Path(sys.executable).with_name("ddist"), *words, *TWO, "hydra.run.dir=run"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # one process speaks and writes for both
+    assert done.stdout.count("Evaluating under the protocol") == 1
+    assert json.loads((folder / "run" / "results.json").read_text())["steps"] == 1
+    return DistilledDataset.load(folder / "run" / "distilled").images
+
+
+def images_and_gradients(ranks: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The images before the step, and each rank's gradient, computed here without a Trainer."""
+    cfg = composed(ONE_STEP)
     data = build_data(cfg, cfg.method.batch_real)
     init = build_init(cfg, data)
     method = build_method(cfg, data, init)
@@ -49,15 +70,31 @@ def images_and_gradients(ranks: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
 def test_the_image_gradient_is_the_mean_over_the_ranks(tmp_path: Path) -> None:
-    command = [Path(sys.executable).with_name("ddist"), *ONE_STEP, *TWO, "hydra.run.dir=run"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    # one process speaks and writes for both
-    assert done.stdout.count("Evaluating under the protocol") == 1
-    assert json.loads((tmp_path / "run" / "results.json").read_text())["steps"] == 1
-
+    images = two_ranks(ONE_STEP, tmp_path)
     start, (first, second) = images_and_gradients(2)
     assert (first - second).norm() > 0.1 * first.norm()
-    moved = start - DistilledDataset.load(tmp_path / "run" / "distilled").images
+    moved = start - images
     torch.testing.assert_close(moved, (first + second) / 2, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_two_ranks_move_the_images_as_one_with_both_students(tmp_path: Path) -> None:
+    """Matching: the mean over the ranks is the mean over twice the networks, each with its own
+    real images."""
+    images = two_ranks(DC_STEP, tmp_path)
+    cfg = composed(DC_STEP)
+    data = build_data(cfg, per_class=cfg.method.real_per_class)
+    init = build_init(cfg, data)
+    method = build_method(cfg, data, init)
+    assert isinstance(method, DC)
+    total = torch.zeros(())
+    for rank in range(2):
+        indices = data.class_indices(8, generator(3, "real", rank, 0))
+        weights = {n: w[0] for n, w in init.draw(method.network, 1, rank, 0).items()}
+        x_syn = method.synthetic()[0][method.images_by_class()]
+        total = total + method.match(weights, data.images(indices), x_syn, torch.arange(10)) / 2
+    start = method.synthetic.images
+    moved = start.detach() - images
+    expected = torch.autograd.grad(total, start)[0]
+    assert expected.norm() > 1e-3
+    torch.testing.assert_close(moved, expected, rtol=1e-3, atol=1e-6)

@@ -15,7 +15,9 @@ from ddist.networks import MLP
 from ddist.objectives import classification
 from ddist.synthetic import Pixel
 
-PIXEL = partial(Pixel, start="noise", images="learned", labels="hard", label_logit=5.0)
+PIXEL = partial(
+    Pixel, start="noise", images="learned", labels="hard", label_logit=5.0, factor=1, bounded=False
+)
 
 
 @pytest.fixture

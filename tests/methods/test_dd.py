@@ -178,6 +178,15 @@ def test_mistakes_are_sentences(
         make_dd(**{option: value})
 
 
+def test_a_step_takes_all_tiles_of_its_images(
+    make_dd: from_fixture, common: dict[str, Any]
+) -> None:
+    method = make_dd(synthetic=partial(common["synthetic"], factor=2), ipc=3)
+    assert method.sizes == [80, 40]  # 2 and 1 stored images of 10 classes, 4 tiles each
+    trained = method.train_student(method.init.draw(method.network, 1, 0, 0))
+    assert all(w.isfinite().all() for w in trained.values())
+
+
 def train(method: DD, steps: int, **options: Any) -> list[float]:
     """Lightning's own loop, as a run has it; the outer loss of each step."""
     method.data.batch_size = 256

@@ -1,0 +1,40 @@
+"""How far the features of synthetic images are from those of real ones, by their characteristic
+functions (Wang et al. 2025, arXiv 2502.20653)."""
+
+import torch
+from torch import Tensor
+
+
+def characteristic_distance(
+    real: Tensor, synthetic: Tensor, frequencies: Tensor, alpha: float
+) -> Tensor:
+    """Sum over classes of the mean over frequencies t of
+
+        sqrt( alpha (|r| - |s|)^2 + (1 - alpha) 2 (|r| |s| - Re r Re s - Im r Im s) ),
+        r = phi_real(t),   s = phi_synthetic(t),   phi(t) = mean exp(i <t, f>)
+
+    the amplitudes' difference weighed by ``alpha``, the phases' by the rest. ``real`` [K, B, F],
+    ``synthetic`` [K, M, F] and ``frequencies`` [T, F] to a scalar.
+    """
+    real_part, real_imag = characteristic(real, frequencies)
+    part, imag = characteristic(synthetic, frequencies)
+    apart = (real_part - part).square() + (real_imag - imag).square()  # |r - s|^2
+    lengths = _sqrt(real_part.square() + real_imag.square())
+    amplitudes = (lengths - _sqrt(part.square() + imag.square())).square()
+    # The second term is |r - s|^2 - (|r| - |s|)^2. Written so, nothing cancels where alpha = 1/2.
+    return _sqrt((1 - alpha) * apart + (2 * alpha - 1) * amplitudes).mean(1).sum()
+
+
+def characteristic(features: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
+    """Real and imaginary parts [K, T] of phi at ``frequencies`` [T, F], for ``features``
+    [K, B, F]. One class after the other: [B, T] is large."""
+    angles = (each @ frequencies.T for each in features)
+    rows = [(angle.cos().mean(0), angle.sin().mean(0)) for angle in angles]
+    real, imag = zip(*rows, strict=True)
+    return torch.stack(real), torch.stack(imag)
+
+
+def _sqrt(x: Tensor) -> Tensor:
+    """The root; 0 for what rounding has left below 0, and the derivative at 0 is 0."""
+    positive = x > 0
+    return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)

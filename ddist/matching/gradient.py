@@ -1,0 +1,69 @@
+"""How far the gradients of a student on synthetic images are from those on real ones."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ddist.errors import DdistError
+
+Distance = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
+
+EPS = 1e-6  # of the authors' code, in the cosine's denominator
+
+
+def distance_by_name(name: str) -> Distance:
+    """A function of two lists of gradients, one tensor [K, *parameter] for each parameter: the
+    distance summed over the K classes and the parameters.
+
+    "cosine", "euclidean", "l1" or "cosine_magnitude". Raises DdistError for another name.
+    """
+    distances = {d.__name__: d for d in (cosine, euclidean, l1, cosine_magnitude)}
+    if name not in distances:
+        raise DdistError(f"method.distance is one of {', '.join(distances)}, not {name!r}.")
+    return distances[name]
+
+
+def cosine(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
+    """Sum over output units of 1 - cos (Zhao et al. 2021, eq. 10); vectors (biases, the affine
+    maps of normalisation) do not count."""
+    return _sum(_angles(r, s) for r, s in _matrices(real, synthetic))
+
+
+def euclidean(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
+    """Sum of squared differences over all entries of weight matrices and filters (IDC's "mse")."""
+    return _sum((r - s).square().sum() for r, s in _matrices(real, synthetic))
+
+
+def l1(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
+    """Sum of absolute differences over the same entries."""
+    return _sum((r - s).abs().sum() for r, s in _matrices(real, synthetic))
+
+
+def cosine_magnitude(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
+    """1 - cos and the Euclidean distance of each output unit (Jiang et al. 2023, arXiv 2208.00311:
+    angle and magnitude both matter)."""
+    return _sum(_angles(r, s) + _norms(r - s).sum() for r, s in _matrices(real, synthetic))
+
+
+def _matrices(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """The gradients of weights (not of vectors), as rows of output units [K, out, -1]."""
+    return [
+        (r.flatten(2), s.flatten(2)) for r, s in zip(real, synthetic, strict=True) if r.ndim > 2
+    ]
+
+
+def _angles(real: Tensor, synthetic: Tensor) -> Tensor:
+    product = (real * synthetic).sum(-1)
+    return (1 - product / (_norms(real) * _norms(synthetic) + EPS)).sum()
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """Lengths of rows; the derivative at zero is zero and not NaN (dead units)."""
+    squares = rows.square().sum(-1)
+    positive = squares > 0
+    return torch.where(positive, torch.where(positive, squares, 1.0).sqrt(), 0.0)
+
+
+def _sum(terms: object) -> Tensor:
+    return torch.stack(list(terms)).sum()  # type: ignore[call-overload]

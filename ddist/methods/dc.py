@@ -1,0 +1,88 @@
+"""Gradient matching: DC (Zhao, Mopuri & Bilen 2021, arXiv 2006.05929) and, with augmentation, DSA
+(Zhao & Bilen 2021, arXiv 2102.08259)."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.functional import cross_entropy
+
+from ddist.errors import DdistError
+from ddist.matching.gradient import distance_by_name
+from ddist.methods.students import AlongStudents, Students
+from ddist.networks import Weights
+
+
+class DC(AlongStudents):
+    """Images on which a student has, class by class, the gradients that it has on real images.
+
+        min over S of  E_{theta_0 ~ p} sum_t sum_c D(g(x_real^c, theta_t), g(x_syn^c, theta_t)),
+        g(x, theta) = grad_theta l(A(x), theta),   theta_{t+1} = theta_t trained on S
+
+    (paper, eq. 7-10). ``updates`` outer steps (t) are made along one student, which is trained
+    between them; then comes a fresh one.
+
+    Args:
+        distance: D, see :mod:`ddist.matching.gradient`.
+        updates: outer steps per student, the paper's outer loop.
+        student_epochs: epochs between them, the paper's inner loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        distance: str,
+        updates: int,
+        student_epochs: int,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        if updates < 1 or student_epochs < 0:
+            raise DdistError("method.updates is at least 1, and method.student_epochs at least 0.")
+        self.distance = distance_by_name(distance)
+        self.updates, self.student_epochs = updates, student_epochs
+
+    def match(self, weights: Weights, x_real: Tensor, x_syn: Tensor, classes: Tensor) -> Tensor:
+        weights = {name: w.detach().requires_grad_() for name, w in weights.items()}
+        labels = classes.to(x_syn.device)
+        real = self.gradients(weights, x_real, labels, create_graph=False)
+        return self.distance(real, self.gradients(weights, x_syn, labels, create_graph=True))
+
+    def gradients(
+        self, weights: Weights, x: Tensor, classes: Tensor, *, create_graph: bool
+    ) -> list[Tensor]:
+        """The gradient of the mean loss on each class's images [k, M, C, H, W], for each parameter:
+        [k, *parameter]."""
+
+        if x.device.type != "cpu":  # all classes in one call; on CPUs that is slower
+            of_each = vmap(grad(partial(class_loss, self.network)), in_dims=(None, 0, 0))
+            found = of_each(weights, x, classes).values()
+            return [g if create_graph else g.detach() for g in found]
+        loss = class_loss if create_graph else self.fast(class_loss)
+        rows = [
+            torch.autograd.grad(
+                loss(self.network, weights, images, y),
+                list(weights.values()),
+                create_graph=create_graph,
+            )
+            for images, y in zip(x, classes, strict=True)
+        ]
+        return [torch.stack(each) for each in zip(*rows, strict=True)]
+
+    def next_students(self, before: Students | None) -> Students:
+        """Drawn anew every ``updates`` steps, else trained on the synthetic images."""
+        if before is None or self.global_step % self.updates == 0:
+            return Students(self.global_step, self.draw_networks(self.num_networks))
+        return Students(self.global_step, self.train_students(before.weights))
+
+    def train_students(self, weights: Weights) -> Weights:
+        """The students [K, ...] after ``student_epochs`` epochs on the synthetic images."""
+        streams = self.streams("student", self.num_networks)
+        return self.fit_synthetic(weights, self.student_epochs, streams)
+
+
+def class_loss(network: nn.Module, weights: Weights, x: Tensor, y: Tensor) -> Tensor:
+    """The mean cross-entropy of images [M, C, H, W] of one class, y []."""
+    return cross_entropy(functional_call(network, weights, (x,)), y.expand(len(x)))

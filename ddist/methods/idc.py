@@ -1,0 +1,87 @@
+"""Information-intensive dataset condensation (Kim et al. 2022, arXiv 2205.14959)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddist.augment.mix import Mix
+from ddist.errors import DdistError
+from ddist.inner.fit import fit
+from ddist.methods.dc import DC
+from ddist.networks import Weights
+
+
+class IDC(DC):
+    """DC with students that are trained on real images, beside multi-formation.
+
+        min over S of E_{theta_0 ~ p} sum_t sum_c D(g(x_real^c, theta_t), g(f(S)^c, theta_t)),
+        theta_{t+1} = theta_t trained on real images with CutMix                (paper, alg. 1)
+
+    f cuts several training images out of each stored one (``synthetic=multiformation``). Gradients
+    of the last layer and of vectors do not count.
+
+    Args:
+        student_images: random real images that a student is trained on between two outer steps.
+        student_momentum, student_weight_decay: of its SGD, which starts anew each time.
+        synthetic_per_class: most synthetic images of a class in an outer step; None for all.
+        mix: mixes the student's batches; None for none.
+    """
+
+    def __init__(
+        self,
+        *,
+        student_images: int,
+        student_momentum: float,
+        student_weight_decay: float,
+        synthetic_per_class: int | None,
+        mix: Mix | None,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        if student_images < 1 or (synthetic_per_class is not None and synthetic_per_class < 1):
+            raise DdistError("method.student_images and method.synthetic_per_class are at least 1.")
+        self.student_images = student_images
+        self.student_momentum = student_momentum
+        self.student_weight_decay = student_weight_decay
+        self.synthetic_per_class, self.mix = synthetic_per_class, mix
+
+    def gradients(
+        self, weights: Weights, x: Tensor, classes: Tensor, *, create_graph: bool
+    ) -> list[Tensor]:
+        found = super().gradients(weights, x, classes, create_graph=create_graph)
+        pairs = zip(weights, found, strict=True)
+        return [gradient for name, gradient in pairs if not name.startswith("head.")]
+
+    def images_by_class(self) -> Tensor:
+        """A random part of each class's images where there are more than ``synthetic_per_class``:
+        int64 [K, M]."""
+        every = super().images_by_class()
+        most = self.synthetic_per_class
+        if most is None or every.shape[1] <= most:
+            return every
+        (stream,) = self.streams("synthetic", 1)
+        order = torch.rand(every.shape, generator=stream).argsort(1)[:, :most]
+        return every.gather(1, order.to(every.device))
+
+    def train_students(self, weights: Weights) -> Weights:
+        """The students [K, ...] after ``student_epochs`` epochs on random real images."""
+        if not self.student_epochs:
+            return weights
+        (stream,) = self.streams("student images", 1)
+        x, y = self.data.batch(self.student_images, stream)
+        return fit(
+            self.network,
+            weights,
+            x,
+            y,
+            epochs=self.student_epochs,
+            batch_size=self.student_batch_size,
+            optimizer="sgd",
+            lr=self.student_lr,
+            momentum=self.student_momentum,
+            weight_decay=self.student_weight_decay,
+            generators=self.streams("student", self.num_networks),
+            augment=self.augment,
+            mix=self.mix,
+        )

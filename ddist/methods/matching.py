@@ -1,0 +1,129 @@
+"""What the methods share that compare real and synthetic images class by class."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddist.augment import Siamese
+from ddist.errors import DdistError
+from ddist.inner.compiled import compiled, pays
+from ddist.inner.stacking import member, num_members
+from ddist.methods.base import Method
+from ddist.networks import Weights
+from ddist.seeding import generator
+
+
+class Matching(Method):
+    """A loss that is a sum over classes; a subclass writes the term of some classes, :meth:`match`.
+
+    Real and synthetic images of a class get the same augmentation (Zhao & Bilen 2021). Classes are
+    visited ``classes_at_once``, each with a graph of its own, so memory does not grow with their
+    number; value and gradient are those of the whole sum. The batch of an outer step is the indices
+    of the real images, [K, B].
+
+    Args:
+        ipc: images per class.
+        num_networks: networks per outer step, whose losses are averaged.
+        classes_at_once: classes whose graph is held at a time; None for all.
+        augment: applied to both kinds of images.
+    """
+
+    unrolls = True  # its losses are differentiated here, outside of fp16's loss scaling
+
+    def __init__(
+        self,
+        *,
+        ipc: int,
+        num_networks: int,
+        classes_at_once: int | None,
+        augment: Siamese,
+        **common: Any,
+    ) -> None:
+        num_classes = common["data"].num_classes
+        super().__init__(class_labels=torch.arange(num_classes).repeat_interleave(ipc), **common)
+        if num_networks < 1:
+            raise DdistError(f"method.num_networks is at least 1, not {num_networks}.")
+        if classes_at_once is not None and classes_at_once < 1:
+            raise DdistError(
+                f"method.classes_at_once is null or at least 1, not {classes_at_once}."
+            )
+        self.num_networks = num_networks
+        self.classes_at_once = classes_at_once or num_classes
+        self.augment = augment
+        self._fast: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
+
+    def fast(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """``function``, which is applied to the real images of every outer step, compiled where
+        that saves more time over the whole run than it takes. For first derivatives only."""
+        if function not in self._fast:
+            worthwhile = self.compile_real is True
+            if self.compile_real == "auto":
+                assert self.data.per_class is not None
+                at_once = self.data.num_classes * self.data.per_class * self.num_networks
+                one = torch.zeros(1, *self.data.image_shape, device=self.data.device)
+                num_images = self.trainer.max_steps * at_once
+                worthwhile = pays("auto", self.network, one, num_images)
+            self._fast[function] = compiled(function, worthwhile)
+        return self._fast[function]
+
+    @abstractmethod
+    def match(self, weights: Weights, x_real: Tensor, x_syn: Tensor, classes: Tensor) -> Tensor:
+        """The loss of one network summed over ``classes`` [k]: real images [k, B, C, H, W] against
+        synthetic ones [k, M, C, H, W]."""
+
+    def networks_of_step(self) -> Weights:
+        """The networks [num_networks, ...] of this outer step."""
+        return self.draw_networks(self.num_networks)
+
+    def outer_loss(self, batch: Any) -> Tensor:
+        indices: Tensor = batch
+        weights = self.networks_of_step()
+        images, _ = self.synthetic()
+        x_syn = images[self.images_by_class()]
+        num = num_members(weights)
+        total = x_syn.new_zeros(())
+        for k in range(num):
+            stream = generator(self.seed, "augment", self.global_rank, self.global_step, k)
+            loss = self._loss(member(weights, k), indices, x_syn, stream)
+            total = total + loss / num
+        return total
+
+    def _loss(
+        self, weights: Weights, indices: Tensor, x_syn: Tensor, stream: torch.Generator
+    ) -> Tensor:
+        draw = self.augment.draw(len(indices), stream)
+
+        def augmented(x: Tensor, classes: Tensor) -> Tensor:
+            group = classes.repeat_interleave(x.shape[1])
+            return self.augment.apply(x.flatten(0, 1), draw, group).view_as(x)
+
+        def term(x_syn: Tensor, classes: Tensor) -> Tensor:
+            x_real = augmented(self.data.images(indices[classes.to(indices.device)]), classes)
+            return self.match(weights, x_real, augmented(x_syn, classes), classes)
+
+        return sum_of_terms(term, x_syn, torch.arange(len(indices)).split(self.classes_at_once))
+
+    def images_by_class(self) -> Tensor:
+        """Where the synthetic images of each class lie: int64 [K, M]."""
+        order = torch.argsort(self.synthetic.classes, stable=True)
+        return order.view(self.data.num_classes, -1)
+
+
+def sum_of_terms(
+    term: Callable[[Tensor, Tensor], Tensor], x: Tensor, parts: Sequence[Tensor]
+) -> Tensor:
+    """The sum of ``term(x[part], part)`` over ``parts``, each differentiated at once: the value and
+    the gradient in ``x`` of the plain sum, with the graph of a single term in memory."""
+    if len(parts) == 1:
+        return term(x, parts[0])
+    value, gradients = x.new_zeros(()), []
+    for part in parts:
+        leaf = x[part.to(x.device)].detach().requires_grad_()
+        loss = term(leaf, part)
+        gradients.append(torch.autograd.grad(loss, leaf)[0])
+        value = value + loss.detach()
+    # Zero, with the gradient that was found.
+    return value + ((x - x.detach()) * torch.cat(gradients)).sum()

@@ -1,0 +1,105 @@
+"""What the methods share whose students live on from one outer step to the next."""
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddist.errors import DdistError
+from ddist.inner.fit import fit
+from ddist.methods.matching import Matching
+from ddist.networks import Weights
+from ddist.seeding import generator
+
+
+@dataclass(frozen=True)
+class Students:
+    """The students of an outer step: their weights [K, ...], and whatever figures the method keeps
+    of them, a tensor on the CPU whose shape never changes."""
+
+    step: int
+    weights: Weights
+    figures: Tensor = field(default_factory=lambda: torch.zeros(1))
+
+
+class AlongStudents(Matching):
+    """Students are drawn or trained on at the start of an outer step, and not at the end of the one
+    before: checkpoints are written in between, and the next step needs the images as they are.
+
+    Args:
+        student_lr, student_batch_size: of the students' SGD.
+    """
+
+    def __init__(self, *, student_lr: float, student_batch_size: int, **common: Any) -> None:
+        super().__init__(**common)
+        self.student_lr, self.student_batch_size = student_lr, student_batch_size
+        self._students_at: Students | None = None
+
+    @abstractmethod
+    def next_students(self, before: Students | None) -> Students:
+        """Those of this outer step, from those of the step ``before`` (None at step 0)."""
+
+    def networks_of_step(self) -> Weights:
+        found, step = self._students_at, self.global_step
+        if found is None or found.step != step:
+            if found is None and step > 0:
+                raise DdistError("The checkpoint lacks the student's weights: set resume=false.")
+            if found is not None:
+                weights = {name: w.to(self.device) for name, w in found.weights.items()}
+                found = Students(found.step, weights, found.figures)
+            self._students_at = found = self.next_students(found)
+        return found.weights
+
+    def fit_synthetic(
+        self, weights: Weights, epochs: int, generators: list[torch.Generator]
+    ) -> Weights:
+        """``weights`` [K, ...] after ``epochs`` epochs on the synthetic images as they are now."""
+        if not epochs:
+            return weights
+        with torch.no_grad():
+            images, labels = self.synthetic()
+        return fit(
+            self.network,
+            weights,
+            images.detach(),
+            labels.detach(),
+            epochs=epochs,
+            batch_size=self.student_batch_size,
+            optimizer="sgd",
+            lr=self.student_lr,
+            momentum=0.0,
+            weight_decay=0.0,
+            generators=generators,
+            augment=self.augment,
+        )
+
+    def streams(self, name: str, num: int) -> list[torch.Generator]:
+        """``num`` generators of this rank at this outer step."""
+        keys = (name, self.global_rank, self.global_step)
+        return [generator(self.seed, *keys, k) for k in range(num)]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Every rank's students: [ranks, K, ...]."""
+
+        def gather(x: Tensor) -> Any:
+            return x[None] if self.trainer.world_size == 1 else self.all_gather(x)
+
+        found = self._students_at
+        if found is not None:
+            weights = {name: gather(w) for name, w in found.weights.items()}
+            figures = gather(found.figures)
+            checkpoint["students"] = {"step": found.step, "weights": weights, "figures": figures}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        found = checkpoint.get("students")
+        if found is not None:
+            rank = self.trainer.global_rank
+            if rank >= len(found["figures"]):
+                raise DdistError(
+                    "The checkpoint is of a run with fewer devices: resume with as many, or set "
+                    "resume=false."
+                )
+            weights = {name: w[rank] for name, w in found["weights"].items()}
+            self._students_at = Students(found["step"], weights, found["figures"][rank].cpu())

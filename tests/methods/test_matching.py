@@ -1,0 +1,370 @@
+"""DM, DC and DSA: their losses against the papers' equations written out, chunks, students."""
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from ddist import DistilledDataset
+from ddist.augment import Siamese
+from ddist.augment.mix import cutmix
+from ddist.data import RealData
+from ddist.errors import DdistError
+from ddist.init import InitialWeights, Random
+from ddist.methods import DC, DM, IDC
+from ddist.methods.matching import Matching, sum_of_terms
+from ddist.networks import ConvNet
+from ddist.seeding import generator
+
+STRENGTHS: dict[str, Any] = {
+    "flip": False, "prob_flip": 0.5, "ratio_scale": 1.2, "ratio_rotate": 15.0,
+    "ratio_crop_pad": 0.125, "ratio_cutout": 0.5, "brightness": 1.0, "saturation": 2.0,
+    "contrast": 0.5,
+}  # fmt: skip
+PLAIN = Siamese(strategy=[], **STRENGTHS)
+DSA = Siamese(strategy=["color", "crop", "cutout", "scale", "rotate"], **STRENGTHS)
+STUDENT: dict[str, Any] = {
+    "distance": "cosine", "updates": 3, "student_epochs": 2, "student_lr": 0.05,
+    "student_batch_size": 8,
+}  # fmt: skip
+REAL_STUDENT: dict[str, Any] = {
+    "distance": "euclidean", "student_images": 32, "student_momentum": 0.9,
+    "student_weight_decay": 5e-4, "synthetic_per_class": None,
+    "mix": partial(cutmix, probability=0.5, beta=1.0),
+}  # fmt: skip
+Make = Callable[..., Matching]
+
+
+@pytest.fixture
+def make(common: dict[str, Any], digits: RealData, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """A method in double precision, outside of a Trainer: step ``method.at``, rank 0."""
+    network = ConvNet(10, digits.image_shape, 2, 6, "instance", "avg", "relu").double()
+    normalization = digits.normalization
+
+    class Double(type(normalization)):  # type: ignore[misc]
+        def __call__(self, pixels: Tensor) -> Tensor:
+            return super().__call__(pixels).double()
+
+    monkeypatch.setattr(normalization, "__class__", Double)
+
+    def build(kind: type[Matching], **changes: Any) -> Matching:
+        options: dict[str, Any] = {
+            "ipc": 2, "num_networks": 1, "classes_at_once": None, "augment": PLAIN,
+            "lr": {"images": 0.1},
+        }  # fmt: skip
+        if issubclass(kind, DC):
+            options |= STUDENT
+        if kind is IDC:
+            options |= REAL_STUDENT
+        method = kind(**(common | {"network": network} | options | changes)).double()
+        method.at = 0  # type: ignore[assignment]
+        monkeypatch.setattr(kind, "global_step", property(lambda self: self.at))
+        monkeypatch.setattr(kind, "global_rank", 0)
+        monkeypatch.setattr(
+            method, "draw_networks", lambda num: method.init.draw(network, num, 0, method.at)
+        )
+        return method
+
+    return build
+
+
+def real_indices(method: Matching, per_class: int = 5, step: int = 0) -> Tensor:
+    return method.data.class_indices(per_class, generator(0, "real", step))
+
+
+def image_gradient(method: Matching, loss: Tensor) -> Tensor:
+    return torch.autograd.grad(loss, method.synthetic.images)[0]
+
+
+def networks(method: Matching) -> list[dict[str, Tensor]]:
+    drawn = method.init.draw(method.network, method.num_networks, 0, method.at)
+    return [{n: w[k] for n, w in drawn.items()} for k in range(method.num_networks)]
+
+
+def dm_by_hand(method: Matching, indices: Tensor) -> Tensor:
+    total = torch.zeros((), dtype=torch.float64)
+    for weights in networks(method):
+        # the features are what the last layer multiplies
+        w = weights | {
+            "head.weight": torch.eye(method.network.num_features, dtype=torch.float64),
+            "head.bias": torch.zeros(method.network.num_features, dtype=torch.float64),
+        }
+        for c in range(10):
+            x_real = method.data.images(indices[c])
+            x_syn = method.synthetic.images[method.synthetic.classes == c]
+            means = [functional_call(method.network, w, (x,)).mean(0) for x in (x_real, x_syn)]
+            total = total + ((means[0] - means[1]) ** 2).sum() / method.num_networks
+    return total
+
+
+def dc_by_hand(method: Matching, indices: Tensor) -> Tensor:
+    total = torch.zeros((), dtype=torch.float64)
+    for weights in networks(method):
+        leaves = {name: w.clone().requires_grad_() for name, w in weights.items()}
+        for c in range(10):
+            sides = []
+            for x in (
+                method.data.images(indices[c]),
+                method.synthetic.images[method.synthetic.classes == c],
+            ):
+                logits = functional_call(method.network, leaves, (x,))
+                loss = cross_entropy(logits, torch.full((len(x),), c))
+                sides.append(torch.autograd.grad(loss, list(leaves.values()), create_graph=True))
+            for real, synthetic in zip(*sides, strict=True):
+                if real.ndim < 2:
+                    continue
+                for r, s in zip(real.detach().flatten(1), synthetic.flatten(1), strict=True):
+                    cos = (r * s).sum() / (r.norm() * s.norm() + 1e-6)
+                    total = total + (1 - cos) / method.num_networks
+    return total
+
+
+@pytest.mark.parametrize("num_networks", [1, 2])
+@pytest.mark.parametrize(("kind", "by_hand"), [(DM, dm_by_hand), (DC, dc_by_hand)])
+def test_loss_and_gradient_are_the_papers(
+    make: Make,
+    kind: type[Matching],
+    by_hand: Callable[[Matching, Tensor], Tensor],
+    num_networks: int,
+) -> None:
+    method = make(kind, num_networks=num_networks)
+    indices = real_indices(method)
+    loss, expected = method.outer_loss(indices), by_hand(method, indices)
+    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0)
+    ours, theirs = image_gradient(method, loss), image_gradient(method, expected)
+    assert theirs.abs().max() > 1e-3
+    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("augment", [PLAIN, DSA], ids=["plain", "dsa"])
+@pytest.mark.parametrize("kind", [DM, DC])
+def test_classes_in_chunks_give_the_loss_of_all_at_once(
+    make: Make, kind: type[Matching], augment: Siamese
+) -> None:
+    whole, chunked = (make(kind, classes_at_once=k, augment=augment) for k in (None, 3))
+    chunked.synthetic.load_state_dict(whole.synthetic.state_dict())
+    indices = real_indices(whole)
+    losses = [method.outer_loss(indices) for method in (whole, chunked)]
+    torch.testing.assert_close(*losses, rtol=1e-10, atol=0)
+    gradients = [image_gradient(m, loss) for m, loss in zip((whole, chunked), losses, strict=True)]
+    torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [DM, DC])
+def test_equal_images_are_at_distance_zero_only_by_the_same_augmentation(
+    make: Make, kind: type[Matching], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = make(kind, augment=DSA)
+    indices = real_indices(method, per_class=2)
+    with torch.no_grad():
+        method.synthetic.images.copy_(method.data.images(indices).flatten(0, 1))
+    far = method.outer_loss(real_indices(method, per_class=2, step=1))
+    assert method.outer_loss(indices) < 1e-3 * far  # the cosine's epsilon remains
+    # other random numbers for every call: the two branches part
+    calls = iter(range(100))
+    apply = DSA.apply
+    monkeypatch.setattr(
+        DSA, "apply", lambda x, draw, group: apply(x, DSA.draw(10, generator(next(calls))), group)
+    )
+    assert method.outer_loss(indices) > 1e-2 * far
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+@pytest.mark.parametrize("kind", [DM, DC])
+def test_compiled_real_images_give_the_same_loss(make: Make, kind: type[Matching]) -> None:
+    plain, fast = (make(kind, classes_at_once=3) for _ in range(2))
+    fast.compile_real = True
+    fast.synthetic.load_state_dict(plain.synthetic.state_dict())
+    indices = real_indices(plain)
+    losses = [method.outer_loss(indices) for method in (plain, fast)]
+    torch.testing.assert_close(*losses, rtol=1e-9, atol=0)
+    gradients = [image_gradient(m, loss) for m, loss in zip((plain, fast), losses, strict=True)]
+    torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-12)
+
+
+def test_each_step_and_network_has_its_own_augmentation(make: Make) -> None:
+    method = make(DM, augment=DSA, init=Same())
+    indices = real_indices(method)
+    first = method.outer_loss(indices)
+    assert method.outer_loss(indices) == first
+    method.at = 1
+    assert method.outer_loss(indices) != first
+
+
+class Same(InitialWeights):
+    """One network, whatever the step."""
+
+    def draw(self, network: torch.nn.Module, num: int, *keys: int | str) -> dict[str, Tensor]:
+        return Random("default", 0).draw(network, num, 0)
+
+    held_out = draw
+
+
+def test_terms_are_summed_with_the_memory_of_one() -> None:
+    x = torch.randn(6, 4, dtype=torch.float64, requires_grad=True)
+    alive: list[int] = []
+
+    class Count(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            alive.append(1)
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, g: Tensor) -> Tensor:
+            alive.pop()
+            return g
+
+    most = 0
+
+    def term(x: Tensor, part: Tensor) -> Tensor:
+        nonlocal most
+        y = Count.apply(x)
+        most = max(most, len(alive))
+        return (y**3 * (part[:, None] + 1)).sum()
+
+    parts = torch.arange(6).split(2)
+    total = sum_of_terms(term, x, parts)
+    expected = (x**3 * torch.arange(1, 7)[:, None]).sum()
+    torch.testing.assert_close(total, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(2 * total, x)[0], torch.autograd.grad(2 * expected, x)[0]
+    )
+    assert most == 1
+
+
+def test_the_student_starts_anew_after_its_updates_and_is_trained_between(make: Make) -> None:
+    method = make(DC)
+    seen = []
+    for method.at in range(7):
+        assert method.networks_of_step() is method.networks_of_step()  # once a step
+        seen.append(method.networks_of_step())
+    for step in (0, 3, 6):
+        fresh = method.init.draw(method.network, 1, 0, step)
+        assert all(torch.equal(seen[step][n], fresh[n]) for n in fresh)
+    images, labels = method.synthetic()
+
+    def loss(weights: dict[str, Tensor]) -> float:
+        one = {n: w[0] for n, w in weights.items()}
+        return cross_entropy(functional_call(method.network, one, (images,)), labels).item()
+
+    for start in (0, 3):
+        assert loss(seen[start]) > loss(seen[start + 1]) > loss(seen[start + 2])
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "value", "sentence"),
+    [
+        (DM, "num_networks", 0, "num_networks is at least 1"),
+        (DM, "classes_at_once", 0, "classes_at_once is null or at least 1"),
+        (DC, "updates", 0, "updates is at least 1"),
+        (DC, "distance", "mse", "method.distance is one of"),
+    ],
+)
+def test_mistakes_are_sentences(
+    make: Make, kind: type[Matching], option: str, value: object, sentence: str
+) -> None:
+    with pytest.raises(DdistError, match=sentence):
+        make(kind, **{option: value})
+
+
+def test_idc_leaves_the_last_layer_out_and_takes_a_part_of_many_tiles(
+    make: Make, common: dict[str, Any]
+) -> None:
+    tiles = partial(common["synthetic"], factor=2)
+    method = make(IDC, synthetic=tiles, synthetic_per_class=3)
+    indices = real_indices(method)
+    weights = networks(method)[0]
+    chosen = method.images_by_class()
+    assert chosen.shape == (10, 3)  # of 2 stored images with 4 tiles each
+    assert torch.equal(method.synthetic.classes[chosen], torch.arange(10)[:, None].expand(10, 3))
+    assert all(len(set(row)) == 3 for row in chosen.tolist())
+    expected = torch.zeros((), dtype=torch.float64)
+    images, _ = method.synthetic()
+    body = {n: w.clone().requires_grad_() for n, w in weights.items()}
+    for c in range(10):
+        sides = []
+        for x in (method.data.images(indices[c]), images[chosen[c]]):
+            logits = functional_call(method.network, body, (x,))
+            loss = cross_entropy(logits, torch.full((len(x),), c))
+            sides.append(torch.autograd.grad(loss, list(body.values()), create_graph=True))
+        for name, real, synthetic in zip(body, *sides, strict=True):
+            if real.ndim == 4:
+                expected = expected + ((real.detach() - synthetic) ** 2).sum()
+            else:
+                assert real.ndim == 1 or name == "head.weight"
+    loss = method.outer_loss(indices)
+    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0)
+    torch.testing.assert_close(image_gradient(method, loss), image_gradient(method, expected))
+    method.at = 1
+    assert not torch.equal(method.images_by_class(), chosen)
+
+
+def test_idc_trains_its_student_on_real_images(make: Make) -> None:
+    method = make(IDC)
+    first = method.networks_of_step()
+    with torch.no_grad():
+        method.synthetic.images.fill_(torch.nan)
+    method.at = 1
+    second = method.networks_of_step()
+    assert any(not torch.equal(first[n], second[n]) for n in first)
+    assert all(w.isfinite().all() for w in second.values())
+
+
+def test_only_the_images_are_parameters(make: Make) -> None:
+    method = make(DC)
+    method.networks_of_step()
+    assert [name for name, _ in method.named_parameters()] == ["synthetic.images"]
+    assert not any("body" in name for name in method.state_dict())
+
+
+SHELL = (
+    "steps=3", "network.width=8", "network.depth=2", "ipc=2", "method.real_per_class=8",
+    "evaluation.num_networks=2", "evaluation.epochs=3",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["dm", "dc", "dsa", "idc"])
+def test_a_run_from_the_shell(ddist: Any, method: str) -> None:
+    done = ddist(f"method={method}", *SHELL, "hydra.run.dir=run")
+    assert (done.code, done.err) == (0, "")
+    found = json.loads((ddist.folder / "run" / "results.json").read_text())
+    assert found["method"] == method and found["network"] == "convnet"
+    assert found["protocol"] == {"dc": "dc2021", "idc": "idc"}.get(method, "dc2021_dsa")
+    assert set(found["baselines"]) == {"random"}
+
+
+KILLED = """
+import os
+from ddist.methods import Method
+step = Method.training_step
+def killed(self, *args):
+    if self.global_step == 4:
+        os.kill(os.getpid(), 9)
+    return step(self, *args)
+Method.training_step = killed
+"""
+
+
+def test_killed_along_a_student_it_ends_with_the_same_bits(ddist: Any) -> None:
+    """Step 4 of students that live for 3 steps: the second student has been trained once."""
+    run = [
+        "method=dc", *SHELL, "augment=dsa", "method.updates=3", "method.student_epochs=2",
+        "steps=6", "callbacks.checkpoint.seconds=0",
+    ]  # fmt: skip
+    assert ddist(*run, "hydra.run.dir=whole").code == 0
+    assert ddist(*run, "hydra.run.dir=run", before=KILLED).code == -signal.SIGKILL
+    done = ddist(*run, "hydra.run.dir=run")
+    assert (done.code, done.err) == (0, "") and "Going on from" in done.out
+    whole, resumed = (
+        DistilledDataset.load(ddist.folder / name / "distilled").images for name in ("whole", "run")
+    )
+    assert torch.equal(whole, resumed)
