@@ -1,7 +1,8 @@
 """How fast and how large, measured on this machine: alternatives against each other, in one run.
 
-    python scripts/bench.py dd            what Dataset Distillation's outer step is made of
-    python scripts/bench.py dd --quick    a first look, in a few minutes
+    python scripts/bench.py dd          what Dataset Distillation's outer step is made of
+    python scripts/bench.py matching    steps and evaluation of the matching methods on CIFAR-10
+    ... --quick                         a first look, in a few minutes
 
 Alternatives are timed in turn, so that a busy machine slows all of them, and compared by the median
 of the ratios of each turn. A memory figure is the growth of the peak of a fresh process (of
@@ -16,21 +17,24 @@ import os
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import cycle, islice, product
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from hydra.utils import instantiate
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
 from ddist.allocator import keep_freed_memory
+from ddist.artifact import DistilledDataset
 from ddist.inner.unroll import Batch, Graph, classification_loss, sgd, unroll
 from ddist.networks import AlexCifarNet, LeNet
 from ddist.tasks.results import peak_memory_bytes
@@ -219,7 +223,6 @@ def lenet_seconds(keep: bool, options: Options) -> float:
 
 def in_memory(options: Options) -> Callable[[], Iterator[Batch]]:
     """New endless batches from RealData, as conf/dataset/mnist.yaml builds it."""
-    from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
     from ddist.config import conf_dir
@@ -255,6 +258,211 @@ def drain(new: Callable[[], Iterator[Batch]], count: int) -> Run:
         return time.perf_counter() - start
 
     return run
+
+
+# -- the subcommand matching -----------------------------------------------------------------------
+
+MATCHING = ("dm", "dc", "dsa", "cafe")
+
+
+def bench_matching(console: Console, options: Options) -> None:
+    if not (options.data / "cifar-10-batches-py").is_dir():
+        console.print(f"no CIFAR-10 in {options.data}: set DDIST_DATA")
+        return
+    console.print(matching_table(options))
+    console.print(evaluation_table(options))
+
+
+def matching_table(options: Options) -> Table:
+    """Each method as ``ddist`` runs it, beside the plain loop over classes where there is one."""
+    real = 64 if options.quick else 256
+    shown = table(
+        f"Outer steps on CIFAR-10, ConvNet-3, {real} real images of each class",
+        ["method", "ipc", "s/step", "MiB", "plain loop: s/step", "MiB", "time ratio", "MiB ratio"],
+        "plain loop: class by class, the graphs of all classes kept until the end, torch's own "
+        "malloc; dc and dsa without the student's training; MiB: the whole process's peak",
+    )
+    for name, ipc in product(MATCHING[:2] if options.quick else MATCHING, (1, 10)):
+        ours, plain = [], []
+        for _ in range(options.repeats):
+            ours.append(fresh_process(matching_step, name, ipc, real, options))
+            if name in PLAIN:
+                plain.append(fresh_process(plain_step, name, ipc, real, options))
+        row = [f"{median(t for t, _ in ours):.2f}", mebibytes(median(m for _, m in ours))]
+        if plain:
+            row += [f"{median(t for t, _ in plain):.2f}", mebibytes(median(m for _, m in plain))]
+            pairs = list(zip(ours, plain, strict=True))
+            row += [f"{median(a[k] / b[k] for a, b in pairs):.2f}" for k in (0, 1)]
+        shown.add_row(name, str(ipc), *row)
+    return shown
+
+
+def compose_run(words: list[str], options: Options) -> Any:
+    from hydra import compose, initialize_config_dir
+
+    from ddist.config import conf_dir, register_resolvers
+
+    register_resolvers()
+    words = [*words, "dataset=cifar10", "dataset.verify=false", "dataset.download=false"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("config", [*words, f"paths.data={options.data}"])
+
+
+def matching_step(name: str, ipc: int, real: int, options: Options) -> tuple[float, int]:
+    """In a fresh process: median seconds of a step by Lightning's loop, and the peak in bytes."""
+    from pytorch_lightning import Callback, Trainer
+
+    from ddist.tasks.build import build_data, build_init, build_method
+
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    words = [f"method={name}", f"ipc={ipc}", f"method.real_per_class={real}"]
+    if name in PLAIN:
+        words += ["method.student_epochs=0"] if name != "dm" else []
+    cfg = compose_run(words, options)
+    data = build_data(cfg, per_class=real)
+    method = build_method(cfg, data, build_init(cfg, data))
+    seconds: list[float] = []
+
+    class Stopwatch(Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            synchronize(options.device)
+            self.start = time.perf_counter()
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            synchronize(options.device)
+            seconds.append(time.perf_counter() - self.start)
+
+    trainer = Trainer(
+        max_steps=4, accelerator="cpu" if options.device == "cpu" else "gpu", devices=1,
+        logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, use_distributed_sampler=False, callbacks=[Stopwatch()],
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer.fit(method, datamodule=data)
+    return median(seconds[1:]), read_peak(options.device)
+
+
+def plain_step(name: str, ipc: int, real: int, options: Options) -> tuple[float, int]:
+    """In a fresh process: the same step as the papers write it, one class after the other."""
+    from ddist.augment import Siamese
+    from ddist.tasks.build import build_data, build_network
+
+    torch.set_num_threads(options.threads)
+    cfg = compose_run([f"method={name}", f"ipc={ipc}"], options)
+    data = build_data(cfg).to(options.device)
+    network = build_network(cfg.network, data).to(options.device)
+    augment: Siamese = instantiate(cfg.augment)
+    x_syn = torch.randn(10, ipc, *data.image_shape, device=options.device, requires_grad=True)
+    stream = torch.Generator().manual_seed(0)
+
+    def step() -> None:
+        loss = torch.zeros((), device=options.device)
+        for c, indices in enumerate(data.class_indices(real, stream)):
+            draw = augment.draw(1, stream)
+            sides = [
+                augment.apply(x, draw, torch.zeros(len(x), dtype=torch.int64))
+                for x in (data.images(indices), x_syn[c])
+            ]
+            loss = loss + PLAIN[name](network, *sides, c)
+        torch.autograd.grad(loss, x_syn)
+        synchronize(options.device)
+
+    step()
+    return median(in_turn({"step": step}, 3)["step"]), read_peak(options.device)
+
+
+def plain_dm(network: nn.Module, real: torch.Tensor, synthetic: torch.Tensor, c: int) -> Any:
+    means = [network.features(x).mean(0) for x in (real, synthetic)]
+    return (means[0].detach() - means[1]).square().sum()
+
+
+def plain_dc(network: nn.Module, real: torch.Tensor, synthetic: torch.Tensor, c: int) -> Any:
+    weights, sides = list(network.parameters()), []
+    for x, graph in ((real, False), (synthetic, True)):
+        y = torch.full((len(x),), c, device=x.device)
+        loss = nn.functional.cross_entropy(network(x), y)
+        sides.append(torch.autograd.grad(loss, weights, create_graph=graph))
+    pairs = [(r.flatten(1), s.flatten(1)) for r, s in zip(*sides, strict=True) if r.ndim > 1]
+    return sum((1 - nn.functional.cosine_similarity(r, s, eps=1e-6)).sum() for r, s in pairs)
+
+
+PLAIN = {"dm": plain_dm, "dc": plain_dc, "dsa": plain_dc}
+
+
+def evaluation_table(options: Options) -> Table:
+    """Seconds per network: training on the distilled set and the pass over the test images."""
+    networks = 2 if options.quick else 5
+    shown = table(
+        f"Evaluation on CIFAR-10 under dc2021, {networks} networks",
+        ["ipc", "s/network", "plain loop: s/network", "time ratio"],
+        "plain loop: one network after the other, a DataLoader for the synthetic and one for the "
+        "test images, torch's own malloc",
+    )
+    for ipc in (1, 10):
+        ours, plain = [], []
+        for _ in range(1 if options.quick else 3):
+            ours.append(fresh_process(evaluation_seconds, ipc, networks, options) / networks)
+            plain.append(fresh_process(plain_evaluation_seconds, ipc, options))
+        shown.add_row(str(ipc), f"{median(ours):.1f}", f"{median(plain):.1f}",
+                      f"{ratio(ours, plain):.2f}")  # fmt: skip
+    return shown
+
+
+def evaluation_seconds(ipc: int, networks: int, options: Options) -> float:
+    """In a fresh process: the protocol as ``ddist`` runs it, on random real images."""
+    from ddist.tasks.build import build_data, build_evaluator, build_init, build_method
+
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    words = ["method=random", "network=convnet", "evaluation=dc2021", f"ipc={ipc}"]
+    cfg = compose_run([*words, f"evaluation.num_networks={networks}"], options)
+    data = build_data(cfg)
+    init = build_init(cfg, data)
+    method = build_method(cfg, data, init)
+    data.to(options.device)
+    distilled = DistilledDataset(
+        **method.tensors(),
+        normalization=data.normalization.state(),
+        meta={
+            "dataset": "cifar10", "method": "random", "ipc": ipc, "num_classes": 10,
+            "class_names": data.class_names, "image_shape": data.image_shape,
+        },
+        config="",
+    )  # fmt: skip
+    evaluator = build_evaluator(cfg, "convnet", data, init)
+    start = time.perf_counter()
+    evaluator.run(distilled, data)
+    return time.perf_counter() - start
+
+
+def plain_evaluation_seconds(ipc: int, options: Options) -> float:
+    """In a fresh process: one network, 301 epochs and the test images, by DataLoaders."""
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from ddist.tasks.build import build_data, build_network
+
+    torch.set_num_threads(options.threads)
+    cfg = compose_run(["network=convnet", f"ipc={ipc}"], options)
+    data = build_data(cfg).to(options.device)
+    network = build_network(cfg.network, data).to(options.device)
+    x = data.images(data.class_indices(ipc, torch.Generator().manual_seed(0))).flatten(0, 1)
+    y = torch.arange(10, device=options.device).repeat_interleave(ipc)
+    test = TensorDataset(data.normalization(data.test.x), data.test.y)
+    start = time.perf_counter()
+    for epochs, lr in ((152, 0.01), (149, 0.001)):
+        optimizer = torch.optim.SGD(network.parameters(), lr, 0.9, weight_decay=5e-4)
+        for _ in range(epochs):
+            for images, labels in DataLoader(TensorDataset(x, y), 256, shuffle=True):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(network(images), labels).backward()
+                optimizer.step()
+    with torch.no_grad():
+        for images, _ in DataLoader(test, 256):
+            network(images).argmax(1)
+    synchronize(options.device)
+    return time.perf_counter() - start
 
 
 # -- measuring -------------------------------------------------------------------------------------
@@ -362,16 +570,17 @@ def arguments() -> tuple[str, Options]:
         command.add_argument("--threads", type=int, default=torch.get_num_threads())
         command.add_argument("--repeats", type=int, default=None, help="default: 5; 2 with --quick")
         command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-        command.add_argument(
-            "--quick", action="store_true", help="LeNet alone, T = 8 and 16, 2 repeats"
-        )
+        command.add_argument("--quick", action="store_true", help="fewer cases, 2 repeats")
     given = parser.parse_args()
     repeats = given.repeats or (2 if given.quick else 5)
     data = Path(os.environ.get("DDIST_DATA") or Path.home() / ".cache" / "ddist" / "data")
     return given.command, Options(given.device, given.threads, repeats, given.quick, data)
 
 
-COMMANDS: dict[str, Callable[[Console, Options], None]] = {"dd": bench_dd}
+COMMANDS: dict[str, Callable[[Console, Options], None]] = {
+    "dd": bench_dd,
+    "matching": bench_matching,
+}
 
 
 def main() -> None:
