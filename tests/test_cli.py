@@ -108,6 +108,19 @@ def test_a_nan_names_the_rates_and_what_to_try(ddist) -> None:
     assert said.strip() in (ddist.folder / "run" / "ddist.log").read_text()
 
 
+LATER = "from ddist.methods import Method; Method.checks_later = lambda self, loss: True"
+
+
+@pytest.mark.parametrize("steps", [2, 5])
+def test_a_nan_that_is_seen_a_step_later_is_in_no_checkpoint(ddist, steps: int) -> None:
+    """As on accelerators, whose losses are not waited for; also where it is the last step's."""
+    run = [f"steps={steps}", "method.lr.images=1e30", "hydra.run.dir=run"]
+    done = ddist(*run, "callbacks.checkpoint.seconds=0", before=LATER)
+    assert "became nan at step 1 " in sentence(done.code, done.out, done.err)
+    saved = torch.load(ddist.folder / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == 1
+
+
 def test_a_torchvision_for_another_torch(ddist) -> None:
     done = ddist(STEP, before=OTHER_BUILD)
     said = sentence(done.code, done.out, done.err)

@@ -76,6 +76,7 @@ class Method(LightningModule):
         self.seed = seed
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._lr, self._weight_decay = lr or {}, weight_decay or {}
+        self._unchecked: tuple[Tensor, int, dict[str, float], Tensor | None] | None = None
         # In a tuple, so that the student's unused parameters do not become the method's.
         self._students = (network,)
 
@@ -92,12 +93,32 @@ class Method(LightningModule):
         self.synthetic.project()  # after the step before
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.check_loss()
         loss = self.outer_loss(batch)
         optimizer: Optimizer = self.trainer.optimizers[0]
         rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
-        check_finite(loss.detach(), self.global_step, rates, self.step_sizes())
+        self._unchecked = loss.detach(), self.global_step, rates, self.step_sizes()
+        if not self.checks_later(loss):
+            self.check_loss()
         self.log("distill/loss", loss.detach(), prog_bar=True)
         return loss
+
+    def checks_later(self, loss: Tensor) -> bool:
+        """Whether the loss is looked at one step later: to ask an accelerator for it at once would
+        leave it idle until the next step is prepared."""
+        return loss.device.type != "cpu"
+
+    def check_loss(self) -> None:
+        """Raise a DdistError where the last outer loss that was not looked at is no number."""
+        if self._unchecked is not None:
+            found, self._unchecked = self._unchecked, None
+            check_finite(*found)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.check_loss()
+
+    def on_train_end(self) -> None:
+        self.check_loss()
 
     def draw_networks(self, num: int) -> Weights:
         """``num`` initial weights for this outer step, stacked; other ranks draw others."""

@@ -82,6 +82,7 @@ class AlongStudents(Matching):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Every rank's students: [ranks, K, ...]."""
+        super().on_save_checkpoint(checkpoint)
 
         def gather(x: Tensor) -> Any:
             return x[None] if self.trainer.world_size == 1 else self.all_gather(x)
