@@ -15,11 +15,14 @@ Row = tuple[str, dict[str, Any]]  # name, {protocol, network, accuracy_mean, ...
 
 def results_table(results: dict[str, Any]) -> Table:
     """Accuracies, a pair of columns for each protocol (two protocols are never comparable), and
-    below them what the run cost. ``results`` is results.json's dict, accuracies being fractions."""
-    rows = accuracy_rows(results)
+    below them what the run cost, and in the caption what a paper says of training on all images.
+    ``results`` is results.json's dict, accuracies being fractions."""
+    rows = [row for row in accuracy_rows(results) if row[0] != BASELINES["full"]]
     protocols = list(dict.fromkeys(row["protocol"] for _, row in rows))
     title = f"{results['method']} · {results['dataset']} · {results['ipc']} per class"
-    table = Table(title=title, title_style="bold")
+    full = results.get("baselines", {}).get("full")
+    caption = None if full is None else published(full)
+    table = Table(title=title, title_style="bold", caption=caption, caption_justify="left")
     table.add_column("trained on")
     table.add_column("network")
     columns: list[tuple[str, Callable[[dict[str, Any]], str]]] = []
@@ -53,6 +56,11 @@ def accuracy_rows(results: dict[str, Any]) -> list[Row]:
         rows.append((BASELINES.get(kind, kind), row))
     networks = list(dict.fromkeys(row["network"] for _, row in rows))
     return sorted(rows, key=lambda each: networks.index(each[1]["network"]))
+
+
+def published(row: dict[str, Any]) -> str:
+    """A figure that was not measured here: a line below the table and no column of it."""
+    return f"{BASELINES['full']}: {100 * row['accuracy_mean']:.1f} % ({row['protocol']})"
 
 
 def cost_rows(results: dict[str, Any]) -> list[tuple[str, str]]:

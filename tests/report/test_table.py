@@ -65,6 +65,14 @@ def test_two_protocols_never_share_a_column():
     assert [bool(cell) for cell in dc2021[:4]] == [False, True, False, False]
 
 
+def test_what_a_paper_says_of_all_images_is_no_row_and_no_column():
+    full = {**ROW, "protocol": "published, Zhao et al. 2021", "accuracy_mean": 0.996}
+    results = {**RESULTS, "baselines": {**RESULTS["baselines"], "full": full}}
+    assert len(results_table(results).columns) == len(results_table(RESULTS).columns)
+    text = lines(results)
+    assert text[-1] == "all training images: 99.6 % (published, Zhao et al. 2021)"
+
+
 def test_several_networks_each_with_its_own_baseline():
     alexnet = {**ROW, "network": "alexnet", "accuracy_mean": 0.5}
     results = {**RESULTS, "evaluation": [ROW, alexnet], "cost": {}}
