@@ -12,8 +12,10 @@ from ddist.errors import DdistError
 from ddist.inner.compiled import compiled, pays
 from ddist.inner.stacking import member, num_members
 from ddist.methods.base import Method
-from ddist.networks import Weights
+from ddist.networks import Weights, embed
 from ddist.seeding import generator
+
+_AT_ONCE = 64  # real images in one call: their activations fit into a CPU's caches
 
 
 class Matching(Method):
@@ -73,6 +75,15 @@ class Matching(Method):
     def match(self, weights: Weights, x_real: Tensor, x_syn: Tensor, classes: Tensor) -> Tensor:
         """The loss of one network summed over ``classes`` [k]: real images [k, B, C, H, W] against
         synthetic ones [k, M, C, H, W]."""
+
+    @torch.no_grad()
+    def real_features(self, weights: Weights, x: Tensor) -> Tensor:
+        """The features [k, B, F] of real images [k, B, C, H, W], some images at a time."""
+        forward = self.fast(embed)
+        parts = x.flatten(0, 1).split(_AT_ONCE)
+        return torch.cat([forward(self.network, weights, part) for part in parts]).unflatten(
+            0, x.shape[:2]
+        )
 
     def networks_of_step(self) -> Weights:
         """The networks [num_networks, ...] of this outer step."""

@@ -14,7 +14,6 @@ from ddist.methods.matching import Matching
 from ddist.networks import Weights, embed
 from ddist.seeding import generator
 
-_AT_ONCE = 64  # real images in one call: their activations fit into a CPU's caches
 _TRAINED = "trained "  # before the names of a second network's weights
 
 
@@ -78,13 +77,9 @@ class NCFM(Matching):
         return mixed | {_TRAINED + name: w for name, w in last.items()}
 
     def match(self, weights: Weights, x_real: Tensor, x_syn: Tensor, classes: Tensor) -> Tensor:
-        with torch.no_grad():
-            parts = x_real.flatten(0, 1).split(_AT_ONCE)
-            forward = self.fast(embed)
-            real = torch.cat([forward(self.network, weights, part) for part in parts])
         synthetic = embed(self.network, weights, x_syn.flatten(0, 1))
         distance = characteristic_distance(
-            normalize(real).unflatten(0, x_real.shape[:2]),
+            normalize(self.real_features(weights, x_real), dim=2),
             normalize(synthetic).unflatten(0, x_syn.shape[:2]),
             self.frequencies(synthetic),
             self.alpha,
