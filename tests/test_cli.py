@@ -60,6 +60,11 @@ MISTAKES = [
     ("init=fixed method.num_networks=2", "This init always gives the same weights, so"),
     ("init=pretrained init.source=mnits", "Unknown dataset 'mnits' (did you mean mnist?)"),
     ("network=lenet", "LeNet needs images of at least 12x12 pixels, but these are 8x8"),
+    ("method=dm synthetic.labels=soft", "This method compares images class by class and learns"),
+    ("method=dm synthetic.images=frozen", "Nothing is left to learn: set synthetic.images=learned"),
+    ("method=dc method.distance=mse", "method.distance is one of cosine, euclidean, l1,"),
+    ("synthetic=multiformation synthetic.factor=3", "synthetic.factor=3 must divide the images'"),
+    ("method=dsa augment.strategy=[colour]", "augment.strategy is a list out of color, crop,"),
     # the machine
     ("trainer.devices=999 trainer.accelerator=cpu", "trainer.devices=999 starts that many"),
     ("trainer.precision=16-mixed", "trainer.precision=16-mixed does not scale the losses"),

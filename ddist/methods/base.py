@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ddist.callbacks.guard import check_finite
 from ddist.data import RealData
+from ddist.errors import DdistError
 from ddist.init import InitialWeights
 from ddist.inner.compiled import Compile
 from ddist.networks import Weights
@@ -132,7 +133,10 @@ class Method(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         assert self._make_optimizer is not None, "a method that is trained needs an optimizer"
-        optimizer = self._make_optimizer(self.parameter_groups())
+        groups = self.parameter_groups()
+        if not groups:
+            raise DdistError("Nothing is left to learn: set synthetic.images=learned.")
+        optimizer = self._make_optimizer(groups)
         if self._make_scheduler is None:
             return optimizer
         schedule = self._make_scheduler(optimizer)

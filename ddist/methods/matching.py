@@ -15,7 +15,8 @@ from ddist.methods.base import Method
 from ddist.networks import Weights, embed
 from ddist.seeding import generator
 
-_AT_ONCE = 64  # real images in one call: their activations fit into a CPU's caches
+_AT_ONCE = {"cpu": 64}  # real images in one call: their activations fit into a CPU's caches,
+_AT_ONCE_ELSEWHERE = 4096  # and do not fill an accelerator's memory
 
 
 class Matching(Method):
@@ -46,6 +47,11 @@ class Matching(Method):
     ) -> None:
         num_classes = common["data"].num_classes
         super().__init__(class_labels=torch.arange(num_classes).repeat_interleave(ipc), **common)
+        if self.synthetic.stored()[1].is_floating_point():
+            raise DdistError(
+                "This method compares images class by class and learns no labels: leave "
+                "synthetic.labels=hard."
+            )
         if num_networks < 1:
             raise DdistError(f"method.num_networks is at least 1, not {num_networks}.")
         if classes_at_once is not None and classes_at_once < 1:
@@ -80,7 +86,7 @@ class Matching(Method):
     def real_features(self, weights: Weights, x: Tensor) -> Tensor:
         """The features [k, B, F] of real images [k, B, C, H, W], some images at a time."""
         forward = self.fast(embed)
-        parts = x.flatten(0, 1).split(_AT_ONCE)
+        parts = x.flatten(0, 1).split(_AT_ONCE.get(x.device.type, _AT_ONCE_ELSEWHERE))
         return torch.cat([forward(self.network, weights, part) for part in parts]).unflatten(
             0, x.shape[:2]
         )
