@@ -1,17 +1,22 @@
 """Methods built from values, as a REPL would, on the bundled digits."""
 
+import signal
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from ddist import DistilledDataset
+from ddist.augment import Siamese
 from ddist.data import RealData
 from ddist.evaluation import Replay
 from ddist.init import Random
 from ddist.methods import DD
-from ddist.networks import MLP
+from ddist.methods.matching import Matching
+from ddist.networks import MLP, ConvNet
 from ddist.objectives import classification
 from ddist.synthetic import Pixel
 
@@ -68,3 +73,86 @@ def make_judge() -> Callable[..., Replay]:
         return Replay(**(options | changes))
 
     return make
+
+
+STRENGTHS: dict[str, Any] = {
+    "flip": False, "prob_flip": 0.5, "ratio_scale": 1.2, "ratio_rotate": 15.0,
+    "ratio_crop_pad": 0.125, "ratio_cutout": 0.5, "brightness": 1.0, "saturation": 2.0,
+    "contrast": 0.5,
+}  # fmt: skip
+AUGMENTS = {
+    "plain": Siamese(strategy=[], **STRENGTHS),
+    "dsa": Siamese(strategy=["color", "crop", "cutout", "scale", "rotate"], **STRENGTHS),
+}
+
+
+@pytest.fixture
+def make_matching(
+    common: dict[str, Any], digits: RealData, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Matching]:
+    """``make_matching(kind, **options)``: a method in double precision on a small ConvNet, outside
+    of a Trainer: step ``method.at``, rank 0. ``augment`` is "plain" or "dsa"."""
+    network = ConvNet(10, digits.image_shape, 2, 6, "instance", "avg", "relu").double()
+    normalization = digits.normalization
+
+    class Double(type(normalization)):  # type: ignore[misc]
+        def __call__(self, pixels: Tensor) -> Tensor:
+            return super().__call__(pixels).double()
+
+    single = type(normalization)
+
+    def build(kind: type[Matching], **changes: Any) -> Matching:
+        options: dict[str, Any] = {
+            "network": network, "ipc": 2, "classes_at_once": None, "augment": "plain",
+            "lr": {"images": 0.1},
+        }  # fmt: skip
+        options = common | options | changes
+        monkeypatch.setattr(normalization, "__class__", single)  # images start in single precision
+        method = kind(**(options | {"augment": AUGMENTS[options["augment"]]})).double()
+        monkeypatch.setattr(normalization, "__class__", Double)
+        method.at = 0  # type: ignore[assignment]
+        monkeypatch.setattr(kind, "global_step", property(lambda self: self.at))
+        monkeypatch.setattr(kind, "global_rank", 0)
+        monkeypatch.setattr(
+            method,
+            "draw_networks",
+            lambda num: {
+                n: w.double() for n, w in method.init.draw(network, num, 0, method.at).items()
+            },
+        )
+        return method
+
+    return build
+
+
+@pytest.fixture
+def same_after_a_kill(ddist: Any) -> Callable[..., bool]:
+    """``same_after_a_kill(step, *arguments)``: whether a run that is killed when it computes that
+    outer step, and then resumed, ends with the same images as one that is not."""
+
+    def check(step: int, *arguments: str) -> bool:
+        killed = KILLED.format(step=step)
+        run = [*arguments, "callbacks.checkpoint.seconds=0"]
+        assert ddist(*run, "hydra.run.dir=whole").code == 0
+        assert ddist(*run, "hydra.run.dir=run", before=killed).code == -signal.SIGKILL
+        done = ddist(*run, "hydra.run.dir=run")
+        assert (done.code, done.err) == (0, "") and "Going on from" in done.out
+        whole, resumed = (
+            DistilledDataset.load(ddist.folder / name / "distilled").images
+            for name in ("whole", "run")
+        )
+        return torch.equal(whole, resumed)
+
+    return check
+
+
+KILLED = """
+import os
+from ddist.methods import Method
+step = Method.training_step
+def killed(self, *args):
+    if self.global_step == {step}:
+        os.kill(os.getpid(), 9)
+    return step(self, *args)
+Method.training_step = killed
+"""

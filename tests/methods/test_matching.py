@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,24 +12,13 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from ddist import DistilledDataset
-from ddist.augment import Siamese
 from ddist.augment.mix import cutmix
-from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init import InitialWeights, Random
 from ddist.methods import DC, DM, IDC
 from ddist.methods.matching import Matching, sum_of_terms
-from ddist.networks import ConvNet
 from ddist.seeding import generator
 
-STRENGTHS: dict[str, Any] = {
-    "flip": False, "prob_flip": 0.5, "ratio_scale": 1.2, "ratio_rotate": 15.0,
-    "ratio_crop_pad": 0.125, "ratio_cutout": 0.5, "brightness": 1.0, "saturation": 2.0,
-    "contrast": 0.5,
-}  # fmt: skip
-PLAIN = Siamese(strategy=[], **STRENGTHS)
-DSA = Siamese(strategy=["color", "crop", "cutout", "scale", "rotate"], **STRENGTHS)
 STUDENT: dict[str, Any] = {
     "distance": "cosine", "updates": 3, "student_epochs": 2, "student_lr": 0.05,
     "student_batch_size": 8,
@@ -44,34 +32,14 @@ Make = Callable[..., Matching]
 
 
 @pytest.fixture
-def make(common: dict[str, Any], digits: RealData, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """A method in double precision, outside of a Trainer: step ``method.at``, rank 0."""
-    network = ConvNet(10, digits.image_shape, 2, 6, "instance", "avg", "relu").double()
-    normalization = digits.normalization
-
-    class Double(type(normalization)):  # type: ignore[misc]
-        def __call__(self, pixels: Tensor) -> Tensor:
-            return super().__call__(pixels).double()
-
-    monkeypatch.setattr(normalization, "__class__", Double)
-
+def make(make_matching: Make) -> Make:
     def build(kind: type[Matching], **changes: Any) -> Matching:
-        options: dict[str, Any] = {
-            "ipc": 2, "num_networks": 1, "classes_at_once": None, "augment": PLAIN,
-            "lr": {"images": 0.1},
-        }  # fmt: skip
+        options: dict[str, Any] = {"num_networks": 1}
         if issubclass(kind, DC):
             options |= STUDENT
         if kind is IDC:
             options |= REAL_STUDENT
-        method = kind(**(common | {"network": network} | options | changes)).double()
-        method.at = 0  # type: ignore[assignment]
-        monkeypatch.setattr(kind, "global_step", property(lambda self: self.at))
-        monkeypatch.setattr(kind, "global_rank", 0)
-        monkeypatch.setattr(
-            method, "draw_networks", lambda num: method.init.draw(network, num, 0, method.at)
-        )
-        return method
+        return make_matching(kind, **(options | changes))
 
     return build
 
@@ -144,10 +112,10 @@ def test_loss_and_gradient_are_the_papers(
     torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize("augment", [PLAIN, DSA], ids=["plain", "dsa"])
+@pytest.mark.parametrize("augment", ["plain", "dsa"])
 @pytest.mark.parametrize("kind", [DM, DC])
 def test_classes_in_chunks_give_the_loss_of_all_at_once(
-    make: Make, kind: type[Matching], augment: Siamese
+    make: Make, kind: type[Matching], augment: str
 ) -> None:
     whole, chunked = (make(kind, classes_at_once=k, augment=augment) for k in (None, 3))
     chunked.synthetic.load_state_dict(whole.synthetic.state_dict())
@@ -162,7 +130,7 @@ def test_classes_in_chunks_give_the_loss_of_all_at_once(
 def test_equal_images_are_at_distance_zero_only_by_the_same_augmentation(
     make: Make, kind: type[Matching], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    method = make(kind, augment=DSA)
+    method = make(kind, augment="dsa")
     indices = real_indices(method, per_class=2)
     with torch.no_grad():
         method.synthetic.images.copy_(method.data.images(indices).flatten(0, 1))
@@ -170,9 +138,9 @@ def test_equal_images_are_at_distance_zero_only_by_the_same_augmentation(
     assert method.outer_loss(indices) < 1e-3 * far  # the cosine's epsilon remains
     # other random numbers for every call: the two branches part
     calls = iter(range(100))
-    apply = DSA.apply
+    dsa, apply = method.augment, method.augment.apply
     monkeypatch.setattr(
-        DSA, "apply", lambda x, draw, group: apply(x, DSA.draw(10, generator(next(calls))), group)
+        dsa, "apply", lambda x, draw, group: apply(x, dsa.draw(10, generator(next(calls))), group)
     )
     assert method.outer_loss(indices) > 1e-2 * far
 
@@ -191,7 +159,7 @@ def test_compiled_real_images_give_the_same_loss(make: Make, kind: type[Matching
 
 
 def test_each_step_and_network_has_its_own_augmentation(make: Make) -> None:
-    method = make(DM, augment=DSA, init=Same())
+    method = make(DM, augment="dsa", init=Same())
     indices = real_indices(method)
     first = method.outer_loss(indices)
     assert method.outer_loss(indices) == first
@@ -342,29 +310,11 @@ def test_a_run_from_the_shell(ddist: Any, method: str) -> None:
     assert set(found["baselines"]) == {"random"}
 
 
-KILLED = """
-import os
-from ddist.methods import Method
-step = Method.training_step
-def killed(self, *args):
-    if self.global_step == 4:
-        os.kill(os.getpid(), 9)
-    return step(self, *args)
-Method.training_step = killed
-"""
-
-
-def test_killed_along_a_student_it_ends_with_the_same_bits(ddist: Any) -> None:
+def test_killed_along_a_student_it_ends_with_the_same_bits(
+    same_after_a_kill: Callable[..., bool],
+) -> None:
     """Step 4 of students that live for 3 steps: the second student has been trained once."""
-    run = [
-        "method=dc", *SHELL, "augment=dsa", "method.updates=3", "method.student_epochs=2",
-        "steps=6", "callbacks.checkpoint.seconds=0",
-    ]  # fmt: skip
-    assert ddist(*run, "hydra.run.dir=whole").code == 0
-    assert ddist(*run, "hydra.run.dir=run", before=KILLED).code == -signal.SIGKILL
-    done = ddist(*run, "hydra.run.dir=run")
-    assert (done.code, done.err) == (0, "") and "Going on from" in done.out
-    whole, resumed = (
-        DistilledDataset.load(ddist.folder / name / "distilled").images for name in ("whole", "run")
-    )
-    assert torch.equal(whole, resumed)
+    assert same_after_a_kill(
+        4, "method=dc", *SHELL, "augment=dsa", "method.updates=3", "method.student_epochs=2",
+        "steps=6",
+    )  # fmt: skip
