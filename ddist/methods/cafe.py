@@ -80,14 +80,15 @@ class CAFE(AlongStudents):
         self.max_updates, self.max_student_epochs = max_updates, max_student_epochs
         self.query_per_class = query_per_class
         self._query: Tensor | None = None
-        # The classes' centres are each other's rivals: they are matched together, but computed so
-        # many at a time.
-        self.at_once, self.classes_at_once = self.classes_at_once, common["data"].num_classes
+
+    def parts(self, x_syn: Tensor) -> Sequence[Tensor]:
+        """All classes together: their centres are each other's rivals."""
+        return [torch.arange(len(x_syn))]
 
     def match(self, weights: Weights, x_real: Tensor, x_syn: Tensor, classes: Tensor) -> Tensor:
         with torch.no_grad():
             *real, features = self.summaries(weights, x_real, 1)
-        *synthetic, _ = self.summaries(weights, x_syn, self.at_once)
+        *synthetic, _ = self.summaries(weights, x_syn, self.at_once(x_syn))
         told_apart = discrimination(features, centres=synthetic[-1])
         aligned = layer_distance(real, synthetic, self.layer_weights)
         return aligned + self.discrimination * told_apart

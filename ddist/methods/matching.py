@@ -30,7 +30,8 @@ class Matching(Method):
     Args:
         ipc: images per class.
         num_networks: networks per outer step, whose losses are averaged.
-        classes_at_once: classes whose graph is held at a time; None for all.
+        classes_at_once: classes whose graph is held at a time; None for as many as make some 64
+            synthetic images on CPUs and 1024 elsewhere.
         augment: applied to both kinds of images.
     """
 
@@ -59,7 +60,7 @@ class Matching(Method):
                 f"method.classes_at_once is null or at least 1, not {classes_at_once}."
             )
         self.num_networks = num_networks
-        self.classes_at_once = classes_at_once or num_classes
+        self.classes_at_once = classes_at_once
         self.augment = augment
         self._fast: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
 
@@ -121,7 +122,16 @@ class Matching(Method):
             x_real = augmented(self.data.images(indices[classes.to(indices.device)]), classes)
             return self.match(weights, x_real, augmented(x_syn, classes), classes)
 
-        return sum_of_terms(term, x_syn, torch.arange(len(indices)).split(self.classes_at_once))
+        return sum_of_terms(term, x_syn, self.parts(x_syn))
+
+    def parts(self, x_syn: Tensor) -> Sequence[Tensor]:
+        """The classes of ``x_syn`` [K, M, C, H, W], as many at a time as are matched together."""
+        return torch.arange(len(x_syn)).split(self.at_once(x_syn))
+
+    def at_once(self, x_syn: Tensor) -> int:
+        """The number of classes of ``x_syn`` [K, M, C, H, W] whose graph is held at a time."""
+        most = 64 if x_syn.device.type == "cpu" else 1024
+        return self.classes_at_once or max(1, most // x_syn.shape[1])
 
     def images_by_class(self) -> Tensor:
         """Where the synthetic images of each class lie: int64 [K, M]."""
