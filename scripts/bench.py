@@ -13,6 +13,7 @@ keeps freed memory: faster, but the kept states fall into gaps that larger tenso
 
 import argparse
 import ctypes
+import logging
 import os
 import platform
 import sys
@@ -323,6 +324,7 @@ def matching_step(name: str, ipc: int, real: int, options: Options) -> tuple[flo
     data = build_data(cfg, per_class=real)
     method = build_method(cfg, data, build_init(cfg, data))
     seconds: list[float] = []
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
 
     class Stopwatch(Callback):
         def on_train_batch_start(self, *_: Any) -> None:
