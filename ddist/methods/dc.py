@@ -1,6 +1,7 @@
 """Gradient matching: DC (Zhao, Mopuri & Bilen 2021, arXiv 2006.05929) and, with augmentation, DSA
 (Zhao & Bilen 2021, arXiv 2102.08259)."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
 from ddist.errors import DdistError
+from ddist.inner.stacking import keeps_statistics
 from ddist.matching.gradient import distance_by_name
 from ddist.methods.students import AlongStudents, Students
 from ddist.networks import Weights
@@ -55,21 +57,29 @@ class DC(AlongStudents):
     ) -> list[Tensor]:
         """The gradient of the mean loss on each class's images [k, M, C, H, W], for each parameter:
         [k, *parameter]."""
-
-        if x.device.type != "cpu":  # all classes in one call; on CPUs that is slower
+        # All classes in one call, which is slower on CPUs and impossible with running statistics.
+        if x.device.type != "cpu" and not keeps_statistics(self.network):
             of_each = vmap(grad(partial(class_loss, self.network)), in_dims=(None, 0, 0))
             found = of_each(weights, x, classes).values()
             return [g if create_graph else g.detach() for g in found]
-        loss = class_loss if create_graph else self.fast(class_loss)
-        rows = [
-            torch.autograd.grad(
-                loss(self.network, weights, images, y),
-                list(weights.values()),
-                create_graph=create_graph,
-            )
-            for images, y in zip(x, classes, strict=True)
-        ]
+        of_class = self.synthetic_gradient if create_graph else self.real_gradient
+        rows = [of_class(weights, images, y) for images, y in zip(x, classes, strict=True)]
         return [torch.stack(each) for each in zip(*rows, strict=True)]
+
+    def synthetic_gradient(self, weights: Weights, x: Tensor, y: Tensor) -> Sequence[Tensor]:
+        """Of the mean loss of images [M, C, H, W] of class y [], with its own graph."""
+        loss = class_loss(self.network, weights, x, y)
+        return torch.autograd.grad(loss, list(weights.values()), create_graph=True)
+
+    def real_gradient(self, weights: Weights, x: Tensor, y: Tensor) -> Sequence[Tensor]:
+        """The same without a graph: the mean over parts, whose activations are held one by one."""
+        loss, leaves = self.fast(class_loss), list(weights.values())
+        total = [torch.zeros_like(leaf) for leaf in leaves]
+        for part in self.real_parts(x):
+            share = len(part) / len(x)
+            found = torch.autograd.grad(loss(self.network, weights, part, y) * share, leaves)
+            total = [t + g for t, g in zip(total, found, strict=True)]
+        return total
 
     def next_students(self, before: Students | None) -> Students:
         """Drawn anew every ``updates`` steps, else trained on the synthetic images."""

@@ -10,13 +10,12 @@ from torch import Tensor
 from ddist.augment import Siamese
 from ddist.errors import DdistError
 from ddist.inner.compiled import compiled, pays
-from ddist.inner.stacking import member, num_members
+from ddist.inner.stacking import keeps_statistics, member, num_members
 from ddist.methods.base import Method
 from ddist.networks import Weights, embed
 from ddist.seeding import generator
 
-_AT_ONCE = {"cpu": 64}  # real images in one call: their activations fit into a CPU's caches,
-_AT_ONCE_ELSEWHERE = 4096  # and do not fill an accelerator's memory
+REAL_AT_ONCE = 64  # real images in one call on a CPU
 
 
 class Matching(Method):
@@ -87,10 +86,16 @@ class Matching(Method):
     def real_features(self, weights: Weights, x: Tensor) -> Tensor:
         """The features [k, B, F] of real images [k, B, C, H, W], some images at a time."""
         forward = self.fast(embed)
-        parts = x.flatten(0, 1).split(_AT_ONCE.get(x.device.type, _AT_ONCE_ELSEWHERE))
-        return torch.cat([forward(self.network, weights, part) for part in parts]).unflatten(
-            0, x.shape[:2]
-        )
+        parts = self.real_parts(x.flatten(0, 1))
+        features = torch.cat([forward(self.network, weights, part) for part in parts])
+        return features.unflatten(0, x.shape[:2])
+
+    def real_parts(self, x: Tensor) -> Sequence[Tensor]:
+        """Real images [N, C, H, W], some at a time: on CPUs as many as their activations fit into
+        the caches, elsewhere into memory. All of them where batch normalisation looks at all."""
+        if keeps_statistics(self.network):
+            return [x]
+        return x.split(REAL_AT_ONCE if x.device.type == "cpu" else 64 * REAL_AT_ONCE)
 
     def networks_of_step(self) -> Weights:
         """The networks [num_networks, ...] of this outer step."""

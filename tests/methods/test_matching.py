@@ -158,6 +158,19 @@ def test_compiled_real_images_give_the_same_loss(make: Make, kind: type[Matching
     torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", [DM, DC])
+def test_real_images_in_parts_give_the_loss_of_all_at_once(
+    make: Make, kind: type[Matching], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = make(kind)
+    indices = real_indices(method)  # 5 images: parts of 2, 2 and 1
+    whole = method.outer_loss(indices)
+    monkeypatch.setattr("ddist.methods.matching.REAL_AT_ONCE", 2)
+    parts = method.outer_loss(indices)
+    torch.testing.assert_close(parts, whole, rtol=1e-10, atol=0)
+    torch.testing.assert_close(image_gradient(method, parts), image_gradient(method, whole))
+
+
 def test_each_step_and_network_has_its_own_augmentation(make: Make) -> None:
     method = make(DM, augment="dsa", init=Same())
     indices = real_indices(method)
