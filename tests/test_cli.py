@@ -60,6 +60,7 @@ MISTAKES = [
     ("init=fixed method.num_networks=2", "This init always gives the same weights, so"),
     ("init=pretrained init.source=mnits", "Unknown dataset 'mnits' (did you mean mnist?)"),
     ("network=lenet", "LeNet needs images of at least 12x12 pixels, but these are 8x8"),
+    ("augment=dsa", "This method does not augment its images: leave augment=none"),
     ("method=dm synthetic.labels=soft", "This method compares images class by class and learns"),
     ("method=dm synthetic.images=frozen", "Nothing is left to learn: set synthetic.images=learned"),
     ("method=dc method.distance=mse", "method.distance is one of cosine, euclidean, l1,"),

@@ -13,7 +13,7 @@ from ddist.data import RealData
 from ddist.evaluation import Evaluator, Protocol
 from ddist.init import InitialWeights
 from ddist.methods import Method
-from ddist.tasks.checks import check_init, check_ipc, check_protocol
+from ddist.tasks.checks import check_augment, check_init, check_ipc, check_protocol
 
 
 def build_data(
@@ -61,6 +61,7 @@ def build_method(cfg: DictConfig, data: RealData, init: InitialWeights) -> Metho
     """The method with its synthetic data."""
     check_ipc(cfg.ipc, data)
     check_init(init, cfg.method)
+    check_augment(cfg)
     options: dict[str, Any] = {"ipc": cfg.ipc, "seed": cfg.seed, "data": data, "init": init}
     options["network"] = build_network(cfg.network, data)
     options["synthetic"] = instantiate(cfg.synthetic)

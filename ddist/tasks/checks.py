@@ -50,6 +50,15 @@ def check_init(init: InitialWeights, method: DictConfig) -> None:
         )
 
 
+def check_augment(cfg: DictConfig) -> None:
+    """Raise a DdistError for an augmentation that the method would not apply."""
+    if cfg.augment.strategy and "augment" not in cfg.method:
+        raise DdistError(
+            "This method does not augment its images: leave augment=none (the evaluation's own is "
+            "evaluation=dc2021_dsa)."
+        )
+
+
 def check_protocol(config: Mapping[str, Any]) -> None:
     """Raise a DdistError for a protocol without networks, or with nothing to choose from."""
     for name, value in config.items():
