@@ -318,8 +318,8 @@ def matching_step(name: str, ipc: int, real: int, options: Options) -> tuple[flo
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     words = [f"method={name}", f"ipc={ipc}", f"method.real_per_class={real}"]
-    if name in PLAIN:
-        words += ["method.student_epochs=0"] if name != "dm" else []
+    if name in ("dc", "dsa"):
+        words.append("method.student_epochs=0")
     cfg = compose_run(words, options)
     data = build_data(cfg, per_class=real)
     method = build_method(cfg, data, build_init(cfg, data))

@@ -1,6 +1,7 @@
 """RealData: the dataset to be distilled, whole, on the device, as uint8."""
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Literal
 
@@ -160,6 +161,14 @@ class RealData(LightningDataModule):
     def smallest_class(self) -> int:
         """The number of images in the smallest training class."""
         return min(self.train.counts)
+
+    def limited(self, most: int, *keys: int | str) -> "RealData":
+        """The same data with at most ``most`` training images of each class, drawn by the generator
+        (seed, keys); the rest is shared."""
+        few = copy(self)
+        few.train = limit_classes(self.train, most, seeded(self.seed, *keys))
+        few._fingerprint = None  # its own
+        return few
 
     def fingerprint(self) -> str:
         """16 hex digits that change with the training images, labels or normalisation.

@@ -71,7 +71,10 @@ class Training(Protocol):
         seed: int,
     ) -> tuple[Tensor, dict[str, float]]:
         start = Random("default", seed).held_out(network, self.num_networks)
-        x, y, weighed = distilled.examples()
+        x, y, weighed = (
+            None if each is None else each.to(data.device) for each in distilled.examples()
+        )
+        assert x is not None and y is not None
         schedule = self.schedule
         compiled = pays(self.compile, network, split.x[:1], self.num_networks * len(split))
         found: list[Tensor] = []
@@ -80,9 +83,9 @@ class Training(Protocol):
             trained = fit(
                 network,
                 weights,
-                x.to(data.device),
-                y.to(data.device),
-                sample_weights=None if weighed is None else weighed.to(data.device),
+                x,
+                y,
+                sample_weights=weighed,
                 epochs=schedule.passes,
                 batch_size=self.batch_size,
                 optimizer=self.optimizer,

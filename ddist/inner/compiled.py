@@ -39,6 +39,7 @@ def compiled(function: Callable[P, R], worthwhile: bool) -> Callable[P, R]:
     for name in _LOGGERS:  # they warn about what nobody here can change
         logging.getLogger(name).setLevel(logging.ERROR)
     fast: Callable[P, R] | None
+    # mypy: the overloads lack options that the function has
     fast = torch.compile(  # type: ignore[call-overload]
         function, dynamic=False, recompile_limit=64, isolate_recompiles=True
     )

@@ -4,6 +4,8 @@ functions (Wang et al. 2025, arXiv 2502.20653)."""
 import torch
 from torch import Tensor
 
+from ddist.matching.root import root
+
 
 def characteristic_distance(
     real: Tensor, synthetic: Tensor, frequencies: Tensor, alpha: float
@@ -19,10 +21,10 @@ def characteristic_distance(
     real_part, real_imag = characteristic(real, frequencies)
     part, imag = characteristic(synthetic, frequencies)
     apart = (real_part - part).square() + (real_imag - imag).square()  # |r - s|^2
-    lengths = _sqrt(real_part.square() + real_imag.square())
-    amplitudes = (lengths - _sqrt(part.square() + imag.square())).square()
+    lengths = root(real_part.square() + real_imag.square())
+    amplitudes = (lengths - root(part.square() + imag.square())).square()
     # The second term is |r - s|^2 - (|r| - |s|)^2. Written so, nothing cancels where alpha = 1/2.
-    return _sqrt((1 - alpha) * apart + (2 * alpha - 1) * amplitudes).mean(1).sum()
+    return root((1 - alpha) * apart + (2 * alpha - 1) * amplitudes).mean(1).sum()
 
 
 def characteristic(features: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,9 +34,3 @@ def characteristic(features: Tensor, frequencies: Tensor) -> tuple[Tensor, Tenso
     rows = [(angle.cos().mean(0), angle.sin().mean(0)) for angle in angles]
     real, imag = zip(*rows, strict=True)
     return torch.stack(real), torch.stack(imag)
-
-
-def _sqrt(x: Tensor) -> Tensor:
-    """The root; 0 for what rounding has left below 0, and the derivative at 0 is 0."""
-    positive = x > 0
-    return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)

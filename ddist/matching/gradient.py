@@ -1,11 +1,12 @@
 """How far the gradients of a student on synthetic images are from those on real ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from ddist.errors import DdistError
+from ddist.matching.root import root
 
 Distance = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
 
@@ -59,11 +60,8 @@ def _angles(real: Tensor, synthetic: Tensor) -> Tensor:
 
 
 def _norms(rows: Tensor) -> Tensor:
-    """Lengths of rows; the derivative at zero is zero and not NaN (dead units)."""
-    squares = rows.square().sum(-1)
-    positive = squares > 0
-    return torch.where(positive, torch.where(positive, squares, 1.0).sqrt(), 0.0)
+    return root(rows.square().sum(-1))
 
 
-def _sum(terms: object) -> Tensor:
-    return torch.stack(list(terms)).sum()  # type: ignore[call-overload]
+def _sum(terms: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(terms)).sum()

@@ -81,14 +81,14 @@ class CAFE(AlongStudents):
         self.query_per_class = query_per_class
         self._query: Tensor | None = None
 
-    def parts(self, x_syn: Tensor) -> Sequence[Tensor]:
+    def parts(self, x_syn: Tensor, num_real: int) -> Sequence[Tensor]:
         """All classes together: their centres are each other's rivals."""
         return [torch.arange(len(x_syn))]
 
     def match(self, weights: Weights, x_real: Tensor, x_syn: Tensor, classes: Tensor) -> Tensor:
         with torch.no_grad():
             *real, features = self.summaries(weights, x_real, 1)
-        *synthetic, _ = self.summaries(weights, x_syn, self.at_once(x_syn))
+        *synthetic, _ = self.summaries(weights, x_syn, self.at_once(x_syn, x_real.shape[1]))
         told_apart = discrimination(features, centres=synthetic[-1])
         aligned = layer_distance(real, synthetic, self.layer_weights)
         return aligned + self.discrimination * told_apart

@@ -6,7 +6,6 @@ into them, int64 [k]. It raises a DdistError where there are fewer than ``k`` im
 
 import warnings
 from collections.abc import Callable
-from copy import copy
 from functools import partial
 from typing import Any
 
@@ -16,12 +15,11 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from ddist.data import RealData
-from ddist.data.split import limit_classes
 from ddist.errors import DdistError
 from ddist.init import InitialWeights
 from ddist.inner.stacking import member, mode
 from ddist.methods.base import Method
-from ddist.methods.selection import place
+from ddist.methods.selection import refuse_tiles
 from ddist.networks import embed
 from ddist.seeding import generator
 from ddist.synthetic import SyntheticData
@@ -57,13 +55,19 @@ class Coreset(Method):
     ) -> None:
         data: RealData = common["data"]
         choose = selection(select, generator(common["seed"], "coreset"))
-        source = data if train_per_class is None else _limited(data, train_per_class)
         labels = torch.arange(data.num_classes).repeat_interleave(ipc)
         super().__init__(class_labels=labels, synthetic=partial(synthetic, start="real"), **common)
+        refuse_tiles(self.synthetic)
+        if train_per_class is not None and train_per_class < 1:
+            raise DdistError(
+                f"method.train_per_class is null or at least 1, not {train_per_class}."
+            )
+        source = data if train_per_class is None else data.limited(train_per_class, "embedding")
         self.embedding = embedding(source=source, cache=data.cache, seed=self.seed)
         starts = data.train.offsets[:-1]
         indices = [start + choose(self.embeddings(c), ipc) for c, start in enumerate(starts)]
-        place(self.synthetic, data.normalization(data.train.x[torch.cat(indices)]))
+        with torch.no_grad():
+            self.synthetic.stored()[0].copy_(data.images(torch.cat(indices)))
 
     @torch.no_grad()
     def embeddings(self, c: int) -> Tensor:
@@ -145,13 +149,3 @@ def kmeans_embedding(features: Tensor, k: int, generator: torch.Generator) -> Te
 def _check_enough(features: Tensor, k: int) -> None:
     if not 1 <= k <= len(features):
         raise DdistError(f"{k} images cannot be chosen from {len(features)}.")
-
-
-def _limited(data: RealData, most: int) -> RealData:
-    """``data`` with at most ``most`` training images of each class; the rest is shared."""
-    if most < 1:
-        raise DdistError(f"method.train_per_class is null or at least 1, not {most}.")
-    few = copy(data)
-    few.train = limit_classes(data.train, most, generator(data.seed, "embedding"))
-    few._fingerprint = None  # its own
-    return few

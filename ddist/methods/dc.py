@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
 from ddist.errors import DdistError
-from ddist.inner.stacking import keeps_statistics
+from ddist.inner.stacking import Stacked, choose_stacked
 from ddist.matching.gradient import distance_by_name
 from ddist.methods.students import AlongStudents, Students
 from ddist.networks import Weights
@@ -31,6 +31,9 @@ class DC(AlongStudents):
         updates: outer steps per student, the paper's outer loop.
         student_epochs: epochs between them, the paper's inner loop.
     """
+
+    stacked: Stacked = "auto"
+    """Whether the gradients of all classes come from one call (see :mod:`ddist.inner.stacking`)."""
 
     def __init__(
         self,
@@ -57,11 +60,10 @@ class DC(AlongStudents):
     ) -> list[Tensor]:
         """The gradient of the mean loss on each class's images [k, M, C, H, W], for each parameter:
         [k, *parameter]."""
-        # All classes in one call, which is slower on CPUs and impossible with running statistics.
-        if x.device.type != "cpu" and not keeps_statistics(self.network):
+        if choose_stacked(self.network, self.stacked, x.shape[1], x.device.type):
             of_each = vmap(grad(partial(class_loss, self.network)), in_dims=(None, 0, 0))
-            found = of_each(weights, x, classes).values()
-            return [g if create_graph else g.detach() for g in found]
+            with torch.set_grad_enabled(create_graph):
+                return list(of_each(weights, x, classes).values())
         of_class = self.synthetic_gradient if create_graph else self.real_gradient
         rows = [of_class(weights, images, y) for images, y in zip(x, classes, strict=True)]
         return [torch.stack(each) for each in zip(*rows, strict=True)]

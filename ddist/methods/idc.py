@@ -7,7 +7,6 @@ from torch import Tensor
 
 from ddist.augment.mix import Mix
 from ddist.errors import DdistError
-from ddist.inner.fit import fit
 from ddist.methods.dc import DC
 from ddist.networks import Weights
 
@@ -53,16 +52,17 @@ class IDC(DC):
         pairs = zip(weights, found, strict=True)
         return [gradient for name, gradient in pairs if not name.startswith("head.")]
 
-    def images_by_class(self) -> Tensor:
+    def by_class(self, images: Tensor) -> Tensor:
         """A random part of each class's images where there are more than ``synthetic_per_class``:
-        int64 [K, M]."""
-        every = super().images_by_class()
+        [K, M, C, H, W]."""
+        every = super().by_class(images)
         most = self.synthetic_per_class
         if most is None or every.shape[1] <= most:
             return every
         (stream,) = self.streams("synthetic", 1)
-        order = torch.rand(every.shape, generator=stream).argsort(1)[:, :most]
-        return every.gather(1, order.to(every.device))
+        order = torch.rand(every.shape[:2], generator=stream).argsort(1)[:, :most]
+        classes = torch.arange(len(every))[:, None]
+        return every[classes.to(every.device), order.to(every.device)]
 
     def train_students(self, weights: Weights) -> Weights:
         """The students [K, ...] after ``student_epochs`` epochs on random real images."""
@@ -70,18 +70,13 @@ class IDC(DC):
             return weights
         (stream,) = self.streams("student images", 1)
         x, y = self.data.batch(self.student_images, stream)
-        return fit(
-            self.network,
+        return self.fit_students(
             weights,
             x,
             y,
-            epochs=self.student_epochs,
-            batch_size=self.student_batch_size,
-            optimizer="sgd",
-            lr=self.student_lr,
+            self.student_epochs,
+            self.streams("student", self.num_networks),
             momentum=self.student_momentum,
             weight_decay=self.student_weight_decay,
-            generators=self.streams("student", self.num_networks),
-            augment=self.augment,
             mix=self.mix,
         )

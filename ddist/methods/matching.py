@@ -29,8 +29,8 @@ class Matching(Method):
     Args:
         ipc: images per class.
         num_networks: networks per outer step, whose losses are averaged.
-        classes_at_once: classes whose graph is held at a time; None for as many as make some 64
-            synthetic images on CPUs and 1024 elsewhere.
+        classes_at_once: classes whose graph is held at a time; None for as many as have 4096 real
+            images and 64 synthetic ones (1024 off CPUs).
         augment: applied to both kinds of images.
     """
 
@@ -105,7 +105,7 @@ class Matching(Method):
         indices: Tensor = batch
         weights = self.networks_of_step()
         images, _ = self.synthetic()
-        x_syn = images[self.images_by_class()]
+        x_syn = self.by_class(images)
         num = num_members(weights)
         total = x_syn.new_zeros(())
         for k in range(num):
@@ -127,21 +127,22 @@ class Matching(Method):
             x_real = augmented(self.data.images(indices[classes.to(indices.device)]), classes)
             return self.match(weights, x_real, augmented(x_syn, classes), classes)
 
-        return sum_of_terms(term, x_syn, self.parts(x_syn))
+        return sum_of_terms(term, x_syn, self.parts(x_syn, indices.shape[1]))
 
-    def parts(self, x_syn: Tensor) -> Sequence[Tensor]:
-        """The classes of ``x_syn`` [K, M, C, H, W], as many at a time as are matched together."""
-        return torch.arange(len(x_syn)).split(self.at_once(x_syn))
+    def parts(self, x_syn: Tensor, num_real: int) -> Sequence[Tensor]:
+        """The classes of ``x_syn`` [K, M, C, H, W], as many at a time as are matched together, with
+        ``num_real`` real images each."""
+        return torch.arange(len(x_syn)).split(self.at_once(x_syn, num_real))
 
-    def at_once(self, x_syn: Tensor) -> int:
+    def at_once(self, x_syn: Tensor, num_real: int) -> int:
         """The number of classes of ``x_syn`` [K, M, C, H, W] whose graph is held at a time."""
         most = 64 if x_syn.device.type == "cpu" else 1024
-        return self.classes_at_once or max(1, most // x_syn.shape[1])
+        found = min(most // x_syn.shape[1], 64 * REAL_AT_ONCE // num_real)
+        return self.classes_at_once or max(1, found)
 
-    def images_by_class(self) -> Tensor:
-        """Where the synthetic images of each class lie: int64 [K, M]."""
-        order = torch.argsort(self.synthetic.classes, stable=True)
-        return order.view(self.data.num_classes, -1)
+    def by_class(self, images: Tensor) -> Tensor:
+        """The training images [K M, C, H, W], which are sorted by class, as [K, M, C, H, W]."""
+        return images.unflatten(0, (self.data.num_classes, -1))
 
 
 def sum_of_terms(

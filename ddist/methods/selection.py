@@ -42,7 +42,6 @@ class Selection(Method):
             synthetic=partial(synthetic, start=start),
             **common,
         )
-        self.classes = labels
 
 
 class OptimizedRandom(Selection):
@@ -59,8 +58,11 @@ class OptimizedRandom(Selection):
 
     def __init__(self, *, num_candidates: int, judge: Replay, **common: Any) -> None:
         super().__init__(start="real", **common)
+        refuse_tiles(self.synthetic)
         self.num_candidates, self.judge = num_candidates, judge
-        place(self.synthetic, self._best(self.synthetic.classes))
+        with torch.no_grad():
+            images, labels = self.synthetic.stored()
+            images.copy_(self._best(labels))
 
     def _best(self, labels: Tensor) -> Tensor:
         data, judge = self.data, self.judge
@@ -72,7 +74,7 @@ class OptimizedRandom(Selection):
         step_sizes = None
         for candidate in range(self.num_candidates):
             stream = generator(self.seed, "candidate", candidate)
-            x = start_images("real", data, self.classes, stream)
+            x = start_images("real", data, self.synthetic.classes, stream)
             steps = list(zip(x.split(sizes), labels.split(sizes), strict=True))
             if step_sizes is None:
                 size, epochs = judge.tune(steps, data, self.network, self.init, self.seed)
@@ -83,13 +85,10 @@ class OptimizedRandom(Selection):
         return max(found, key=lambda pair: pair[0])[1]
 
 
-@torch.no_grad()
-def place(synthetic: SyntheticData, images: Tensor) -> None:
-    """Make ``images`` [N, C, H, W] the synthetic ones. Raises DdistError where each of those holds
-    several."""
+def refuse_tiles(synthetic: SyntheticData) -> None:
+    """Raise a DdistError where a stored image holds several."""
     if synthetic.factor > 1:
         raise DdistError(
             f"This method chooses whole images, not {synthetic.factor}x{synthetic.factor} in each: "
             "set synthetic=pixel."
         )
-    synthetic.stored()[0].copy_(images)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ddist.augment.mix import Mix
 from ddist.errors import DdistError
 from ddist.inner.fit import fit
 from ddist.methods.matching import Matching
@@ -60,19 +61,35 @@ class AlongStudents(Matching):
             return weights
         with torch.no_grad():
             images, labels = self.synthetic()
+        return self.fit_students(weights, images, labels, epochs, generators)
+
+    def fit_students(
+        self,
+        weights: Weights,
+        x: Tensor,
+        y: Tensor,
+        epochs: int,
+        generators: list[torch.Generator],
+        *,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        mix: Mix | None = None,
+    ) -> Weights:
+        """``weights`` [K, ...] after SGD on the images ``x`` with labels ``y``."""
         return fit(
             self.network,
             weights,
-            images.detach(),
-            labels.detach(),
+            x,
+            y,
             epochs=epochs,
             batch_size=self.student_batch_size,
             optimizer="sgd",
             lr=self.student_lr,
-            momentum=0.0,
-            weight_decay=0.0,
+            momentum=momentum,
+            weight_decay=weight_decay,
             generators=generators,
-            augment=self.augment,
+            augment=self.augment if self.augment.strategy else None,
+            mix=mix,
         )
 
     def streams(self, name: str, num: int) -> list[torch.Generator]:

@@ -1,5 +1,6 @@
 """Methods built from values, as a REPL would, on the bundled digits."""
 
+import json
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -123,6 +124,53 @@ def make_matching(
         return method
 
     return build
+
+
+def gradient(method: Matching, loss: Tensor) -> Tensor:
+    found = torch.autograd.grad(loss, method.synthetic.images)[0]
+    assert found.abs().max() > 1e-3  # there is something to compare
+    return found
+
+
+@pytest.fixture
+def assert_the_papers() -> Callable[..., None]:
+    """``assert_the_papers(method, indices, by_hand)``: loss and gradient are those of by_hand."""
+
+    def check(method: Matching, indices: Tensor, by_hand: Callable[..., Tensor]) -> None:
+        loss, expected = method.outer_loss(indices), by_hand(method, indices)
+        torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0)
+        ours, theirs = gradient(method, loss), gradient(method, expected)
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-12)
+
+    return check
+
+
+@pytest.fixture
+def assert_same_losses() -> Callable[..., None]:
+    """``assert_same_losses(one, other, indices)``: two methods, given the same images, have one
+    outer loss and gradient."""
+
+    def check(one: Matching, other: Matching, indices: Tensor, rtol: float = 1e-10) -> None:
+        other.synthetic.load_state_dict(one.synthetic.state_dict())
+        losses = [method.outer_loss(indices) for method in (one, other)]
+        torch.testing.assert_close(*losses, rtol=rtol, atol=0)
+        pairs = zip((one, other), losses, strict=True)
+        torch.testing.assert_close(*[gradient(*each) for each in pairs], rtol=1e-8, atol=1e-12)
+
+    return check
+
+
+@pytest.fixture
+def results_of(ddist: Any) -> Callable[..., dict[str, Any]]:
+    """``results_of(*arguments)``: results.json of a run that succeeds without complaints."""
+
+    def run(*arguments: str) -> dict[str, Any]:
+        done = ddist(*arguments, "hydra.run.dir=run")
+        assert (done.code, done.err) == (0, "")
+        found: dict[str, Any] = json.loads((ddist.folder / "run" / "results.json").read_text())
+        return found
+
+    return run
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """CAFE: its loss against the paper's equations written out, its students and their schedule."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -66,25 +65,19 @@ def image_gradient(method: CAFE, loss: Tensor) -> Tensor:
     return torch.autograd.grad(loss, method.synthetic.images)[0]
 
 
-def test_loss_and_gradient_are_the_papers(make: Make) -> None:
+def test_loss_and_gradient_are_the_papers(
+    make: Make, assert_the_papers: Callable[..., None]
+) -> None:
     method = make()
-    indices = real_indices(method)
-    loss, expected = method.outer_loss(indices), by_hand(method, indices)
-    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0)
-    ours, theirs = image_gradient(method, loss), image_gradient(method, expected)
-    assert theirs.abs().max() > 1e-3
-    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-12)
+    assert_the_papers(method, real_indices(method), by_hand)
 
 
 @pytest.mark.parametrize("augment", ["plain", "dsa"])
-def test_classes_in_chunks_give_the_loss_of_all_at_once(make: Make, augment: str) -> None:
+def test_classes_in_chunks_give_the_loss_of_all_at_once(
+    make: Make, augment: str, assert_same_losses: Callable[..., None]
+) -> None:
     whole, chunked = (make(classes_at_once=k, augment=augment) for k in (None, 3))
-    chunked.synthetic.load_state_dict(whole.synthetic.state_dict())
-    indices = real_indices(whole)
-    losses = [method.outer_loss(indices) for method in (whole, chunked)]
-    torch.testing.assert_close(*losses, rtol=1e-10, atol=0)
-    gradients = [image_gradient(m, loss) for m, loss in zip((whole, chunked), losses, strict=True)]
-    torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-12)
+    assert_same_losses(whole, chunked, real_indices(whole))
 
 
 def test_equal_images_are_aligned(make: Make) -> None:
@@ -254,10 +247,8 @@ SHELL = (
 )  # fmt: skip
 
 
-def test_a_run_from_the_shell(ddist: Any) -> None:
-    done = ddist(*SHELL, "steps=3", "hydra.run.dir=run")
-    assert (done.code, done.err) == (0, "")
-    found = json.loads((ddist.folder / "run" / "results.json").read_text())
+def test_a_run_from_the_shell(results_of: Callable[..., dict[str, Any]]) -> None:
+    found = results_of(*SHELL, "steps=3")
     assert (found["method"], found["network"]) == ("cafe", "convnet")
     assert found["protocol"] == "dc2021"
 

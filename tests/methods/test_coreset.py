@@ -263,8 +263,11 @@ def test_more_images_than_a_class_has_are_a_sentence(ddist) -> None:
     assert "ipc=500 is larger than the smallest class of digits" in done.err
 
 
-def test_tiles_are_refused_by_one_sentence(ddist: Any) -> None:
-    few = ["method=herding", "network=mlp", "method.embedding.epochs=1", "hydra.run.dir=run"]
-    done = ddist(*few, "synthetic=multiformation")
+@pytest.mark.parametrize("method", ["herding", "optimized_random"])
+def test_tiles_are_refused_by_one_sentence_before_anything_is_trained(
+    ddist: Any, method: str
+) -> None:
+    done = ddist(f"method={method}", "network=mlp", "synthetic=multiformation", "paths.cache=cache")
     assert done.code == 1
     assert "This method chooses whole images, not 2x2 in each: set synthetic=pixel." in done.err
+    assert not (ddist.folder / "cache").exists()

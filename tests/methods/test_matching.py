@@ -1,6 +1,5 @@
 """DM, DC and DSA: their losses against the papers' equations written out, chunks, students."""
 
-import json
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -102,28 +101,33 @@ def test_loss_and_gradient_are_the_papers(
     kind: type[Matching],
     by_hand: Callable[[Matching, Tensor], Tensor],
     num_networks: int,
+    assert_the_papers: Callable[..., None],
 ) -> None:
     method = make(kind, num_networks=num_networks)
-    indices = real_indices(method)
-    loss, expected = method.outer_loss(indices), by_hand(method, indices)
-    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0)
-    ours, theirs = image_gradient(method, loss), image_gradient(method, expected)
-    assert theirs.abs().max() > 1e-3
-    torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-12)
+    assert_the_papers(method, real_indices(method), by_hand)
 
 
 @pytest.mark.parametrize("augment", ["plain", "dsa"])
 @pytest.mark.parametrize("kind", [DM, DC])
 def test_classes_in_chunks_give_the_loss_of_all_at_once(
-    make: Make, kind: type[Matching], augment: str
+    make: Make, kind: type[Matching], augment: str, assert_same_losses: Callable[..., None]
 ) -> None:
     whole, chunked = (make(kind, classes_at_once=k, augment=augment) for k in (None, 3))
-    chunked.synthetic.load_state_dict(whole.synthetic.state_dict())
-    indices = real_indices(whole)
-    losses = [method.outer_loss(indices) for method in (whole, chunked)]
-    torch.testing.assert_close(*losses, rtol=1e-10, atol=0)
-    gradients = [image_gradient(m, loss) for m, loss in zip((whole, chunked), losses, strict=True)]
-    torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-12)
+    assert_same_losses(whole, chunked, real_indices(whole))
+
+
+def test_gradients_of_all_classes_in_one_call_give_the_same_loss(
+    make: Make, monkeypatch: pytest.MonkeyPatch, assert_same_losses: Callable[..., None]
+) -> None:
+    one_by_one, together = make(DC), make(DC)
+    monkeypatch.setattr(one_by_one, "stacked", False)
+    monkeypatch.setattr(together, "stacked", True)
+    assert_same_losses(one_by_one, together, real_indices(one_by_one), rtol=1e-9)
+    weights = {n: w.requires_grad_() for n, w in networks(together)[0].items()}
+    x, classes = together.data.images(real_indices(together)), torch.arange(10)
+    for graph in (False, True):
+        found = together.gradients(weights, x, classes, create_graph=graph)
+        assert all(g.requires_grad is graph for g in found)
 
 
 @pytest.mark.parametrize("kind", [DM, DC])
@@ -147,21 +151,23 @@ def test_equal_images_are_at_distance_zero_only_by_the_same_augmentation(
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 @pytest.mark.parametrize("kind", [DM, DC])
-def test_compiled_real_images_give_the_same_loss(make: Make, kind: type[Matching]) -> None:
+def test_compiled_real_images_give_the_same_loss(
+    make: Make,
+    kind: type[Matching],
+    monkeypatch: pytest.MonkeyPatch,
+    assert_same_losses: Callable[..., None],
+) -> None:
+    monkeypatch.setattr(DC, "stacked", False)
     plain, fast = (make(kind, classes_at_once=3) for _ in range(2))
     fast.compile_real = True
-    fast.synthetic.load_state_dict(plain.synthetic.state_dict())
-    indices = real_indices(plain)
-    losses = [method.outer_loss(indices) for method in (plain, fast)]
-    torch.testing.assert_close(*losses, rtol=1e-9, atol=0)
-    gradients = [image_gradient(m, loss) for m, loss in zip((plain, fast), losses, strict=True)]
-    torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-12)
+    assert_same_losses(plain, fast, real_indices(plain), rtol=1e-9)
 
 
 @pytest.mark.parametrize("kind", [DM, DC])
 def test_real_images_in_parts_give_the_loss_of_all_at_once(
     make: Make, kind: type[Matching], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(DC, "stacked", False)
     method = make(kind)
     indices = real_indices(method)  # 5 images: parts of 2, 2 and 1
     whole = method.outer_loss(indices)
@@ -264,16 +270,18 @@ def test_idc_leaves_the_last_layer_out_and_takes_a_part_of_many_tiles(
     method = make(IDC, synthetic=tiles, synthetic_per_class=3)
     indices = real_indices(method)
     weights = networks(method)[0]
-    chosen = method.images_by_class()
-    assert chosen.shape == (10, 3)  # of 2 stored images with 4 tiles each
-    assert torch.equal(method.synthetic.classes[chosen], torch.arange(10)[:, None].expand(10, 3))
-    assert all(len(set(row)) == 3 for row in chosen.tolist())
-    expected = torch.zeros((), dtype=torch.float64)
     images, _ = method.synthetic()
+    chosen = method.by_class(images)
+    assert chosen.shape == (10, 3, *images.shape[1:])  # of 2 stored images with 4 tiles each
+    for c in range(10):
+        own = images[method.synthetic.classes == c]
+        found = (chosen[c][:, None] == own).flatten(2).all(2)
+        assert found.sum(1).tolist() == [1, 1, 1] and found.sum(0).max() == 1
+    expected = torch.zeros((), dtype=torch.float64)
     body = {n: w.clone().requires_grad_() for n, w in weights.items()}
     for c in range(10):
         sides = []
-        for x in (method.data.images(indices[c]), images[chosen[c]]):
+        for x in (method.data.images(indices[c]), chosen[c]):
             logits = functional_call(method.network, body, (x,))
             loss = cross_entropy(logits, torch.full((len(x),), c))
             sides.append(torch.autograd.grad(loss, list(body.values()), create_graph=True))
@@ -286,7 +294,7 @@ def test_idc_leaves_the_last_layer_out_and_takes_a_part_of_many_tiles(
     torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0)
     torch.testing.assert_close(image_gradient(method, loss), image_gradient(method, expected))
     method.at = 1
-    assert not torch.equal(method.images_by_class(), chosen)
+    assert not torch.equal(method.by_class(images), chosen)
 
 
 def test_idc_trains_its_student_on_real_images(make: Make) -> None:
@@ -314,10 +322,8 @@ SHELL = (
 
 
 @pytest.mark.parametrize("method", ["dm", "dc", "dsa", "idc"])
-def test_a_run_from_the_shell(ddist: Any, method: str) -> None:
-    done = ddist(f"method={method}", *SHELL, "hydra.run.dir=run")
-    assert (done.code, done.err) == (0, "")
-    found = json.loads((ddist.folder / "run" / "results.json").read_text())
+def test_a_run_from_the_shell(results_of: Callable[..., dict[str, Any]], method: str) -> None:
+    found = results_of(f"method={method}", *SHELL)
     assert found["method"] == method and found["network"] == "convnet"
     assert found["protocol"] == {"dc": "dc2021", "idc": "idc"}.get(method, "dc2021_dsa")
     assert set(found["baselines"]) == {"random"}

@@ -1,7 +1,6 @@
 """NCFM: its loss against the paper's equations written out, and the networks that it looks with."""
 
 import cmath
-import json
 import math
 from collections.abc import Callable
 from functools import partial
@@ -121,16 +120,15 @@ def test_the_loss_is_the_papers_in_trained_networks(make: Make, pool: Pretrained
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("augment", ["plain", "dsa"])
 def test_classes_in_chunks_give_the_loss_of_all_at_once(
-    make: Make, pool: Pretrained, augment: str, trained: bool
+    make: Make,
+    pool: Pretrained,
+    augment: str,
+    trained: bool,
+    assert_same_losses: Callable[..., None],
 ) -> None:
     more = {"init": pool, "calibration": 1.0} if trained else {}
     whole, chunked = (make(classes_at_once=k, augment=augment, **more) for k in (None, 3))
-    chunked.synthetic.load_state_dict(whole.synthetic.state_dict())
-    indices = real_indices(whole)
-    losses = [method.outer_loss(indices) for method in (whole, chunked)]
-    torch.testing.assert_close(*losses, rtol=1e-10, atol=0)
-    gradients = [image_gradient(m, loss) for m, loss in zip((whole, chunked), losses, strict=True)]
-    torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-12)
+    assert_same_losses(whole, chunked, real_indices(whole))
 
 
 def test_equal_images_are_at_distance_zero(make: Make, common: dict[str, Any]) -> None:
@@ -186,25 +184,15 @@ def test_mistakes_are_sentences(make: Make, option: str, value: object, sentence
 SHELL = (
     "method=ncfm", "steps=3", "network.width=8", "network.depth=2", "method.real_per_class=8",
     "method.num_frequencies=64", "evaluation.num_networks=2", "evaluation.epochs=3",
-    "hydra.run.dir=run",
 )  # fmt: skip
 
 
-def results(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "run" / "results.json").read_text())
-    return found
-
-
-def test_a_run_from_the_shell(ddist: Any) -> None:
-    done = ddist(*SHELL, "init.num_networks=2", "init.epochs=1", "paths.cache=cache")
-    assert (done.code, done.err) == (0, "")
-    found = results(ddist.folder)
+def test_a_run_from_the_shell(results_of: Callable[..., dict[str, Any]]) -> None:
+    found = results_of(*SHELL, "init.num_networks=2", "init.epochs=1", "paths.cache=cache")
     assert (found["method"], found["network"], found["init"]) == ("ncfm", "convnet", "experts")
 
 
-def test_a_run_with_random_networks(ddist: Any) -> None:
-    done = ddist(*SHELL, "init=random")
+def test_a_run_with_random_networks(ddist: Any, results_of: Callable[..., dict[str, Any]]) -> None:
+    done = ddist(*SHELL, "init=random", "hydra.run.dir=run")
     assert done.code == 1 and "set method.calibration=0" in done.err
-    done = ddist(*SHELL, "init=random", "method.calibration=0")
-    assert (done.code, done.err) == (0, "")
-    assert results(ddist.folder)["init"] == "random"
+    assert results_of(*SHELL, "init=random", "method.calibration=0")["init"] == "random"

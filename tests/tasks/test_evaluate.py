@@ -19,6 +19,20 @@ def run(shared_ddist) -> Path:
     )
 
 
+@pytest.fixture
+def evaluated(ddist, run: Path):
+    """``evaluated(*arguments)``: what task=evaluate prints and what results.json holds; it has to
+    succeed without complaints."""
+
+    def evaluate(*arguments: str) -> tuple[str, dict]:
+        artifact = f"artifact={run}/distilled"
+        done = ddist("task=evaluate", artifact, "hydra.run.dir=evaluated", *arguments)
+        assert (done.code, done.err) == (0, "")
+        return done.out, results(ddist.folder / "evaluated")
+
+    return evaluate
+
+
 def test_an_artifact_brings_its_own_settings(ddist, run: Path) -> None:
     done = ddist("task=evaluate", f"artifact={run}/distilled", "hydra.run.dir=again")
     assert (done.code, done.err) == (0, "")
@@ -35,45 +49,29 @@ def test_an_artifact_brings_its_own_settings(ddist, run: Path) -> None:
     assert other["baselines"] != first["baselines"]
 
 
-def test_under_another_network_and_protocol(ddist, run: Path) -> None:
-    done = ddist(
-        "task=evaluate",
-        f"artifact={run}/distilled",
-        "hydra.run.dir=other",
+def test_under_another_network_and_protocol(evaluated) -> None:
+    out, found = evaluated(
         "network=mlp",
         "network.widths=[8]",
         "evaluation=dc2021",
         "evaluation.num_networks=2",
         "evaluation.epochs=2",
     )
-    assert (done.code, done.err) == (0, "")
-    found = results(ddist.folder / "other")
     assert [(row["protocol"], row["num_networks"]) for row in found["evaluation"]] == [
         ("dc2021", 2)
     ]
     assert found["provenance"]["config"]["network"]["widths"] == [8]
-    assert "dc2021" in done.out and "replay" not in done.out
+    assert "dc2021" in out and "replay" not in out
 
 
-def test_under_several_networks(ddist, run: Path) -> None:
-    done = ddist(
-        "task=evaluate",
-        f"artifact={run}/distilled",
-        "hydra.run.dir=several",
-        "evaluation.networks=[mlp,lenet]",
-        "task.baseline=false",
-    )
-    assert (done.code, done.err) == (0, "")
-    found = results(ddist.folder / "several")
+def test_under_several_networks(evaluated) -> None:
+    _, found = evaluated("evaluation.networks=[mlp,lenet]", "task.baseline=false")
     assert [row["network"] for row in found["evaluation"]] == ["mlp", "lenet"]
     assert found["baselines"] == {}
 
 
-def test_across_architectures_under_an_augmenting_protocol(ddist, run: Path) -> None:
-    done = ddist(
-        "task=evaluate",
-        f"artifact={run}/distilled",
-        "hydra.run.dir=across",
+def test_across_architectures_under_an_augmenting_protocol(ddist, run: Path, evaluated) -> None:
+    _, found = evaluated(
         "evaluation=idc",
         "evaluation.num_networks=2",
         "evaluation.epochs=2",
@@ -81,8 +79,7 @@ def test_across_architectures_under_an_augmenting_protocol(ddist, run: Path) -> 
         "task.baseline=false",
         "compile=false",
     )
-    assert (done.code, done.err) == (0, "")
-    rows = results(ddist.folder / "across")["evaluation"]
+    rows = found["evaluation"]
     assert [(row["protocol"], row["network"]) for row in rows] == [
         ("idc", "mlp"), ("idc", "convnet_bn")
     ]  # fmt: skip
