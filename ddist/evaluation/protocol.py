@@ -9,6 +9,7 @@ from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.init import InitialWeights
 from ddist.inner.compiled import Compile
+from ddist.inner.stacking import Precision
 
 
 class Protocol(ABC):
@@ -19,7 +20,9 @@ class Protocol(ABC):
     uses_network: bool = True
     """False where nothing is trained (nearest neighbours)."""
     compile: Compile = False
-    """Whether the pass over the test images is compiled; set by whoever builds the protocol."""
+    """Whether networks are compiled; set by whoever builds the protocol."""
+    precision: Precision = "32-true"
+    """Of the networks; set likewise."""
 
     @abstractmethod
     def accuracies(

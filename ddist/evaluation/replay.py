@@ -12,7 +12,7 @@ from ddist.evaluation.protocol import Protocol
 from ddist.init import InitialWeights
 from ddist.inner.compiled import pays
 from ddist.inner.predict import accuracy
-from ddist.inner.stacking import num_members
+from ddist.inner.stacking import Precision, autocast, num_members
 from ddist.inner.unroll import classification_loss, sgd, stacked, unroll
 from ddist.networks import Weights
 from ddist.seeding import generator
@@ -73,8 +73,11 @@ class Replay(Protocol):
         compiled = pays(self.compile, network, split.x[:1], num_members(start) * len(split))
         found = []
         for weights in in_chunks(start, self.chunk):
-            trained = replay(network, weights, steps, step_sizes.to(data.device))
-            found.append(accuracy(network, trained, data.batches(split, 1000), compiled=compiled))
+            trained = replay(network, weights, steps, step_sizes.to(data.device), self.precision)
+            batches = data.batches(split, 1000)
+            found.append(
+                accuracy(network, trained, batches, precision=self.precision, compiled=compiled)
+            )
         return torch.cat(found).cpu(), chosen
 
     def tune(
@@ -96,15 +99,25 @@ class Replay(Protocol):
             weights, done = start, 0
             for epochs in epoch_grid:
                 sizes = torch.full((epochs - done, len(steps)), size, device=data.device)
-                weights, done = replay(network, weights, steps, sizes), epochs
-                score = float(accuracy(network, weights, data.batches(images, 1000)).mean())
+                weights, done = replay(network, weights, steps, sizes, self.precision), epochs
+                score = float(
+                    accuracy(
+                        network, weights, data.batches(images, 1000), precision=self.precision
+                    ).mean()
+                )
                 best = max(best, (score, size, epochs), key=lambda found: found[0])
         return best[1], best[2]
 
 
-def replay(network: nn.Module, weights: Weights, steps: Steps, step_sizes: Tensor) -> Weights:
+def replay(
+    network: nn.Module,
+    weights: Weights,
+    steps: Steps,
+    step_sizes: Tensor,
+    precision: Precision = "32-true",
+) -> Weights:
     """K networks (stacked [K, ...]) after step_sizes [E, S] over the S steps, without a graph."""
-    with torch.no_grad():
+    with torch.no_grad(), autocast(precision, step_sizes.device.type):
         return unroll(
             sgd(stacked(classification_loss(network))),
             weights,

@@ -11,7 +11,7 @@ from ddist.evaluation.protocol import Protocol
 from ddist.evaluation.replay import in_chunks
 from ddist.evaluation.schedule import schedule_by_name
 from ddist.init import InitialWeights, Random
-from ddist.inner.compiled import pays
+from ddist.inner.compiled import SAVED_PER_TRAINED_VALUE, pays
 from ddist.inner.fit import Optimizer, fit
 from ddist.inner.minibatches import Augment
 from ddist.inner.predict import accuracy
@@ -76,7 +76,10 @@ class Training(Protocol):
         )
         assert x is not None and y is not None
         schedule = self.schedule
-        compiled = pays(self.compile, network, split.x[:1], self.num_networks * len(split))
+        tested, shape = self.num_networks * len(split), split.x[:1]
+        compiled = pays(self.compile, network, shape, tested)
+        steps = schedule.passes * self.num_networks * len(x)
+        compiled_fit = pays(self.compile, network, shape, steps, SAVED_PER_TRAINED_VALUE)
         found: list[Tensor] = []
         for weights in in_chunks(start, self.chunk):
             first = sum(map(len, found))
@@ -100,6 +103,11 @@ class Training(Protocol):
                 generators=[
                     generator(seed, "evaluate", first + k) for k in range(num_members(weights))
                 ],
+                precision=self.precision,
+                compiled=compiled_fit,
             )
-            found.append(accuracy(network, trained, data.batches(split, 1000), compiled=compiled))
+            batches = data.batches(split, 1000)
+            found.append(
+                accuracy(network, trained, batches, precision=self.precision, compiled=compiled)
+            )
         return torch.cat(found).cpu(), {}

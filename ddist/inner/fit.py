@@ -5,6 +5,7 @@ trained stacked with others, one after the other, or alone.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Literal, get_args
 
 import torch
@@ -14,9 +15,12 @@ from torch.func import functional_call
 
 from ddist.augment.mix import Mix
 from ddist.errors import DdistError
+from ddist.inner.compiled import compiled as compile_function
 from ddist.inner.minibatches import Augment, Minibatch, Minibatches
 from ddist.inner.stacking import (
+    Precision,
     Stacked,
+    autocast,
     choose_stacked,
     concatenate,
     forward_members,
@@ -28,6 +32,7 @@ from ddist.inner.stacking import (
 from ddist.networks.base import Weights
 
 Optimizer = Literal["sgd", "adam", "adamw"]
+Loss = Callable[[nn.Module, Weights, Weights, Minibatch, Precision], Tensor]
 
 
 def fit(
@@ -51,6 +56,8 @@ def fit(
     augment: Augment | None = None,
     mix: Mix | None = None,
     stacked: Stacked = "auto",
+    precision: Precision = "32-true",
+    compiled: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Weights:
     """Train stacked ``weights`` [K, ...] on one dataset and return them, stacked.
@@ -74,6 +81,9 @@ def fit(
         mix: applied last, likewise; mixes images and losses, such as
             ``functools.partial(ddist.augment.mix.cutmix, probability=0.5, beta=1.0)``.
         stacked: train all together, one after the other, or the faster ("auto").
+        precision: of the forward pass and its gradient; the weights stay in theirs.
+        compiled: with torch.compile (see :func:`ddist.inner.compiled.pays`), if it works here, and
+            only one after the other.
         progress: called with the epochs done and their total over all groups of networks.
     """
     if len(generators) != num_members(weights):
@@ -82,8 +92,10 @@ def fit(
             f"{len(generators)} generators."
         )
     batch_size = min(batch_size, len(x))
-    together = choose_stacked(network, stacked, batch_size, x.device.type)
-    loss = _stacked_loss if together else _single_loss
+    together = choose_stacked(network, stacked, batch_size, x.device.type, precision)
+    loss: Loss = _stacked_loss if together else _single_loss
+    if compiled and not together:
+        loss = _compiled_loss()
     data = Minibatches(x, y, sample_weights, batch_size, normalize, augment, mix)
     parts = list(groups(weights, batch_size)) if together else singles(weights)
     trained = []
@@ -93,7 +105,7 @@ def fit(
             descent = _Descent(parameters, optimizer, lr, momentum, weight_decay)
             for epoch in range(epochs):
                 for batch in data.epoch(generators[part]):
-                    descent.step(loss(network, parameters, buffers, batch))
+                    descent.step(loss(network, parameters, buffers, batch, precision))
                 if epoch in lr_drops:
                     descent.drop(lr_factor, reset_momentum)
                 if progress is not None:
@@ -156,10 +168,11 @@ def _start(network: nn.Module, weights: Weights) -> tuple[Weights, Weights]:
 
 
 def _stacked_loss(
-    network: nn.Module, weights: Weights, buffers: Weights, batch: Minibatch
+    network: nn.Module, weights: Weights, buffers: Weights, batch: Minibatch, precision: Precision
 ) -> Tensor:
     """Sum of the networks' losses: its gradient holds each network's own."""
-    logits = forward_members(network, weights | buffers, batch.x, 0 if batch.own else None)
+    with autocast(precision, batch.x.device.type):
+        logits = forward_members(network, weights | buffers, batch.x, 0 if batch.own else None)
     num = len(logits)
     y = batch.y if batch.own else batch.y.expand(num, *batch.y.shape)
     losses = _weighted(logits, y, batch.factors)
@@ -168,14 +181,21 @@ def _stacked_loss(
     return losses.mean(1).sum()
 
 
+@cache
+def _compiled_loss() -> Loss:
+    """One for the process, as in :mod:`ddist.inner.predict`."""
+    return compile_function(_single_loss, worthwhile=True)
+
+
 def _single_loss(
-    network: nn.Module, weights: Weights, buffers: Weights, batch: Minibatch
+    network: nn.Module, weights: Weights, buffers: Weights, batch: Minibatch, precision: Precision
 ) -> Tensor:
     """The loss of a stack of one, without vmap."""
     # squeeze and not [0]: its backward is a view, where that of [0] copies all weights.
     one = {name: tensor.squeeze(0) for name, tensor in (weights | buffers).items()}
     x = batch.x[0] if batch.own else batch.x
-    logits = functional_call(network, one, (x,)).unsqueeze(0)
+    with autocast(precision, x.device.type):
+        logits = functional_call(network, one, (x,)).unsqueeze(0)
     y, factors = batch.y, batch.factors
     losses = _weighted(logits, y if batch.own else y.unsqueeze(0), factors)
     if batch.others is not None:
@@ -185,6 +205,7 @@ def _single_loss(
 
 def _weighted(logits: Tensor, y: Tensor, factors: Tensor | None) -> Tensor:
     """Losses [K, B] of ``logits`` [K, B, C] for labels [K, B] or [K, B, C], times ``factors``."""
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(0, 1), reduction="none")
     losses = losses.reshape(logits.shape[:2])
     return losses if factors is None else losses * factors

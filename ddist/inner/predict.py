@@ -9,7 +9,9 @@ from torch.func import functional_call
 
 from ddist.inner.compiled import compiled as compile_function
 from ddist.inner.stacking import (
+    Precision,
     Stacked,
+    autocast,
     choose_stacked,
     forward_members,
     groups,
@@ -20,7 +22,7 @@ from ddist.inner.stacking import (
 )
 from ddist.networks.base import Weights
 
-Forward = Callable[[nn.Module, Weights, Tensor, bool], Tensor]
+Forward = Callable[[nn.Module, Weights, Tensor, bool, Precision], Tensor]
 
 _CHUNK = 250  # images in one call: more gains nothing on CPUs, whose caches it overflows
 
@@ -32,6 +34,7 @@ def predict(
     x: Tensor,
     *,
     stacked: Stacked = "auto",
+    precision: Precision = "32-true",
     compiled: bool = False,
 ) -> Tensor:
     """Logits [K, N, C] in evaluation mode: stacked ``weights`` [K, ...], common images ``x``
@@ -46,12 +49,14 @@ def predict(
         if compiled and len(chunks[-1]) < _CHUNK:  # one shape to compile: zeros fill the last
             missing = _CHUNK - len(chunks[-1])
             chunks[-1] = torch.cat([chunks[-1], x.new_zeros(missing, *x.shape[1:])])
-        together = choose_stacked(network, stacked, len(chunks[0]), x.device.type)
+        together = choose_stacked(network, stacked, len(chunks[0]), x.device.type, precision)
         parts = list(groups(weights, len(chunks[0]))) if together else singles(weights)
         rows = []
         for chunk in chunks:
             logits = [
-                forward(network, {n: w[part] for n, w in weights.items()}, chunk, together)
+                forward(
+                    network, {n: w[part] for n, w in weights.items()}, chunk, together, precision
+                )
                 for part in parts
             ]
             rows.append(torch.cat(logits))
@@ -64,27 +69,34 @@ def accuracy(
     batches: Iterable[tuple[Tensor, Tensor]],
     *,
     stacked: Stacked = "auto",
+    precision: Precision = "32-true",
     compiled: bool = False,
 ) -> Tensor:
     """Fraction [K] (float64, on the CPU) of the images that each network classifies correctly.
 
     ``batches`` yields normalised images [N, C, H, W] and int64 labels [N], for example
-    ``data.batches(data.test, 1000)``; ``stacked`` and ``compiled`` as in :func:`predict`.
+    ``data.batches(data.test, 1000)``; the rest as in :func:`predict`.
     """
     correct, total = torch.zeros(num_members(weights), dtype=torch.int64), 0
     for x, y in batches:
-        logits = predict(network, weights, x, stacked=stacked, compiled=compiled)
+        logits = predict(
+            network, weights, x, stacked=stacked, precision=precision, compiled=compiled
+        )
         correct += (logits.argmax(-1) == y).sum(-1).cpu()
         total += len(y)
     return correct.double() / total
 
 
-def _forward(network: nn.Module, weights: Weights, x: Tensor, stacked: bool) -> Tensor:
+def _forward(
+    network: nn.Module, weights: Weights, x: Tensor, stacked: bool, precision: Precision
+) -> Tensor:
     """Logits [K, N, C] of K networks: of one, unless ``stacked``."""
-    if stacked:
-        return forward_members(network, weights, x, None)
-    logits: Tensor = functional_call(network, member(weights, 0), (x,))
-    return logits.unsqueeze(0)
+    with autocast(precision, x.device.type):
+        if stacked:
+            logits = forward_members(network, weights, x, None)
+        else:
+            logits = functional_call(network, member(weights, 0), (x,)).unsqueeze(0)
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 @cache

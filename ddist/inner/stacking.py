@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from ddist.errors import DdistError
 from ddist.networks.base import Weights
 
 Stacked = bool | Literal["auto"]
+Precision = Literal["32-true", "bf16-mixed"]
+"""Of what is trained on and tested with, in Lightning's words; weights are kept as they are."""
 
 IMAGES_AT_ONCE = 8192
 """Most images (networks times batch) in one stacked call: bounds the memory of activations."""
@@ -43,6 +45,15 @@ def singles(weights: Weights) -> list[slice]:
     return [slice(k, k + 1) for k in range(num_members(weights))]
 
 
+def autocast(precision: Precision, device: str) -> torch.autocast:
+    """Mixed precision within the block, or not. Never around more than one forward pass: what it
+    keeps of the weights in half precision would outlive their change."""
+    if precision not in get_args(Precision):
+        known = " or ".join(get_args(Precision))
+        raise DdistError(f"Networks are trained and tested in {known}, not {precision!r}.")
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed")
+
+
 def forward_members(network: nn.Module, weights: Weights, x: Tensor, x_dim: int | None) -> Tensor:
     """Logits [K, N, C] of stacked ``weights``: on common images [N, ...] where ``x_dim`` is None,
     on each network's own [K, N, ...] where it is 0."""
@@ -60,7 +71,13 @@ def keeps_statistics(network: nn.Module) -> bool:
     return any(isinstance(m, _BatchNorm) and m.track_running_stats for m in network.modules())
 
 
-def choose_stacked(network: nn.Module, stacked: Stacked, batch_size: int, device: str) -> bool:
+def choose_stacked(
+    network: nn.Module,
+    stacked: Stacked,
+    batch_size: int,
+    device: str,
+    precision: Precision = "32-true",
+) -> bool:
     """Whether to compute stacked; ``"auto"`` takes what is faster (and never changes between two
     runs on one machine, because rounding differs).
 
@@ -69,11 +86,17 @@ def choose_stacked(network: nn.Module, stacked: Stacked, batch_size: int, device
     matrix products; grouped convolutions are slower than separate ones on larger batches, and where
     they take most of the time anyway (ConvNet-3 of width 128 by a tenth, on any batch).
 
+    In mixed precision convolutions are not stacked: vmap loses autocast on its way to them.
+
     Raises:
-        DdistError: ``stacked`` is True and the network keeps running statistics.
+        DdistError: ``stacked`` is True and the network keeps running statistics, or it has
+            convolutions and ``precision`` is mixed.
     """
+    mixed_filters = precision != "32-true" and any(
+        isinstance(m, nn.modules.conv._ConvNd) for m in network.modules()
+    )
     if stacked == "auto":
-        if keeps_statistics(network):
+        if keeps_statistics(network) or mixed_filters:
             return False
         filters = sum(m.weight.numel() for m in network.modules() if isinstance(m, nn.Conv2d))
         small = batch_size <= _SMALL_BATCH and filters < _FEW_FILTER_WEIGHTS
@@ -82,6 +105,11 @@ def choose_stacked(network: nn.Module, stacked: Stacked, batch_size: int, device
         raise DdistError(
             "Networks with batch normalisation keep running statistics and cannot be stacked: "
             "choose network.norm=instance, or stacked=false."
+        )
+    if stacked and mixed_filters:
+        raise DdistError(
+            "Convolutions cannot be stacked in mixed precision: choose "
+            "evaluation.precision=32-true, or stacked=false."
         )
     return stacked
 

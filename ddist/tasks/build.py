@@ -79,11 +79,11 @@ def build_evaluator(
     """The protocol of ``cfg.evaluation`` over its networks; by default the run's own, which
     results call ``network_name``."""
     config = to_plain(cfg.evaluation)
-    names = config.pop("networks")
+    names, precision = config.pop("networks"), config.pop("precision")
     names = [names] if isinstance(names, str) else names
     check_protocol(config)
     protocol: Protocol = instantiate(config)()
-    protocol.compile = cfg.compile
+    protocol.compile, protocol.precision = cfg.compile, precision
     configs: Mapping[str, Any] = (
         {network_name: cfg.network}
         if names is None

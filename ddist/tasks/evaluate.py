@@ -7,6 +7,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ddist.artifact import DistilledDataset
+from ddist.config import conf_dir, load_option
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init.given import Given
@@ -63,13 +64,26 @@ def adopt(cfg: DictConfig, distilled: DistilledDataset) -> dict[str, str]:
             continue
         set_by_hand = {key: OmegaConf.select(cfg, key) for key in keys_set(group)}
         cfg[group] = own[group]
-        for key, value in set_by_hand.items():
-            OmegaConf.update(cfg, key, value)
         if group in GROUPS:
             names[group] = distilled.meta.get(group, names[group])
+        option = own.evaluation.name if group == "evaluation" else names.get(group)
+        if option is not None:  # a setting that is newer than the artifact has its default
+            cfg[group] = OmegaConf.merge(yaml_defaults(group, option), own[group])
+        for key, value in set_by_hand.items():
+            OmegaConf.update(cfg, key, value)
     if chosen("network") and "evaluation.networks" not in keys_set("evaluation"):
         cfg.evaluation.networks = None  # the chosen one, not those the run was evaluated under
     return names
+
+
+def yaml_defaults(group: str, name: str) -> DictConfig:
+    """What the YAML files say of an option; only what all have in common, for one that is not there
+    any more."""
+    common = DictConfig(OmegaConf.load(conf_dir() / "config.yaml")).get(group, {})
+    try:
+        return DictConfig(OmegaConf.merge(common, load_option(group, name)))
+    except DdistError:
+        return DictConfig(common)
 
 
 def check_same_classes(distilled: DistilledDataset, data: RealData) -> None:

@@ -1,5 +1,6 @@
 """Training K networks together equals training each alone, and equals a plain torch loop."""
 
+import shutil
 from functools import partial
 
 import pytest
@@ -290,3 +291,42 @@ def test_dropout_is_off_in_prediction() -> None:
     x, _ = toy_data()
     assert torch.equal(predict(network, weights, x), predict(network, weights, x))
     assert network.training
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_compiled_training_gives_the_same_weights(norm: str) -> None:
+    network = tiny_convnet(norm)
+    weights = Random("default", 0).draw(network, 2)
+    plain = train(network, weights, *toy_data(), stacked=False)
+    assert_same(train(network, weights, *toy_data(), stacked=False, compiled=True), plain)
+
+
+@pytest.mark.parametrize(
+    ("network", "stacked"),
+    [
+        (tiny_convnet(), False),
+        (MLP(3, SHAPE, widths=[16], activation="relu"), True),
+    ],
+)
+def test_mixed_precision_is_near_and_keeps_the_weights_whole(
+    network: Network, stacked: bool
+) -> None:
+    weights = Random("default", 0).draw(network, 2)
+    x, y = toy_data()
+    exact = train(network, weights, x, y, stacked=stacked)
+    mixed = train(network, weights, x, y, stacked=stacked, precision="bf16-mixed")
+    moved = sum((exact[n] - weights[n]).square().sum() for n in weights).sqrt()
+    apart = sum((exact[n] - mixed[n]).square().sum() for n in weights).sqrt()
+    assert 0 < apart < 0.1 * moved
+    assert all(w.dtype == torch.float32 for w in mixed.values())
+    said = predict(network, mixed, x, stacked=stacked, precision="bf16-mixed")
+    assert said.dtype == torch.float32
+    torch.testing.assert_close(said, predict(network, mixed, x), rtol=0.05, atol=0.05)
+
+
+def test_convolutions_are_not_stacked_in_mixed_precision() -> None:
+    network = tiny_convnet()
+    weights = Random("default", 0).draw(network, 2)
+    with pytest.raises(DdistError, match="cannot be stacked in mixed precision"):
+        train(network, weights, *toy_data(), stacked=True, precision="bf16-mixed")

@@ -2,9 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
+
+from ddist.artifact import DistilledDataset
 
 
 def results(folder: Path) -> dict:
@@ -87,6 +91,29 @@ def test_across_architectures_under_an_augmenting_protocol(ddist, run: Path, eva
     wrong = ddist("task=evaluate", f"artifact={run}/distilled", "compile=maybe")
     assert wrong.code == 1 and wrong.err.count("\n") == 1
     assert "compile is auto, true or false, not 'maybe'" in wrong.err
+
+
+def test_an_artifact_from_before_a_setting_was_there(ddist, run: Path) -> None:
+    distilled = DistilledDataset.load(run / "distilled")
+    config = OmegaConf.create(distilled.config)
+    for group, key in (("evaluation", "precision"), ("dataset", "mirror"), ("evaluation", "chunk")):
+        del config[group][key]
+    replace(distilled, config=OmegaConf.to_yaml(config)).save(ddist.folder / "old")
+    done = ddist("task=evaluate", "artifact=old", "hydra.run.dir=again")
+    assert (done.code, done.err) == (0, "")
+    assert results(ddist.folder / "again")["evaluation"] == results(run)["evaluation"]
+
+
+def test_in_mixed_precision(evaluated, run: Path, ddist) -> None:
+    quick = ("evaluation=dc2021", "evaluation.epochs=5", "task.baseline=false")
+    means = [
+        evaluated(*quick, f"evaluation.precision={each}")[1]["evaluation"][0]["accuracy_mean"]
+        for each in ("32-true", "bf16-mixed")
+    ]
+    assert means[0] != means[1] and means[0] == pytest.approx(means[1], abs=0.02)
+    wrong = ddist("task=evaluate", f"artifact={run}/distilled", "evaluation.precision=half")
+    assert wrong.code == 1
+    assert "trained and tested in 32-true or bf16-mixed, not 'half'" in wrong.err
 
 
 def test_what_cannot_be_evaluated(ddist, run: Path) -> None:
