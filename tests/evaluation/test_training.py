@@ -163,7 +163,7 @@ def protocol() -> Callable[..., Training]:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose("config", [f"evaluation={name}", "dataset=digits"])
         config = to_plain(cfg.evaluation)
-        config.pop("networks")
+        config.pop("networks"), config.pop("precision")
         made = instantiate(config)(**changes)
         assert isinstance(made, Training) and made.name == name
         return made
