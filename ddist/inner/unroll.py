@@ -4,15 +4,22 @@
 
 The gradient is exact. Its activation memory is that of one step, whatever T: ``graph="checkpoint"``
 keeps only the states theta_t and rebuilds one step's graph at a time on the way back (Maclaurin et
-al. 2015; Chen et al. 2016). ``graph="autograd"`` keeps the whole graph: the same numbers, faster
-where memory is no concern.
+al. 2015; Chen et al. 2016). Options of the same function:
+
+- ``graph="autograd"`` keeps the whole graph: the same numbers, faster where memory is no concern.
+- ``graph="selective"`` keeps the results of costly convolutions beside the states, so that
+  rebuilding takes next to no time; its memory grows with T, but slowly (:mod:`ddist.inner.recall`).
+- ``graph="first_order"`` leaves out what an input changes in the steps after its own (TESLA, Cui et
+  al. 2022): cheaper, exact for T = 1, biased where T or the step sizes are large.
 
 ``torch.utils.checkpoint`` gives the same gradient, but its hooks see every tensor that a step
 saves, twice, which takes LeNet 1.4 times as long (RESULTS.md).
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from contextlib import nullcontext
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -21,13 +28,16 @@ from torch.func import functional_call, vmap
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
+from ddist.errors import DdistError
+from ddist.inner.recall import Keep, Recall
+
 Weights = dict[str, Tensor]
 State = dict[str, Tensor]
 """Weights by name; with momentum, its buffers beside them under ``momentum/<name>``."""
 Batch = tuple[Tensor, ...]
 Loss = Callable[[Weights, Batch], Tensor]
 Step = Callable[[State, Batch, Tensor], State]
-Graph = Literal["checkpoint", "autograd"]
+Graph = Literal["checkpoint", "selective", "autograd", "first_order"]
 
 _MOMENTUM = "momentum/"
 
@@ -49,12 +59,13 @@ def unroll(
         initial: theta_0 by name (and momentum buffers, see :func:`with_momentum`).
         batches: T tuples of tensors.
         step_sizes: T scalars.
-        graph: "checkpoint" (memory of one step) or "autograd" (memory grows with T).
+        graph: "checkpoint" (memory of one step), "selective" (that, and the convolutions' results
+            of every step), "autograd" (memory of all steps) or "first_order" (memory of one step;
+            an approximation).
         window: differentiate only the last ``window`` steps (truncated backpropagation through
             time); the steps before run without a graph. None: all.
     """
-    if graph not in ("checkpoint", "autograd"):
-        raise ValueError(f"graph must be 'checkpoint' or 'autograd', got {graph!r}")
+    check_graph(graph)
     schedule = list(zip(batches, step_sizes, strict=True))
     first = 0 if window is None else max(0, len(schedule) - window)
     if not torch.is_grad_enabled():
@@ -67,8 +78,15 @@ def unroll(
     inputs = {id(t): t for batch, size in schedule[first:] for t in (*batch, size)}
     place = {key: i for i, key in enumerate(inputs)}
     plan = [[place[id(t)] for t in (*batch, size)] for batch, size in schedule[first:]]
-    end = _Rebuilt.apply(step, tuple(state), plan, *state.values(), *inputs.values())
+    end = _Rebuilt.apply(step, graph, tuple(state), plan, *state.values(), *inputs.values())
     return dict(zip(state, end, strict=True))
+
+
+def check_graph(graph: str) -> None:
+    """Raise a DdistError unless ``graph`` is one of :func:`unroll`'s."""
+    if graph not in get_args(Graph):
+        known = ", ".join(get_args(Graph))
+        raise DdistError(f"method.unroll is one of {known}, not {graph!r}.")
 
 
 def _run(step: Step, state: State, schedule: Iterable[tuple[Batch, Tensor]]) -> State:
@@ -83,45 +101,56 @@ class _Rebuilt(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, step: Step, names: tuple[str, ...], plan: list[list[int]], *tensors: Tensor
+        ctx: Any,
+        step: Step,
+        graph: Graph,
+        names: tuple[str, ...],
+        plan: list[list[int]],
+        *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
         """``plan``: for each step, the places of its batch and step size among the tensors that
-        follow the state's, which are called ``names``."""
+        follow the state's, which are called ``names``. ``exact``: pull the gradient through the
+        steps; otherwise each step gets that of the end."""
         state = dict(zip(names, tensors[: len(names)], strict=True))
-        ctx.step, ctx.plan, ctx.states, ctx.inputs = step, plan, [], tensors[len(names) :]
+        ctx.step, ctx.exact, ctx.plan, ctx.states = step, graph != "first_order", plan, []
+        ctx.kept = [deque() for _ in plan] if graph == "selective" else []
+        ctx.inputs = tensors[len(names) :]
         device = tensors[0].device.type
         ctx.autocast = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
         for places in plan:
             ctx.states.append(state)
             *batch, step_size = (ctx.inputs[place] for place in places)
-            state = step(state, tuple(batch), step_size)
+            with Keep(ctx.kept[len(ctx.states) - 1]) if ctx.kept else nullcontext():
+                state = step(state, tuple(batch), step_size)
         return tuple(state.values())
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, ...]:
         found: list[Tensor | None] = [None] * len(ctx.inputs)
-        for before, places in zip(reversed(ctx.states), reversed(ctx.plan), strict=True):
-            state = {k: v.detach().requires_grad_() for k, v in before.items()}
+        for number, places in reversed(list(enumerate(ctx.plan))):
+            before = ctx.states[number]
+            state = {k: v.detach().requires_grad_(ctx.exact) for k, v in before.items()}
             inputs = [_leaf(ctx.inputs[place]) for place in places]
-            with torch.enable_grad(), torch.autocast(*ctx.autocast):
+            recall = Recall(ctx.kept[number]) if ctx.kept else nullcontext()
+            with torch.enable_grad(), torch.autocast(*ctx.autocast), recall:
                 end = ctx.step(state, tuple(inputs[:-1]), inputs[-1])
             learned = [i for i, tensor in enumerate(inputs) if tensor.requires_grad]
-            pulled = torch.autograd.grad(
-                list(end.values()),
-                [*state.values(), *(inputs[i] for i in learned)],
-                gradient,
-                allow_unused=True,
-            )
-            gradient = tuple(
-                torch.zeros_like(v) if g is None else g
-                for v, g in zip(state.values(), pulled[: len(state)], strict=True)
-            )
-            for i, g in zip(learned, pulled[len(state) :], strict=True):
+            through = list(state.values()) if ctx.exact else []
+            wanted = [*through, *(inputs[i] for i in learned)]
+            if not wanted:
+                break
+            pulled = torch.autograd.grad(list(end.values()), wanted, gradient, allow_unused=True)
+            if ctx.exact:
+                gradient = tuple(
+                    torch.zeros_like(v) if g is None else g
+                    for v, g in zip(through, pulled, strict=False)
+                )
+            for i, g in zip(learned, pulled[len(through) :], strict=True):
                 earlier = found[places[i]]
                 if g is not None:
                     found[places[i]] = g if earlier is None else earlier + g
-        return (None, None, None, *gradient, *found)
+        return (None, None, None, None, *gradient, *found)
 
 
 def _leaf(tensor: Tensor) -> Tensor:

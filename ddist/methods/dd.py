@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 
 from ddist.errors import DdistError
-from ddist.inner.unroll import Graph, classification_loss, sgd, stacked, unroll
+from ddist.inner.unroll import Graph, check_graph, classification_loss, sgd, stacked, unroll
 from ddist.methods.base import Batch, Method
 from ddist.networks import Weights
 from ddist.synthetic.steps import StepSizes, spread_over_steps
@@ -29,7 +29,7 @@ class DD(Method):
         student_steps, student_epochs: S and E.
         step_size: where every eta starts.
         num_networks: draws of theta_0 per outer step, whose losses are averaged.
-        unroll: "checkpoint" or "autograd" (see :func:`ddist.inner.unroll.unroll`).
+        unroll: which gradient, and at what memory (see :func:`ddist.inner.unroll.unroll`).
         window: differentiate only this many last steps; None for all.
         objective: the loss on real data, (logits [B, K], y [B]) -> scalar.
     """
@@ -56,8 +56,7 @@ class DD(Method):
             step_sizes=StepSizes(student_epochs, student_steps, step_size),
             **common,
         )
-        if unroll not in ("checkpoint", "autograd"):
-            raise DdistError(f"method.unroll is checkpoint or autograd, not {unroll!r}.")
+        check_graph(unroll)
         if num_networks < 1 or student_epochs < 1:
             raise DdistError("method.num_networks and method.student_epochs are at least 1.")
         if window is not None and window < 1:

@@ -6,6 +6,8 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy, one_hot
 
+from ddist.errors import DdistError
+from ddist.inner import recall
 from ddist.inner.unroll import (
     classification_loss,
     sgd,
@@ -14,6 +16,7 @@ from ddist.inner.unroll import (
     with_momentum,
     without_momentum,
 )
+from ddist.networks import ConvNet
 
 
 @pytest.fixture
@@ -128,7 +131,7 @@ def test_stacked_networks_get_the_gradients_they_would_get_alone(problem):
 
 
 def test_unknown_graph_is_refused(problem):
-    with pytest.raises(ValueError, match="checkpoint"):
+    with pytest.raises(DdistError, match=r"method\.unroll is one of"):
         outer_gradient(problem, graph="none")
 
 
@@ -136,3 +139,108 @@ def test_different_numbers_of_batches_and_step_sizes_are_refused(problem):
     network, weights, x, y, sizes, _ = problem
     with pytest.raises(ValueError, match="shorter"):
         unroll(sgd(classification_loss(network)), weights, list(zip(x, y, strict=True)), sizes[:3])
+
+
+def test_first_order_is_exact_for_one_step_and_worse_for_more(problem):
+    """TESLA's gradient against the exact one: equal at T = 1, further off the longer the way."""
+    network, weights, x, y, _, target = problem
+    loss = classification_loss(network)
+
+    def gradients(steps, size, graph):
+        batches = [(x[t % 4], y[t % 4]) for t in range(steps)]
+        end = unroll(sgd(loss), weights, batches, [size] * steps, graph=graph)
+        return torch.cat([g.flatten() for g in torch.autograd.grad(loss(end, target), [x, size])])
+
+    def cosine(steps, rate):
+        size = torch.tensor(rate, dtype=torch.float64, requires_grad=True)
+        exact, cheap = (gradients(steps, size, each) for each in ("checkpoint", "first_order"))
+        return torch.cosine_similarity(exact, cheap, dim=0).item()
+
+    size = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(
+        gradients(1, size, "first_order"), gradients(1, size, "autograd"), rtol=1e-12, atol=0
+    )
+    assert cosine(20, 0.01) > 0.99 > cosine(20, 0.5) > cosine(50, 0.5)
+
+
+def test_first_order_is_teslas_formula(problem):
+    """With L = |theta_T - theta*|^2: dL/dx_t = -2 eta d/dx_t <theta_T - theta*, g_t(x_t)> with
+    theta_t and theta_T held, and dL/deta = -2 <theta_T - theta*, sum_t g_t>."""
+    network, weights, x, y, _, _ = problem
+    loss = classification_loss(network)
+    goal = {k: w + 0.1 for k, w in weights.items()}
+    size = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    end = unroll(sgd(loss), weights, list(zip(x, y, strict=True)), [size] * 4, graph="first_order")
+    outer = sum((end[k] - goal[k]).square().sum() for k in goal)
+    ours_x, ours_size = torch.autograd.grad(outer, [x, size])
+
+    at, states = {k: w.clone() for k, w in weights.items()}, []
+    for t in range(4):
+        states.append(at)
+        leaves = {k: w.detach().requires_grad_() for k, w in at.items()}
+        g = torch.autograd.grad(loss(leaves, (x[t].detach(), y[t])), list(leaves.values()))
+        at = {k: w - 0.3 * each for (k, w), each in zip(at.items(), g, strict=True)}
+    slope = 0.0
+    for t in range(4):
+        leaves = {k: w.detach().requires_grad_() for k, w in states[t].items()}
+        inner = loss(leaves, (x[t], y[t]))
+        g = torch.autograd.grad(inner, list(leaves.values()), create_graph=True)
+        along = sum(((at[k] - goal[k]) * each).sum() for k, each in zip(leaves, g, strict=True))
+        slope = slope - 2 * along.detach()
+        expected = torch.autograd.grad(-2 * 0.3 * along, x)[0][t]
+        torch.testing.assert_close(ours_x[t], expected, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(ours_size, slope, rtol=1e-10, atol=1e-14)
+
+
+@pytest.fixture
+def convolutions(monkeypatch):
+    """A small ConvNet, whose convolutions all count as costly, and an outer gradient by graph."""
+    monkeypatch.setattr(recall, "_FEW_PRODUCTS", 1)
+    network = ConvNet(3, (2, 8, 8), 2, 4, "instance", "avg", "relu").double()
+    weights = {k: v.detach() for k, v in network.named_parameters()}
+    x = torch.randn(6, 2, 8, 8, dtype=torch.float64, requires_grad=True)
+    size = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    batch = (x, torch.arange(6) % 3)
+
+    def gradient(graph, between=lambda node: None):
+        end = unroll(
+            sgd(classification_loss(network)), weights, [batch] * 3, [size] * 3, graph=graph
+        )
+        between(next(iter(end.values())).grad_fn)
+        return torch.autograd.grad(sum(w.square().sum() for w in end.values()), [x, size])
+
+    return gradient
+
+
+def test_kept_convolutions_are_taken_and_give_the_same_gradient(convolutions):
+    expected = convolutions("autograd")
+    torch.testing.assert_close(convolutions("selective"), expected, rtol=1e-10, atol=1e-14)
+
+    def count(node):
+        # forwards and backwards of two convolutions, in each of three steps
+        assert [len(kept) for kept in node.kept] == [4, 4, 4]
+
+    def spoil(node):
+        first = node.kept[1][0]
+        node.kept[1][0] = first._replace(result=first.result * 2)
+
+    convolutions("selective", count)
+    spoiled = convolutions("selective", spoil)  # so they are what the gradient is made of
+    assert not torch.allclose(spoiled[0], expected[0], rtol=1e-3)
+
+
+def test_a_kept_result_that_was_written_into_is_computed_again(convolutions):
+    def write(node):
+        node.kept[1][0].result.mul_(2)
+
+    found = convolutions("selective", write)
+    torch.testing.assert_close(found, convolutions("autograd"), rtol=1e-10, atol=1e-14)
+
+
+def test_cheap_convolutions_are_not_kept(convolutions, monkeypatch):
+    monkeypatch.setattr(recall, "_FEW_PRODUCTS", 2 * 9 + 1)  # the first layer has two channels
+
+    def count(node):
+        assert [len(kept) for kept in node.kept] == [3, 3, 3]
+
+    convolutions("selective", count)

@@ -1,0 +1,74 @@
+"""Results that are kept from a computation for its repetition, where that costs much more time than
+memory: those of convolutions (selective checkpointing)."""
+
+from collections import deque
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_FORWARD = torch.ops.aten.convolution.default
+_BACKWARD = torch.ops.aten.convolution_backward.default
+_FEW_PRODUCTS = 64
+"""Per value of a convolution's result: with fewer it is computed again (the first layer's, whose
+results are large and cheap)."""
+
+Result = Tensor | None | tuple[Tensor | None, ...]
+
+
+class Kept(NamedTuple):
+    """What ``function`` returned, and the versions of its tensors then: no longer of use once
+    somebody has written into them."""
+
+    function: Any
+    result: Result
+    versions: list[int]
+
+
+class Keep(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Within the block, results of convolutions and of their gradients are appended to ``kept``."""
+
+    def __init__(self, kept: deque[Kept]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.kept = kept
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if _costly(func, args):
+            alone = _without_graph(result)
+            self.kept.append(Kept(func, alone, _versions(alone)))
+        return result
+
+
+class Recall(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Within the block, the same computation takes them from ``kept`` instead, in their order."""
+
+    def __init__(self, kept: deque[Kept]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.kept = kept
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if _costly(func, args) and self.kept:
+            known = self.kept.popleft()
+            if known.function is func and known.versions == _versions(known.result):
+                return _without_graph(known.result)
+        return func(*args, **(kwargs or {}))
+
+
+def _costly(func: Any, args: tuple[Any, ...]) -> bool:
+    if func is _BACKWARD:
+        return True
+    return func is _FORWARD and args[1][0].numel() >= _FEW_PRODUCTS
+
+
+def _without_graph(result: Result) -> Result:
+    """The same storage under a tensor of its own, which autograd above may mark as it likes."""
+    if isinstance(result, tuple):
+        return tuple(None if each is None else each.detach() for each in result)
+    return None if result is None else result.detach()
+
+
+def _versions(result: Result) -> list[int]:
+    parts = result if isinstance(result, tuple) else (result,)
+    return [each._version for each in parts if each is not None]
