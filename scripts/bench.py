@@ -2,6 +2,7 @@
 
     python scripts/bench.py dd          what Dataset Distillation's outer step is made of
     python scripts/bench.py matching    steps and evaluation of the matching methods on CIFAR-10
+    python scripts/bench.py trajectories  the long unrolls of trajectory matching, and its experts
     ... --quick                         a first look, in a few minutes
 
 Alternatives are timed in turn, so that a busy machine slows all of them, and compared by the median
@@ -22,6 +23,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle, islice, product
 from multiprocessing import get_context
 from pathlib import Path
@@ -36,8 +38,11 @@ from torch import nn
 
 from ddist.allocator import keep_freed_memory
 from ddist.artifact import DistilledDataset
+from ddist.init import Random
+from ddist.inner.fit import fit
 from ddist.inner.unroll import Batch, Graph, classification_loss, sgd, unroll
-from ddist.networks import AlexCifarNet, LeNet
+from ddist.networks import AlexCifarNet, ConvNet, LeNet, Weights
+from ddist.seeding import generator
 from ddist.tasks.results import peak_memory_bytes
 
 Run = Callable[[], object]
@@ -479,6 +484,84 @@ def plain_evaluation_seconds(ipc: int, options: Options) -> float:
     return time.perf_counter() - start
 
 
+# -- the subcommand trajectories -------------------------------------------------------------------
+
+CONVNET = partial(ConvNet, depth=3, width=128, norm="instance", pooling="avg", activation="relu")
+UNROLLS: tuple[Graph, ...] = ("autograd", "selective", "checkpoint", "first_order")
+
+
+def bench_trajectories(console: Console, options: Options) -> None:
+    console.print(trajectory_table(options))
+    console.print(experts_table(options))
+
+
+def trajectory_table(options: Options) -> Table:
+    """Seconds and memory of an outer step at CIFAR-10's shapes, by kind of graph."""
+    shown = table(
+        "Gradient through T steps of ConvNet-3 on CIFAR-10's shapes",
+        ["images a step", "T", "unroll", "s", "MiB", "time ratio", "MiB ratio"],
+        "ratios: to autograd in the same row's T; MiB: growth of the peak; without augmentation",
+    )
+    lengths = ((10, 5), (100, 3)) if options.quick else ((10, 50), (100, 30))
+    for images, length in lengths:
+        case = Case("", CONVNET, (3, 32, 32), images, 0)
+        found: dict[str, list[tuple[float, int]]] = {graph: [] for graph in UNROLLS}
+        for _, graph in product(range(options.repeats), UNROLLS):
+            found[graph].append(fresh_process(unroll_cost, case, length, graph, options))
+        for graph, costs in found.items():
+            pairs = list(zip(costs, found["autograd"], strict=True))
+            ratios = [f"{median(a[k] / b[k] for a, b in pairs):.3f}" for k in (0, 1)]
+            shown.add_row(str(images), str(length), graph, *cost_cells(costs), *ratios)
+    if not options.quick:
+        case = Case("", CONVNET, (3, 32, 32), 100, 0)
+        for graph in UNROLLS[1:3]:
+            costs = [fresh_process(unroll_cost, case, 200, graph, options)]
+            shown.add_row("100", "200", graph, *cost_cells(costs), "", "")
+    return shown
+
+
+def cost_cells(costs: list[tuple[float, int]]) -> list[str]:
+    return [f"{median(t for t, _ in costs):.1f}", mebibytes(int(median(m for _, m in costs)))]
+
+
+def unroll_cost(case: Case, length: int, graph: Graph, options: Options) -> tuple[float, int]:
+    """In a fresh process, as the command ddist sets it up: seconds and bytes of an outer step."""
+    prepare(options)
+    outer_step(case, 1, graph, options.device)()
+    run = outer_step(case, length, graph, options.device)
+    before = start_peak(options.device)
+    (seconds,) = in_turn({"step": run}, 1)["step"]
+    return seconds, read_peak(options.device) - before
+
+
+def experts_table(options: Options) -> Table:
+    """Experts trained at once, stacked, against one after the other."""
+    shown = table(
+        "Experts: images per second and expert, ConvNet-3 on CIFAR-10's shapes, batches of 256",
+        ["experts", "one by one", "stacked", "time ratio"],
+        "ratio: stacked / one by one; without augmentation",
+    )
+    num = 256 * (1 if options.quick else 4)
+    network = CONVNET(num_classes=10, image_shape=(3, 32, 32)).to(options.device)
+    x, y = random_batch(num, (3, 32, 32), options.device)
+    for experts in (2, 5):
+        weights = Random("default", 0).draw(network, experts)
+
+        def train(stacked: bool, weights: Weights = weights, experts: int = experts) -> None:
+            fit(
+                network, weights, x, y, epochs=1, batch_size=256, optimizer="sgd", lr=0.01,
+                momentum=0.0, weight_decay=0.0, stacked=stacked,
+                generators=[generator(0, "expert", k) for k in range(experts)],
+            )  # fmt: skip
+            synchronize(options.device)
+
+        runs = {"one by one": partial(train, False), "stacked": partial(train, True)}
+        seconds = in_turn(runs, options.repeats)
+        rates = [f"{num * experts / median(found):.0f}" for found in seconds.values()]
+        shown.add_row(str(experts), *rates, f"{ratio(*reversed(list(seconds.values()))):.2f}")
+    return shown
+
+
 # -- measuring -------------------------------------------------------------------------------------
 
 
@@ -594,6 +677,7 @@ def arguments() -> tuple[str, Options]:
 COMMANDS: dict[str, Callable[[Console, Options], None]] = {
     "dd": bench_dd,
     "matching": bench_matching,
+    "trajectories": bench_trajectories,
 }
 
 
