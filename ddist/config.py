@@ -19,11 +19,12 @@ from ddist.errors import DdistError
 # stops, how it is evaluated.
 _NO_MATTER = {
     "task", "paths", "logger", "callbacks", "budget", "resume", "artifact", "evaluation", "threads",
-    "compile", "reference",
+    "compile", "reference", "trajectories",  # methods that use trajectories hold a copy
 }  # fmt: skip
 _NO_MATTER_IN = {
     "dataset": {"verify", "download"},
     "trainer": {"default_root_dir", "log_every_n_steps"},
+    "method.trajectories": {"epochs", "shard"},
 }
 _BY_IPC = re.compile(r"\$\{by_ipc:\$\{ipc\},\s*(\{.*?\})\s*\}", re.S)
 _KEY = re.compile(r"[{,]\s*(\d+)\s*:")  # of such a table
@@ -101,8 +102,12 @@ def learned_settings(cfg: DictConfig) -> dict[str, Any]:
     """The settings that change what is learned, as plain values."""
     plain = to_plain(cfg)
     kept = {key: value for key, value in plain.items() if key not in _NO_MATTER}
-    for group, keys in _NO_MATTER_IN.items():
-        kept[group] = {key: value for key, value in kept[group].items() if key not in keys}
+    for path, keys in _NO_MATTER_IN.items():
+        part = kept
+        for name in path.split("."):
+            part = part.get(name, {})
+        for key in keys:
+            part.pop(key, None)
     return kept
 
 

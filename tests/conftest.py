@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hydra.utils import instantiate
@@ -77,7 +78,11 @@ class Command:
         self.server, self.folder = server, folder
 
     def __call__(self, *arguments: str, before: str = "", **env: str) -> Finished:
-        out, err = (self.folder / f".{name}" for name in ("out", "err"))
+        return self.start(*arguments, before=before, **env)()
+
+    def start(self, *arguments: str, before: str = "", **env: str) -> Callable[[], Finished]:
+        """The same without waiting; what it returns waits."""
+        out, err = (self.folder / f".{uuid4().hex}.{name}" for name in ("out", "err"))
         script = str(Path(sys.executable).with_name("ddist"))
         pid = self._ask(
             argv=[script, *arguments],
@@ -87,7 +92,7 @@ class Command:
             out=str(out),
             err=str(err),
         )
-        return Finished(self._ask(wait=pid), out.read_text(), err.read_text())
+        return lambda: Finished(self._ask(wait=pid), out.read_text(), err.read_text())
 
     def distil(self, *arguments: str, folder: str = "run", **options: Any) -> Path:
         """The folder of a short run on the digits, which has to succeed without complaints."""

@@ -43,11 +43,22 @@ def test_the_signature_names_what_is_learned_and_nothing_else() -> None:
     base = signature(learned_settings(composed()))
     assert len(base) == 8 and int(base, 16) >= 0
     for same in ("dataset.verify=false", "evaluation=dc2021", "budget=1h", "threads=1",
-                 "paths.data=there", "trainer.default_root_dir=there", "resume=false"):  # fmt: skip
+                 "paths.data=there", "trainer.default_root_dir=there", "resume=false",
+                 "trajectories=flat", "trajectories.shard=1"):  # fmt: skip
         assert signature(learned_settings(composed(same))) == base, same
     for other in ("seed=1", "ipc=2", "method.step_size=1", "network=lenet", "init=fixed",
                   "dataset.subset=9", "trainer.precision=bf16-mixed", "steps=9"):  # fmt: skip
         assert signature(learned_settings(composed(other))) != base, other
+
+
+def test_what_experts_are_matters_to_the_methods_that_follow_them() -> None:
+    follow = "+method.trajectories=${trajectories}"
+    base = signature(learned_settings(composed(follow)))
+    for same in ("trajectories.shard=1", "trajectories.epochs=60"):
+        assert signature(learned_settings(composed(follow, same))) == base, same
+    for other in ("trajectories=flat", "trajectories.num_experts=9", "trajectories.lr=1",
+                  "trajectories.augment.strategy=[]"):  # fmt: skip
+        assert signature(learned_settings(composed(follow, other))) != base, other
 
 
 def test_differences_are_named_by_their_path() -> None:

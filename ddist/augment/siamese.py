@@ -8,7 +8,7 @@ The operations take images x [N, C, H, W] and each image's random numbers u [N, 
 [0, 1), and return [N, C, H, W] of the dtype of x. None of them looks at other images of the batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -76,7 +76,7 @@ class Siamese:
         for name, ratio in (("ratio_crop_pad", ratio_crop_pad), ("ratio_cutout", ratio_cutout)):
             if not ratio >= 0:
                 raise DdistError(f"augment.{name} is at least 0, not {ratio}.")
-        known: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        known: dict[str, partial[Tensor]] = {
             "color": partial(
                 color, brightness=brightness, saturation=saturation, contrast=contrast
             ),
@@ -89,9 +89,18 @@ class Siamese:
         self.strategy = tuple(name for name in strategy if flip or name != "flip")
         self._operations = [known[name] for name in self.strategy]
 
+    def __repr__(self) -> str:
+        """All that it does, for the signatures of what is made with it."""
+        return f"Siamese({[(o.func.__name__, o.keywords) for o in self._operations]})"
+
     def draw(self, num: int, generator: torch.Generator) -> Draw:
         """One operation and its random numbers for each of ``num`` groups."""
         return self._draw(num, num, generator)
+
+    def draw_for_batch(self, num: int, generator: torch.Generator) -> Draw:
+        """One operation for a batch of ``num`` images, each with random numbers of its own: as
+        the papers train networks."""
+        return self._draw(1, num, generator)
 
     def apply(self, x: Tensor, draw: Draw, group: Tensor) -> Tensor:
         """The images ``x`` [N, C, H, W], floats, image i transformed by row ``group[i]`` of
@@ -120,9 +129,8 @@ class Siamese:
         return torch.cat(done).index_select(0, back)
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """The images ``x`` [N, C, H, W] by one operation, each with random numbers of its own: as
-        the paper trains networks on a distilled set."""
-        return self.apply(x, self._draw(1, len(x), generator), torch.arange(len(x)))
+        """The images ``x`` [N, C, H, W], changed as :meth:`draw_for_batch` says."""
+        return self.apply(x, self.draw_for_batch(len(x), generator), torch.arange(len(x)))
 
     def _draw(self, num_operations: int, num: int, generator: torch.Generator) -> Draw:
         """``num`` rows of random numbers; of operations as many, or one for all of them."""

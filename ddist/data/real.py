@@ -215,17 +215,13 @@ class RealData(LightningDataModule):
 
     def train_dataloader(self) -> Endless[tuple[Tensor, Tensor] | Tensor]:
         """Training batches (:meth:`batch`) or class indices (:meth:`class_indices`) without end,
-        for Lightning.
+        for Lightning; empty tensors for a method that looks at no real images.
 
         Element ``i`` comes from the generator (seed, "real", rank, i) alone and ``i`` starts at
         the trainer's step: a resumed run sees the batches that an uninterrupted one would have
         seen, and each rank sees its own.
         """
         size, per_class, trainer = self.batch_size, self.per_class, self.trainer
-        if size is None and per_class is None:
-            raise DdistError(
-                "This method's batch_real is missing: expected a number of real images per step."
-            )
 
         def first() -> int:
             return trainer.global_step * trainer.accumulate_grad_batches if trainer else 0
@@ -235,8 +231,7 @@ class RealData(LightningDataModule):
             stream = seeded(self.seed, "real", rank, index)
             if per_class is not None:
                 return self.class_indices(per_class, stream)
-            assert size is not None
-            return self.batch(size, stream)
+            return torch.empty(0) if size is None else self.batch(size, stream)
 
         return Endless(first, element)
 

@@ -4,6 +4,6 @@ from ddist.evaluation.evaluator import Evaluator, Row
 from ddist.evaluation.knn import NearestNeighbours
 from ddist.evaluation.protocol import Protocol
 from ddist.evaluation.replay import Replay
-from ddist.evaluation.training import Training
+from ddist.evaluation.training import LearnedRate, Training
 
-__all__ = ["Evaluator", "NearestNeighbours", "Protocol", "Replay", "Row", "Training"]
+__all__ = ["Evaluator", "LearnedRate", "NearestNeighbours", "Protocol", "Replay", "Row", "Training"]

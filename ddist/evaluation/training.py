@@ -61,6 +61,10 @@ class Training(Protocol):
         self.augment, self.mix = augment, mix
         self.chunk = chunk
 
+    def rate(self, distilled: DistilledDataset) -> float:
+        """The step size that training starts with."""
+        return self.lr
+
     def accuracies(
         self,
         distilled: DistilledDataset,
@@ -92,7 +96,7 @@ class Training(Protocol):
                 epochs=schedule.passes,
                 batch_size=self.batch_size,
                 optimizer=self.optimizer,
-                lr=self.lr,
+                lr=self.rate(distilled),
                 momentum=self.momentum,
                 weight_decay=self.weight_decay,
                 lr_drops=schedule.drops,
@@ -111,3 +115,12 @@ class Training(Protocol):
                 accuracy(network, trained, batches, precision=self.precision, compiled=compiled)
             )
         return torch.cat(found).cpu(), {}
+
+
+class LearnedRate(Training):
+    """The same with the step size that was learned with the images (their mean, of several), as
+    MTT's authors do; ``lr`` for a set without one."""
+
+    def rate(self, distilled: DistilledDataset) -> float:
+        sizes = distilled.step_sizes
+        return self.lr if sizes is None else float(sizes.mean())

@@ -5,7 +5,7 @@ trained stacked with others, one after the other, or alone.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Literal, get_args
 
 import torch
@@ -17,6 +17,7 @@ from ddist.augment.mix import Mix
 from ddist.errors import DdistError
 from ddist.inner.compiled import compiled as compile_function
 from ddist.inner.minibatches import Augment, Minibatch, Minibatches
+from ddist.inner.sharpness import flat_gradient
 from ddist.inner.stacking import (
     Precision,
     Stacked,
@@ -25,6 +26,7 @@ from ddist.inner.stacking import (
     concatenate,
     forward_members,
     groups,
+    keeps_statistics,
     mode,
     num_members,
     singles,
@@ -51,6 +53,8 @@ def fit(
     lr_drops: Sequence[int] = (),
     lr_factor: float = 0.1,
     reset_momentum: bool = False,
+    rho: float = 0.0,
+    alpha: float = 0.0,
     sample_weights: Tensor | None = None,
     normalize: Callable[[Tensor], Tensor] | None = None,
     augment: Augment | None = None,
@@ -75,6 +79,8 @@ def fit(
         lr_drops: after each of these epochs (counted from 0) the step size is multiplied by
             ``lr_factor``.
         reset_momentum: a drop also starts a new optimizer, as DC's evaluation does.
+        rho, alpha: of sharpness-aware training, see :func:`ddist.inner.sharpness.flat_gradient`;
+            ``rho`` 0 is none. Costs two gradients per step.
         sample_weights: [N], factors of the images' losses (mean 1 keeps the scale).
         normalize: applied to each batch, on the device.
         augment: applied after it, to each network's batch with its generator.
@@ -91,6 +97,11 @@ def fit(
             f"fit needs one generator per network: {num_members(weights)} networks, "
             f"{len(generators)} generators."
         )
+    if rho != 0 and keeps_statistics(network):
+        raise DdistError(
+            "Sharpness-aware training would count the weights that it only looks at into the "
+            "running statistics of batch normalisation: choose network.norm=instance, or rho=0."
+        )
     batch_size = min(batch_size, len(x))
     together = choose_stacked(network, stacked, batch_size, x.device.type, precision)
     loss: Loss = _stacked_loss if together else _single_loss
@@ -105,7 +116,8 @@ def fit(
             descent = _Descent(parameters, optimizer, lr, momentum, weight_decay)
             for epoch in range(epochs):
                 for batch in data.epoch(generators[part]):
-                    descent.step(loss(network, parameters, buffers, batch, precision))
+                    gradient = partial(_gradient, loss, network, buffers, batch, precision)
+                    descent.step(flat_gradient(gradient, parameters, rho, alpha))
                 if epoch in lr_drops:
                     descent.drop(lr_factor, reset_momentum)
                 if progress is not None:
@@ -122,25 +134,25 @@ class _Descent:
     ) -> None:
         if kind not in get_args(Optimizer):
             raise DdistError(f"The optimizer of a training is sgd, adam or adamw, not {kind!r}.")
-        self._weights = list(weights.values())
+        self._weights = weights
         self._kind, self._lr, self._momentum = kind, lr, momentum
         self._weight_decay = weight_decay
         self._optimizer = self._make()
 
     def _make(self) -> torch.optim.Optimizer:
         # All act element by element: stacked weights move exactly as separate ones.
+        weights = list(self._weights.values())
         if self._kind == "sgd":
             return torch.optim.SGD(
-                self._weights, self._lr, self._momentum, weight_decay=self._weight_decay
+                weights, self._lr, self._momentum, weight_decay=self._weight_decay
             )
         make = torch.optim.Adam if self._kind == "adam" else torch.optim.AdamW
         betas = (self._momentum, 0.999)
-        return make(self._weights, self._lr, betas, weight_decay=self._weight_decay)
+        return make(weights, self._lr, betas, weight_decay=self._weight_decay)
 
-    def step(self, loss: Tensor) -> None:
-        gradients = torch.autograd.grad(loss, self._weights)
-        for tensor, gradient in zip(self._weights, gradients, strict=True):
-            tensor.grad = gradient
+    def step(self, gradients: Weights) -> None:
+        for name, tensor in self._weights.items():
+            tensor.grad = gradients[name]
         self._optimizer.step()
 
     def drop(self, factor: float, reset: bool) -> None:
@@ -165,6 +177,19 @@ def _start(network: nn.Module, weights: Weights) -> tuple[Weights, Weights]:
         if name not in buffers
     }
     return parameters, buffers
+
+
+def _gradient(
+    loss: Loss,
+    network: nn.Module,
+    buffers: Weights,
+    batch: Minibatch,
+    precision: Precision,
+    weights: Weights,
+) -> Weights:
+    """The gradients of the stacked ``weights``."""
+    total = loss(network, weights, buffers, batch, precision)
+    return dict(zip(weights, torch.autograd.grad(total, list(weights.values())), strict=True))
 
 
 def _stacked_loss(

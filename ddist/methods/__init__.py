@@ -3,19 +3,25 @@
 from ddist.methods.base import Method
 from ddist.methods.cafe import CAFE
 from ddist.methods.coreset import Coreset
+from ddist.methods.datm import DATM
 from ddist.methods.dc import DC
 from ddist.methods.dd import DD
+from ddist.methods.ddpp import DDPP
 from ddist.methods.dm import DM
 from ddist.methods.idc import IDC
+from ddist.methods.mtt import MTT
 from ddist.methods.ncfm import NCFM
 from ddist.methods.selection import OptimizedRandom, Selection
 
 __all__ = [
     "CAFE",
+    "DATM",
     "DC",
     "DD",
+    "DDPP",
     "DM",
     "IDC",
+    "MTT",
     "NCFM",
     "Coreset",
     "Method",

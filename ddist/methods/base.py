@@ -49,8 +49,9 @@ class Method(LightningModule):
     """False for a baseline that is complete once it is made: there is nothing to fit."""
     unrolls = False
     """True where inner losses are differentiated twice, which fp16's loss scaling cannot serve."""
-    compile_real: Compile = False
-    """Whether the pass over real images is compiled; set by whoever builds the method."""
+    compiles: Compile = False
+    """Whether passes that are differentiated once at most are compiled; set by whoever builds the
+    method."""
 
     def __init__(
         self,
@@ -123,10 +124,13 @@ class Method(LightningModule):
 
     def draw_networks(self, num: int) -> Weights:
         """``num`` initial weights for this outer step, stacked; other ranks draw others."""
+        return self.init.draw(self.network, num, self.global_rank, self.batch_number())
+
+    def batch_number(self) -> int:
+        """Counts the batches of the run: the outer step, but for gradients that are accumulated."""
         accumulated = self.trainer.accumulate_grad_batches
         batch = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1
-        step = self.global_step * accumulated + batch % accumulated
-        return self.init.draw(self.network, num, self.global_rank, step)
+        return self.global_step * accumulated + batch % accumulated
 
     def on_fit_start(self) -> None:
         self.network.to(self.device)
@@ -180,6 +184,11 @@ class Method(LightningModule):
             "step_sizes": None if step_sizes is None else step_sizes.cpu(),
             "step_index": self.step_index,
         }
+
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """Other sets of the same run that are worth an evaluation: what of :meth:`tensors` is
+        different in them, by the name that results give them."""
+        return {}
 
     def picture(self) -> Image:
         """The synthetic images as one picture."""

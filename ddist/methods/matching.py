@@ -67,8 +67,8 @@ class Matching(Method):
         """``function``, which is applied to the real images of every outer step, compiled where
         that saves more time over the whole run than it takes. For first derivatives only."""
         if function not in self._fast:
-            worthwhile = self.compile_real is True
-            if self.compile_real == "auto":
+            worthwhile = self.compiles is True
+            if self.compiles == "auto":
                 assert self.data.per_class is not None
                 at_once = self.data.num_classes * self.data.per_class * self.num_networks
                 one = torch.zeros(1, *self.data.image_shape, device=self.data.device)

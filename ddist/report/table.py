@@ -8,7 +8,11 @@ from rich.table import Table
 from ddist.errors import DdistError
 
 DISTILLED = "distilled images"
-BASELINES = {"random": "random real images", "full": "all training images"}
+BASELINES = {
+    "random": "random real images",
+    "raw": "the same, not averaged",
+    "full": "all training images",
+}
 
 Row = tuple[str, dict[str, Any]]  # name, {protocol, network, accuracy_mean, ...}
 

@@ -33,6 +33,11 @@ class SyntheticData(nn.Module, ABC):
         """What is kept of them: images [N, C, H, W] and labels, with M = N ``factor`` ** 2."""
 
     @abstractmethod
+    def begin(self, images: Tensor | None = None, logits: Tensor | None = None) -> None:
+        """Where learning starts, for methods that know better than ``synthetic.start``: training
+        images [M, C, H, W] and logits [M, K] of their labels (of soft ones; None is as it was)."""
+
+    @abstractmethod
     def project(self) -> None:
         """Brings what an outer step has moved back to where it may be."""
 

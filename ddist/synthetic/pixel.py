@@ -23,7 +23,8 @@ class Pixel(SyntheticData):
         generator: for what is random in ``start``.
         start: "noise", "real", "average" or "kmeans" (see :mod:`ddist.synthetic.start`).
         images: "learned" or "frozen" (only labels and step sizes are learned).
-        labels: "hard" (fixed classes) or "soft" (learned probabilities, softmax of logits).
+        labels: "hard" (fixed classes), "soft" (learned probabilities, softmax of logits) or "given"
+            (the same, but as the method's teachers give them and not learned).
         label_logit: where the logit of an image's own class starts; the others start at 0.
         factor: f.
         bounded: whether images stay within the range of pixels, [0, 1], after each outer step.
@@ -47,8 +48,8 @@ class Pixel(SyntheticData):
         super().__init__()
         if images not in ("learned", "frozen"):
             raise DdistError(f"synthetic.images is learned or frozen, not {images!r}.")
-        if labels not in ("hard", "soft"):
-            raise DdistError(f"synthetic.labels is hard or soft, not {labels!r}.")
+        if labels not in ("hard", "soft", "given"):
+            raise DdistError(f"synthetic.labels is hard, soft or given, not {labels!r}.")
         check_factor(factor, data.image_shape)
         self.factor = factor
         first = compose(
@@ -59,9 +60,10 @@ class Pixel(SyntheticData):
         self.register_buffer("classes", self.own_classes.repeat_interleave(factor**2))
         self._range = data.normalization if bounded else None
         self.label_logits: nn.Parameter | None = None
-        if labels == "soft":
+        if labels != "hard":
             classes = one_hot(self.own_classes, data.num_classes).float()
-            self.label_logits = nn.Parameter(label_logit * classes)
+            learned = labels == "soft"
+            self.label_logits = nn.Parameter(label_logit * classes, requires_grad=learned)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         images, labels = self.stored()
@@ -71,6 +73,17 @@ class Pixel(SyntheticData):
         if self.label_logits is None:
             return self.images, self.own_classes
         return self.images, torch.softmax(self.label_logits, 1)
+
+    @torch.no_grad()
+    def begin(self, images: Tensor | None = None, logits: Tensor | None = None) -> None:
+        if images is not None:
+            self.images.copy_(compose(images, self.factor))
+        if logits is not None:
+            if self.label_logits is None:
+                raise DdistError(
+                    "The experts' labels are soft: set synthetic.labels=soft (learned) or given."
+                )
+            self.label_logits.copy_(logits.unflatten(0, (-1, self.factor**2)).mean(1))
 
     @torch.no_grad()
     def project(self) -> None:

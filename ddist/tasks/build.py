@@ -14,6 +14,7 @@ from ddist.evaluation import Evaluator, Protocol
 from ddist.init import InitialWeights
 from ddist.methods import Method
 from ddist.tasks.checks import check_augment, check_init, check_ipc, check_protocol
+from ddist.trajectories import Trajectories
 
 
 def build_data(
@@ -66,11 +67,21 @@ def build_method(cfg: DictConfig, data: RealData, init: InitialWeights) -> Metho
     options["network"] = build_network(cfg.network, data)
     options["synthetic"] = instantiate(cfg.synthetic)
     config = to_plain(cfg.method)
-    for key in ("batch_real", "real_per_class", "published"):  # for other parts of the run
-        config.pop(key, None)
+    if "trajectories" in config:
+        options["trajectories"] = build_trajectories(cfg, data)
+    for key in ("batch_real", "real_per_class", "published", "trajectories"):
+        config.pop(key, None)  # for other parts of the run, or made already
     method: Method = instantiate(config)(**options)
-    method.compile_real = cfg.compile
+    method.compiles = cfg.compile
     return method
+
+
+def build_trajectories(cfg: DictConfig, data: RealData) -> Trajectories:
+    """The experts, trained on ``data``."""
+    trajectories: Trajectories = instantiate(cfg.trajectories)(
+        source=data, cache=cfg.paths.cache, seed=cfg.seed, compile=cfg.compile
+    )
+    return trajectories
 
 
 def build_evaluator(

@@ -4,6 +4,7 @@ import json
 import logging
 import time
 import warnings
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,12 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
 
         budget = find_budget(trainer)  # knows the time of all resumptions
         seconds = budget.spent if budget else time.monotonic() - started
-        results = evaluate(cfg, evaluator, distilled, data, chosen_names(), seconds, baseline)
+        variants = {
+            name: replace(distilled, **tensors) for name, tensors in method.variants().items()
+        }
+        results = evaluate(
+            cfg, evaluator, distilled, data, chosen_names(), seconds, baseline, variants
+        )
         distilled.meta["results"] = results
         distilled.save(folder / "distilled")
         publish(results, distilled, folder, logger)

@@ -44,7 +44,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> None:
         init = Given(distilled.initial_weights, otherwise=lambda: build_init(cfg, data))
     evaluator = build_evaluator(cfg, names["network"], data, init)
     with finishing(instantiate(cfg.logger)) as logger:
-        results = evaluate(cfg, evaluator, distilled, data, names, None, baseline)
+        results = evaluate(cfg, evaluator, distilled, data, names, None, baseline, {})
         publish(results, distilled, folder, logger)
 
 

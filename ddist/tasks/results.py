@@ -5,6 +5,7 @@ import logging
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,10 @@ def evaluate(
     names: dict[str, str],
     distill_seconds: float | None,
     baseline: bool,
+    variants: Mapping[str, DistilledDataset],
 ) -> dict[str, Any]:
-    """The content of results.json, beside a random real set where ``baseline`` asks for it.
+    """The content of results.json, beside a random real set where ``baseline`` asks for it, and
+    ``variants`` of the set by their names.
 
     ``names`` are those of the method, dataset, network and init. ``distill_seconds`` is None where
     nothing was distilled just now.
@@ -44,11 +47,14 @@ def evaluate(
     started = time.monotonic()
     log.info("Evaluating under the protocol %s.", evaluator.protocol.name)
     rows = [row.to_dict() for row in evaluator.run(distilled, data)]
-    baselines: dict[str, Any] = {}
+    others = dict(variants)
     if baseline:
-        found = evaluator.run(random_real(distilled, data, cfg.seed), data)
-        names_of = ["random", *(f"random:{row.network}" for row in found[1:])]
-        baselines |= {name: row.to_dict() for name, row in zip(names_of, found, strict=True)}
+        others["random"] = random_real(distilled, data, cfg.seed)
+    baselines: dict[str, Any] = {}
+    for name, other in others.items():
+        found = evaluator.run(other, data)
+        names_of = [name, *(f"{name}:{row.network}" for row in found[1:])]
+        baselines |= {each: row.to_dict() for each, row in zip(names_of, found, strict=True)}
     if cfg.reference.full is not None:
         baselines["full"] = published_full(cfg.reference, names["network"])
     steps = distilled.meta.get("steps")

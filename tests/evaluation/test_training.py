@@ -254,3 +254,26 @@ def test_multistep_is_torchs_schedule() -> None:
 def test_protocols_have_names_of_their_own() -> None:
     names = {file.stem: OmegaConf.load(file)["name"] for file in (CONF / "evaluation").glob("*")}
     assert all(file == name for file, name in names.items())
+
+
+def test_the_learned_step_size_is_trained_with(
+    digits: RealData,
+    network: MLP,
+    make_distilled: Make,
+    protocol: Callable[..., Training],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates = []
+    original = ddist.evaluation.training.fit
+
+    def spy(*args: Any, **options: Any) -> Weights:
+        rates.append(options["lr"])
+        return original(*args, **options)
+
+    monkeypatch.setattr(ddist.evaluation.training, "fit", spy)
+    sizes = torch.tensor([[0.02, 0.04]])
+    for distilled in (make_distilled(step_sizes=sizes), make_distilled()):
+        protocol("mtt", num_networks=1, epochs=1).accuracies(
+            distilled, digits, digits.test, network, Random("default", 0), seed=0
+        )
+    assert rates == [pytest.approx(0.03), 0.01]

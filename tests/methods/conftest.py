@@ -88,6 +88,12 @@ AUGMENTS = {
 
 
 @pytest.fixture
+def augments() -> dict[str, Siamese]:
+    """ "plain" and "dsa", without mirroring."""
+    return AUGMENTS
+
+
+@pytest.fixture
 def make_matching(
     common: dict[str, Any], digits: RealData, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Matching]:

@@ -159,7 +159,7 @@ def test_compiled_real_images_give_the_same_loss(
 ) -> None:
     monkeypatch.setattr(DC, "stacked", False)
     plain, fast = (make(kind, classes_at_once=3) for _ in range(2))
-    fast.compile_real = True
+    fast.compiles = True
     assert_same_losses(plain, fast, real_indices(plain), rtol=1e-9)
 
 

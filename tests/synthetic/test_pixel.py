@@ -6,6 +6,7 @@ from torch.nn.functional import cross_entropy
 
 from ddist.data import RealData
 from ddist.errors import DdistError
+from ddist.formation import compose
 from ddist.seeding import generator
 from ddist.synthetic import Pixel, StepSizes
 
@@ -76,3 +77,25 @@ def test_a_checkpoint_restores_images_labels_and_steps(digits: RealData) -> None
 def test_unknown_options_are_named(digits: RealData, option: str, value: str, choices: str) -> None:
     with pytest.raises(DdistError, match=rf"synthetic\.{option}.*{choices}.*{value}"):
         make(digits, **{option: value})
+
+
+def test_given_labels_are_soft_and_not_learned(digits: RealData) -> None:
+    pixel = make(digits, labels="given")
+    logits = torch.randn(20, 10, generator=generator(3))
+    images = torch.randn(20, *digits.image_shape, generator=generator(4))
+    pixel.begin(images, logits)
+    torch.testing.assert_close(pixel()[1], logits.softmax(1))
+    assert torch.equal(pixel()[0], images)
+    assert [name for name, p in pixel.named_parameters() if p.requires_grad] == ["images"]
+    with pytest.raises(DdistError, match=r"set synthetic\.labels=soft"):
+        make(digits).begin(logits=logits)
+
+
+def test_tiles_begin_where_they_are_told(digits: RealData) -> None:
+    pixel = make(digits, labels="soft", factor=2)
+    tiles = torch.randn(80, *digits.image_shape, generator=generator(4))
+    logits = torch.randn(80, 10, generator=generator(5))
+    pixel.begin(tiles, logits)
+    torch.testing.assert_close(pixel.stored()[0], compose(tiles, 2))
+    means = logits.view(20, 4, 10).mean(1).softmax(1)
+    torch.testing.assert_close(pixel()[1], means.repeat_interleave(4, 0))

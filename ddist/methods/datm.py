@@ -1,0 +1,53 @@
+"""Difficulty-Aligned Trajectory Matching (Guo et al. 2024, arXiv 2310.05773)."""
+
+from typing import Any
+
+import torch
+
+from ddist.errors import DdistError
+from ddist.methods.mtt import MTT
+from ddist.seeding import generator
+
+
+class DATM(MTT):
+    """MTT whose window of start epochs grows from the easy patterns of early training to the harder
+    ones of later epochs; with learned soft labels that start at the experts' mean logits, on images
+    that the experts classify right.
+
+    Args:
+        first_max_start_epoch: where the window's end starts; it reaches ``max_start_epoch`` after
+            ``growth_steps`` outer steps, linearly.
+        candidates: real images of each class, per image that is learned, among which those that
+            most experts classify right are taken as a start; 0 leaves the start as it is.
+        common: of MTT.
+    """
+
+    def __init__(
+        self, *, first_max_start_epoch: int, growth_steps: int, candidates: int, **common: Any
+    ) -> None:
+        super().__init__(**common)
+        low, high = self.min_start_epoch, self.max_start_epoch
+        if not low < first_max_start_epoch <= high:
+            raise DdistError(
+                f"method.first_max_start_epoch={first_max_start_epoch} is above "
+                f"method.min_start_epoch={low} and at most method.max_start_epoch={high}."
+            )
+        self.first_max_start_epoch, self.growth_steps = first_max_start_epoch, growth_steps
+        self.candidates = candidates
+
+    def start_epochs(self) -> tuple[int, int]:
+        grown = min(1.0, self.global_step / max(1, self.growth_steps))
+        first, last = self.first_max_start_epoch, self.max_start_epoch
+        return self.min_start_epoch, int(first + grown * (last - first))
+
+    def begin(self) -> None:
+        if self.candidates:
+            per_class = len(self.synthetic.classes) // self.data.num_classes
+            most = min(self.candidates * per_class, self.data.smallest_class())
+            rows = self.data.class_indices(most, generator(self.seed, "candidates"))  # [K, most]
+            classes = torch.arange(len(rows), device=rows.device).repeat_interleave(most)
+            logits = self.ask_experts(self.data.images(rows.flatten()))
+            right = (logits.argmax(-1) == classes).sum(0).view(rows.shape)
+            best = right.argsort(dim=1, descending=True, stable=True)[:, :per_class]
+            self.synthetic.begin(images=self.data.images(rows.gather(1, best).flatten()))
+        super().begin()

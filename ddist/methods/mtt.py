@@ -1,0 +1,300 @@
+"""Matching Training Trajectories (Cazenavette et al. 2022, arXiv 2203.11932)."""
+
+from math import exp
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
+
+from ddist.augment import Draw, Siamese
+from ddist.errors import DdistError
+from ddist.inner.predict import predict
+from ddist.inner.unroll import Batch as StepBatch
+from ddist.inner.unroll import Graph, Loss, check_graph, sgd, unroll
+from ddist.matching.trajectory import trajectory_distance
+from ddist.methods.base import Batch, Method
+from ddist.networks import Weights
+from ddist.seeding import generator
+from ddist.synthetic.steps import StepSizes
+from ddist.trajectories import Trajectories
+
+FARTHEST = 100.0
+"""A student step size this many times larger or smaller than its start has diverged."""
+
+
+class MTT(Method):
+    """Images that lead a student, from a point of an expert's training, to where the expert went.
+
+        theta_0     = theta*_t                              of an expert trained on the real images
+        theta_{n+1} = theta_n - eta grad l(A(x_n), theta_n)         n = 0 .. N - 1
+        min over x, eta of  ||theta_N - theta*_{t+M}||^2 / ||theta*_t - theta*_{t+M}||^2   (eq. 2)
+
+    t is uniform in [min_start_epoch, max_start_epoch), x_n is a random batch of the synthetic
+    images and A an augmentation. With other settings of the same loop it is TESLA (``unroll``,
+    ``label_start``; Cui et al. 2022) and FTD (flat experts, ``ema``; Du et al. 2023).
+
+    Args:
+        ipc: images per class.
+        student_steps, expert_epochs: N and M.
+        min_start_epoch, max_start_epoch: of t.
+        batch_syn: synthetic images in a student step, in random order without replacement until
+            all had their turn; None for all of them.
+        step_size: where eta starts; it is learned.
+        unroll: which gradient, and at what memory (see :func:`ddist.inner.unroll.unroll`).
+        label_start: where soft labels start: "classes" (see ``synthetic.label_logit``) or "experts"
+            (the mean logits of the experts that classify the image right; of all, where none does).
+        num_teachers: experts that are asked.
+        max_loss: an outer step whose loss is larger changes nothing; None for no bound.
+        ema: decay of the moving average of the images that becomes the artifact; None for the
+            images themselves. Young averages decay faster, (1 + steps) / (10 + steps).
+        clip: gradients longer than this many times their moving average (decay 0.9) are shortened
+            to that; None to leave them.
+        augment: A.
+        trajectories: the experts.
+    """
+
+    unrolls = True
+    average: Tensor
+    averaged_steps: Tensor
+    gradient_norm: Tensor
+    held_steps: Tensor
+
+    def __init__(
+        self,
+        *,
+        ipc: int,
+        student_steps: int,
+        expert_epochs: int,
+        min_start_epoch: int,
+        max_start_epoch: int,
+        batch_syn: int | None,
+        step_size: float,
+        unroll: Graph,
+        label_start: str,
+        num_teachers: int,
+        max_loss: float | None,
+        ema: float | None,
+        clip: float | None,
+        augment: Siamese,
+        trajectories: Trajectories,
+        **common: Any,
+    ) -> None:
+        labels = torch.arange(common["data"].num_classes).repeat_interleave(ipc)
+        index = torch.zeros_like(labels)
+        super().__init__(
+            class_labels=labels, step_index=index, step_sizes=StepSizes(1, 1, step_size), **common
+        )
+        if student_steps < 1 or expert_epochs < 1:
+            raise DdistError("method.student_steps and method.expert_epochs are at least 1.")
+        if not 0 <= min_start_epoch < max_start_epoch:
+            raise DdistError(
+                f"method.min_start_epoch={min_start_epoch} and "
+                f"method.max_start_epoch={max_start_epoch} leave no epoch to start from: the first "
+                "is at least 0 and below the second."
+            )
+        if batch_syn is not None and batch_syn < 1:
+            raise DdistError(f"method.batch_syn is null or a number of images, not {batch_syn}.")
+        check_graph(unroll)
+        if label_start not in ("classes", "experts"):
+            raise DdistError(f"method.label_start is classes or experts, not {label_start!r}.")
+        if ema is not None and not 0 <= ema < 1:
+            raise DdistError(f"method.ema is null or at least 0 and below 1, not {ema}.")
+        self.student_steps, self.expert_epochs = student_steps, expert_epochs
+        self.min_start_epoch, self.max_start_epoch = min_start_epoch, max_start_epoch
+        self.batch_syn, self.step_size, self.graph = batch_syn, step_size, unroll
+        self.label_start, self.num_teachers = label_start, num_teachers
+        self.max_loss, self.ema, self.clip = max_loss, ema, clip
+        self.augment, self.trajectories = augment, trajectories
+        self._holds = False
+        if ema is not None:
+            self.register_buffer("average", self.synthetic.stored()[0].detach().clone())
+        self.register_buffer("averaged_steps", torch.tensor(0))
+        self.register_buffer("gradient_norm", torch.tensor(0.0))
+        self.register_buffer("held_steps", torch.tensor(0))
+
+    # -- the paper's equation --------------------------------------------------------------------
+
+    def outer_loss(self, batch: Batch) -> Tensor:
+        stream = generator(self.seed, "trajectory", self.global_rank, self.batch_number())
+        start, target = self.draw_experts(stream)
+        end = self.train_student(start, stream)
+        return self.held(self.distance(end, target, start))
+
+    def draw_experts(self, stream: torch.Generator) -> tuple[Weights, Weights]:
+        """(theta*_t, theta*_{t+M}) of a random expert and t."""
+        expert = int(torch.randint(self.trajectories.num_experts, (), generator=stream))
+        epoch = int(torch.randint(*self.start_epochs(), (), generator=stream))
+        start, target = (
+            self.trajectories.read(self.network, expert, each)
+            for each in (epoch, epoch + self.expert_epochs)
+        )
+        return start, target
+
+    def start_epochs(self) -> tuple[int, int]:
+        """The first t and the one after the last."""
+        return self.min_start_epoch, self.max_start_epoch
+
+    def train_student(self, start: Weights, stream: torch.Generator) -> Weights:
+        """theta_N, differentiable in the images, labels and step size."""
+        images, labels = self.synthetic()
+        size = self.learned_step_sizes()[0, 0]
+        batches = [
+            (images, labels, rows, *self.draw_augmentation(len(rows), stream))
+            for rows in self.draw_batches(len(images), stream)
+        ]
+        step = sgd(student_loss(self.network, self.augment))
+        return unroll(step, start, batches, [size] * self.student_steps, graph=self.graph)
+
+    def draw_batches(self, num: int, stream: torch.Generator) -> list[Tensor]:
+        """Which of ``num`` images each student step sees: N tensors int64 [B]."""
+        size = num if self.batch_syn is None else min(self.batch_syn, num)
+        if size == num:
+            return [torch.arange(num, device=self.device)] * self.student_steps
+        rows: list[Tensor] = []
+        while len(rows) < self.student_steps:
+            order = torch.randperm(num, generator=stream).to(self.device)
+            rows += [part for part in order.split(size) if len(part) == size]
+        return rows[: self.student_steps]
+
+    def draw_augmentation(self, num: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
+        draw = self.augment.draw_for_batch(num, stream)
+        return draw.operation, draw.uniform
+
+    def distance(self, end: Weights, target: Weights, start: Weights) -> Tensor:
+        return trajectory_distance(end, target, start)
+
+    # -- steps that change nothing ---------------------------------------------------------------
+
+    def held(self, loss: Tensor) -> Tensor:
+        """``loss``, with a gradient of zero where the step is to change nothing."""
+        return loss if self.max_loss is None else self.hold(loss, loss > self.max_loss)
+
+    def hold(self, loss: Tensor, hold: Tensor) -> Tensor:
+        """``loss``, with a gradient of zero where ``hold``; counted."""
+        self._holds = True
+        hold = hold.detach() & loss.detach().isfinite()  # what is no number is an error
+        self.held_steps += hold
+        self.log("distill/held", self.held_steps / (self.batch_number() + 1))
+        return torch.where(hold, loss.detach() + 0 * loss, loss)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Where every gradient is zero there is no step, as momentum would else go on. All ranks
+        see the same gradients."""
+        if not self._holds:
+            return
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if not any(bool(p.grad.any()) for p in parameters if p.grad is not None):
+            for parameter in parameters:
+                parameter.grad = None
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        if self.clip is None:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        found = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
+        norm = nn.utils.get_total_norm(found)
+        known = self.gradient_norm > 0
+        most = torch.where(known, self.clip * self.gradient_norm, norm)
+        for gradient in found:
+            gradient.mul_((most / norm).clamp(max=1))
+        norm = torch.minimum(norm, most)
+        self.gradient_norm.copy_(torch.where(known, 0.9 * self.gradient_norm + 0.1 * norm, norm))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The published learning rates are of eta itself. Learned is its softplus, whose slope s at
+        the start is close to eta: a step of rate r in eta is one of r / s^2 there."""
+        groups = super().parameter_groups()
+        for group in groups:
+            if group["name"] == "step_sizes":
+                group["lr"] /= (1 - exp(-self.step_size)) ** 2
+        return groups
+
+    # -- around the steps ------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Trains the experts that are missing. Before a checkpoint is restored, which knows the
+        images and labels as they are by then."""
+        self.network.to(self.data.device)
+        self.trajectories.prepare(self.network, self.horizon)
+        self.begin()
+        if self.ema is not None:
+            self.average.copy_(self.synthetic.stored()[0].detach())
+
+    @property
+    def horizon(self) -> int:
+        """The last epoch of an expert that is of use."""
+        return self.max_start_epoch - 1 + self.expert_epochs
+
+    def begin(self) -> None:
+        """Where labels start that the experts give."""
+        if self.label_start == "classes":
+            return
+        images, _ = self.synthetic()
+        logits = self.ask_experts(images.detach().to(self.data.device))  # [teachers, N, K]
+        right = logits.argmax(-1) == self.synthetic.classes.to(logits.device)
+        counts = (right | ~right.any(0)).to(logits.dtype)
+        self.synthetic.begin(logits=(logits * counts[..., None]).sum(0) / counts.sum(0)[:, None])
+
+    def ask_experts(self, x: Tensor) -> Tensor:
+        """Logits [num_teachers, N, K] of the experts at their last epoch for images ``x``."""
+        num = min(self.num_teachers, self.trajectories.num_experts)
+        teachers = [self.trajectories.read(self.network, k, self.horizon) for k in range(num)]
+        stacked = {name: torch.stack([each[name] for each in teachers]) for name in teachers[0]}
+        return predict(self.network, stacked, x)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        self.check_step_size()
+        self.update_average()
+
+    def check_step_size(self) -> None:
+        """Raise a DdistError where the learned step size has left all reason."""
+        size = float(self.learned_step_sizes().detach())
+        if not self.step_size / FARTHEST < size < self.step_size * FARTHEST:
+            raise DdistError(
+                f"The student's step size became {size:.3g} at step {self.global_step}, from "
+                f"{self.step_size:g} at the start: try a smaller method.lr.step_sizes (now "
+                f"{self._lr['step_sizes']:g}), another method.step_size, or method.clip=2."
+            )
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """The images as the last outer step left them join the average, once."""
+        if self.ema is None or self.averaged_steps == self.global_step:
+            return
+        decay = min(self.ema, (1 + self.global_step) / (10 + self.global_step))
+        self.average.lerp_(self.synthetic.stored()[0], 1 - decay)
+        self.averaged_steps.fill_(self.global_step)
+
+    @torch.no_grad()
+    def tensors(self) -> dict[str, Any]:
+        found = super().tensors()
+        if self.ema is None:
+            return found
+        self.update_average()
+        return found | {"images": self.average.float().cpu().clone()}
+
+    def variants(self) -> dict[str, dict[str, Any]]:
+        return {} if self.ema is None else {"raw": super().tensors()}
+
+
+def student_loss(network: nn.Module, augment: Siamese) -> Loss:
+    """``loss(weights, (images, labels, rows, operation, uniform))``: mean cross-entropy on the
+    chosen ``rows`` of the images, augmented. What is random comes in, so that a step can be
+    computed again."""
+
+    def loss(weights: Weights, batch: StepBatch) -> Tensor:
+        images, labels, rows, operation, uniform = batch
+        x = augment.apply(images[rows], Draw(operation, uniform), torch.arange(len(rows)))
+        logits: Tensor = functional_call(network, weights, (x,))
+        return cross_entropy(logits, labels[rows])
+
+    return loss

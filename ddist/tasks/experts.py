@@ -1,0 +1,44 @@
+"""task=experts: train ahead the experts that a method would train when it is run."""
+
+import logging
+import time
+
+import torch
+from omegaconf import DictConfig
+
+from ddist.callbacks.schedule import format_duration
+from ddist.report.table import size
+from ddist.tasks.build import build_data, build_network, build_trajectories
+from ddist.tasks.checks import check_values
+from ddist.tasks.evaluate import device
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig, *, epochs: int) -> None:
+    """Trains what is missing, and says where it all is; ``epochs`` long, where neither
+    ``trajectories.epochs`` nor the method says how long."""
+    check_values(cfg)
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    started = time.monotonic()
+    data = build_data(cfg).to(device(cfg.trainer.accelerator))
+    network = build_network(cfg.network, data).to(data.device)
+    trajectories = build_trajectories(cfg, data)
+    trajectories.prepare(network, cfg.trajectories.epochs or horizon(cfg.method) or epochs)
+    folder = trajectories.folder(network)
+    files = [path.stat().st_size for path in folder.glob("*/*.safetensors")]
+    log.info(
+        "%s of experts in %s files: %s (%s).",
+        size(sum(files)),
+        f"{len(files):,}",
+        folder,
+        format_duration(time.monotonic() - started),
+    )
+
+
+def horizon(method: DictConfig) -> int | None:
+    """The last epoch of an expert that the method uses; None for one that uses none."""
+    if "max_start_epoch" not in method:
+        return None
+    return int(method.max_start_epoch - 1 + method.expert_epochs)

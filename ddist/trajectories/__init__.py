@@ -1,0 +1,5 @@
+"""Expert trajectories: the weights of networks trained on the real images, epoch by epoch."""
+
+from ddist.trajectories.trajectories import Trajectories
+
+__all__ = ["Trajectories"]

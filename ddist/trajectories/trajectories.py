@@ -1,0 +1,284 @@
+"""Experts, trained on demand, shared between processes and kept."""
+
+import hashlib
+import json
+import logging
+import shutil
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ddist.augment import Siamese
+from ddist.data import RealData
+from ddist.errors import DdistError
+from ddist.init.fresh import device_of
+from ddist.init.schemes import draw_weights
+from ddist.inner.compiled import SAVED_PER_TRAINED_VALUE, Compile, pays
+from ddist.inner.fit import fit
+from ddist.inner.stacking import Precision, choose_stacked, keeps_statistics
+from ddist.networks.base import Network, Weights
+from ddist.report.table import size
+from ddist.seeding import generator
+from ddist.trajectories.store import Store
+from ddist.trajectories.work import Work
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+TOGETHER = 10
+"""Experts in a group, where they are trained stacked: fixed, so that processes can share them."""
+
+
+class Trajectories:
+    """Networks trained on ``source``: their weights after each epoch (Cazenavette et al. 2022, the
+    authors' buffer.py).
+
+    SGD without momentum, so that an epoch depends on nothing but the weights before it: training
+    goes on from any file, and more epochs can be added. Expert k has its own random numbers, for
+    each epoch anew, and does not depend on how many there are (but for rounding, where they are
+    trained stacked).
+
+    The files lie in ``<cache>/experts/<signature>`` (see :class:`ddist.trajectories.store.Store`);
+    the signature covers all that changes an expert.
+
+    Args:
+        num_experts: how many.
+        epochs: how long each is trained; None for as long as whoever uses them needs.
+        batch_size, lr, weight_decay, rho, alpha, precision: of :func:`ddist.inner.fit.fit`;
+            ``rho`` and ``alpha`` make them flat (FTD; Du et al. 2023).
+        augment: applied to each batch.
+        dtype: what files hold, "float32" or "bfloat16". From half of them training cannot go on
+            where it was stopped: the group in progress starts again.
+        shard: 0, 1, 2, ...: where this process starts among the groups of experts; None for 0.
+            Processes of any number and of any shards share the work; different ones meet late.
+        source: the data that they are trained on.
+        cache: the folder of ``paths.cache``.
+        seed: the run's root seed.
+        compile: with torch.compile, see :func:`ddist.inner.compiled.pays`.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_experts: int,
+        epochs: int | None,
+        batch_size: int,
+        lr: float,
+        weight_decay: float,
+        rho: float,
+        alpha: float,
+        augment: Siamese,
+        dtype: str,
+        precision: Precision,
+        shard: int | None,
+        source: RealData,
+        cache: Path | str,
+        seed: int,
+        compile: Compile,
+    ) -> None:
+        for name, value, least in (
+            ("num_experts", num_experts, 1),
+            ("epochs", epochs, 1),
+            ("batch_size", batch_size, 1),
+            ("shard", shard, 0),
+        ):
+            if value is None and name in ("epochs", "shard"):
+                continue
+            if not isinstance(value, int) or value < least:
+                raise DdistError(
+                    f"trajectories.{name} is a whole number of at least {least}, not {value!r}."
+                )
+        if dtype not in DTYPES:
+            raise DdistError(f"trajectories.dtype is {' or '.join(DTYPES)}, not {dtype!r}.")
+        if rho < 0:
+            raise DdistError(f"trajectories.rho is at least 0, not {rho}.")
+        self.num_experts, self.epochs = num_experts, epochs
+        self.recipe: dict[str, Any] = {
+            "batch_size": batch_size,
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "rho": rho,
+            "alpha": alpha if rho else 0.0,  # which is then of no use
+            "precision": precision,
+        }
+        self.augment, self.dtype, self.shard = augment, dtype, shard
+        self.source, self.seed, self.compile = source, seed, compile
+        self.cache = Path(cache).expanduser()
+
+    def prepare(self, network: nn.Module, epochs: int) -> None:
+        """Train what is missing of all experts, up to ``epochs``, together with any other process
+        that does the same.
+
+        Raises:
+            DdistError: the network cannot be an expert on this data, it is asked for more than
+                ``self.epochs``, the disk is too small or cannot be written to, or training
+                diverges.
+        """
+        if self.epochs is not None and epochs > self.epochs:
+            raise DdistError(
+                f"Experts of {epochs} epochs are needed, but trajectories.epochs={self.epochs}: "
+                "raise it, or leave it null."
+            )
+        work = self._work(network, self.epochs or epochs)
+        folder, num_missing = work.store.folder, len(work.missing())
+        experts = f"{self.num_experts} experts of {work.epochs} epochs on {self.source.name}"
+        if num_missing == 0:
+            log.info("All %s are there: %s.", experts, folder)
+            return
+        space = num_missing * work.store.file_bytes
+        _check_space(folder, space)
+        log.info(
+            "Training %s: %s files are missing, %s, in %s.",
+            experts,
+            f"{num_missing:,}",
+            size(space),
+            folder,
+        )
+        work.share(spread(self.shard or 0))
+
+    def read(self, network: nn.Module, expert: int, epoch: int) -> Weights:
+        """The weights of one expert after ``epoch`` epochs (0: as it started), float32, on the
+        network's device. A file that is damaged or not there is trained first."""
+        assert 0 <= expert < self.num_experts, "there is no such expert"
+        store = self._store(network)
+        found = store.read(expert, epoch)
+        if found is None:
+            work = self._work(network, epoch)
+            group = next(each for each in work.groups if expert in each)
+            work.claim(group, seconds=-1, advance=None)
+            found = store.read(expert, epoch)
+        if found is None:
+            raise DdistError(
+                f"{store.path(expert, epoch)} was just written and is damaged again: check the "
+                "disk, or set paths.cache (DDIST_CACHE) to another one."
+            )
+        return {name: w.to(device_of(network), torch.float32) for name, w in found.items()}
+
+    def folder(self, network: nn.Module) -> Path:
+        """Where the experts lie."""
+        return self.cache / "experts" / self.signature(network)
+
+    def signature(self, network: nn.Module) -> str:
+        """8 hex digits that change with anything that changes an expert."""
+        self.source.load()
+        parts = {
+            "network": repr(network),
+            "shapes": [list(p.shape) for p in network.parameters()],
+            "source": self.source.fingerprint(),
+            "recipe": self.recipe,
+            "augment": repr(self.augment),
+            "dtype": self.dtype,
+            "seed": self.seed,
+            "device": device_of(network).type,
+        }
+        return hashlib.sha1(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+
+    def _store(self, network: nn.Module) -> Store:
+        return Store(self.folder(network), DTYPES[self.dtype], network)
+
+    def _work(self, network: nn.Module, epochs: int) -> Work:
+        self._check(network)
+        device, num_images = device_of(network), len(self.source.train)
+        batch_size, precision = self.recipe["batch_size"], self.recipe["precision"]
+        stacked = choose_stacked(
+            network, "auto", min(batch_size, num_images), device.type, precision
+        )
+        # All of the work counts and not what is missing: what is trained once more has to come out
+        # the same.
+        compiled = not stacked and pays(
+            self.compile,
+            network,
+            self.source.train.x[:1].to(device),
+            self.num_experts * epochs * num_images,
+            SAVED_PER_TRAINED_VALUE,
+        )
+        step = TOGETHER if stacked else 1
+        return Work(
+            self._store(network),
+            epochs,
+            groups=[
+                range(first, min(first + step, self.num_experts))
+                for first in range(0, self.num_experts, step)
+            ],
+            start=partial(self._start, network),
+            train=partial(self._train, network, stacked, compiled),
+            exact=self.dtype == "float32",
+        )
+
+    def _check(self, network: nn.Module) -> None:
+        if keeps_statistics(network):
+            raise DdistError(
+                "Expert trajectories hold weights only, not the running statistics of batch "
+                "normalisation: choose network.norm=instance."
+            )
+        if not isinstance(network, Network):
+            return  # a caller's own module: it fails by itself if it does not fit
+        expected = (network.num_classes, network.image_shape)
+        came = (self.source.num_classes, self.source.image_shape)
+        if expected != came:
+            raise DdistError(
+                f"A network for {expected[0]} classes and images {expected[1]} cannot be an expert "
+                f"on {self.source.name} with {came[0]} classes and images {came[1]}: build it for "
+                "this dataset."
+            )
+
+    def _start(self, network: nn.Module, group: range) -> Weights:
+        """The initial weights of ``group``, stacked, on the CPU: torch's default."""
+        # Drawn there because the numbers that a GPU draws depend on its model.
+        streams = [generator(self.seed, "expert", k, 0) for k in group]
+        return draw_weights(deepcopy(network).cpu(), "default", streams)
+
+    def _train(
+        self,
+        network: nn.Module,
+        stacked: bool,
+        compiled: bool,
+        group: range,
+        epoch: int,
+        weights: Weights,
+    ) -> Weights:
+        """Stacked ``weights`` of ``group`` after one more epoch, its ``epoch``-th."""
+        device = device_of(network)
+        trained = fit(
+            network,
+            {name: w.to(device) for name, w in weights.items()},
+            self.source.train.x.to(device),
+            self.source.train.y.to(device),
+            epochs=1,
+            optimizer="sgd",
+            momentum=0.0,
+            generators=[generator(self.seed, "expert", k, epoch) for k in group],
+            normalize=self.source.normalization.to(device),
+            augment=self.augment,
+            stacked=stacked,
+            compiled=compiled,
+            **self.recipe,
+        )
+        if not all(bool(w.isfinite().all()) for w in trained.values()):
+            raise DdistError(
+                f"An expert's weights became nan or infinite in epoch {epoch}: try a smaller "
+                f"trajectories.lr (now {self.recipe['lr']:g})."
+            )
+        return trained
+
+
+def spread(shard: int) -> float:
+    """0, 1/2, 1/4, 3/4, 1/8, ... of shards 0, 1, 2, 3, 4, ...: the first n of them lie evenly in
+    [0, 1) for any n (van der Corput)."""
+    return int(f"{shard:b}"[::-1], 2) / (1 << shard.bit_length())
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise DdistError(
+            f"The experts need {size(needed)} in {folder}, but {size(free)} are free there: make "
+            "room, set paths.cache (DDIST_CACHE) to a larger disk, or choose "
+            "trajectories.dtype=bfloat16 or a smaller trajectories.num_experts."
+        )

@@ -1,0 +1,404 @@
+"""Trajectory matching against formulas written out, with experts that are made up."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from ddist.artifact import DistilledDataset
+from ddist.data import RealData
+from ddist.errors import DdistError
+from ddist.init import Random
+from ddist.methods import DATM, DDPP, MTT
+from ddist.networks import MLP, Weights
+from ddist.synthetic import Pixel
+
+NUM_EXPERTS, EPOCHS = 3, 6
+
+
+class MadeUp:
+    """Experts whose weights are random: epoch t of expert k always the same."""
+
+    num_experts = NUM_EXPERTS
+
+    def __init__(self) -> None:
+        self.prepared: list[int] = []
+        self.asked: list[tuple[int, int]] = []
+
+    def prepare(self, network: nn.Module, epochs: int) -> None:
+        self.prepared.append(epochs)
+
+    def read(self, network: nn.Module, expert: int, epoch: int) -> Weights:
+        self.asked.append((expert, epoch))
+        drawn = Random("default", 7).draw(network, 1, expert, epoch)
+        return {name: w[0].double() for name, w in drawn.items()}
+
+
+@pytest.fixture
+def make(
+    common: dict[str, Any], digits: RealData, monkeypatch: pytest.MonkeyPatch, augments: Any
+) -> Callable[..., Any]:
+    """``make(kind, **options)``: a method in double precision, outside of a Trainer."""
+
+    def build(kind: type[MTT] = MTT, augment: str = "plain", **changes: Any) -> MTT:
+        options: dict[str, Any] = {
+            "ipc": 1, "student_steps": 3, "expert_epochs": 2, "min_start_epoch": 0,
+            "max_start_epoch": 4, "batch_syn": None, "step_size": 0.1, "unroll": "checkpoint",
+            "label_start": "classes", "num_teachers": 2, "max_loss": None, "ema": None,
+            "clip": None, "augment": augments[augment], "trajectories": MadeUp(),
+            "optimizer": partial(torch.optim.SGD, momentum=0.5), "scheduler": None,
+            "lr": {"images": 0.1, "labels": 0.1, "step_sizes": 0.01},
+        }  # fmt: skip
+        method = kind(**(common | options | changes)).double()
+        method.at = 0  # type: ignore[assignment]
+        monkeypatch.setattr(kind, "global_step", property(lambda self: self.at))
+        monkeypatch.setattr(kind, "global_rank", 0)
+        monkeypatch.setattr(method, "batch_number", lambda: method.at)
+        monkeypatch.setattr(method, "log", lambda *_, **__: None)
+        return method
+
+    return build
+
+
+def soft(labels: str = "soft") -> Any:
+    return partial(
+        Pixel, start="noise", images="learned", labels=labels, label_logit=5.0, factor=1,
+        bounded=False,
+    )  # fmt: skip
+
+
+EMPTY: Any = torch.empty(0)
+
+
+def by_hand(method: MTT, start: Weights, target: Weights) -> Tensor:
+    """Plain autograd on all images at every step, without augmentation."""
+    images, labels = method.synthetic()
+    eta = method.learned_step_sizes()[0, 0]
+    w = {name: each.clone().requires_grad_() for name, each in start.items()}
+    for _ in range(method.student_steps):
+        inner = cross_entropy(functional_call(method.network, w, (images,)), labels)
+        g = torch.autograd.grad(inner, list(w.values()), create_graph=True)
+        w = {name: w[name] - eta * each for name, each in zip(w, g, strict=True)}
+    above = sum((w[name] - target[name]).square().sum() for name in w)
+    return above / sum((start[name] - target[name]).square().sum() for name in w)
+
+
+@pytest.mark.parametrize("graph", ["checkpoint", "autograd"])
+@pytest.mark.parametrize("labels", ["hard", "soft"])
+def test_loss_and_gradients_are_the_papers(make: Any, graph: str, labels: str) -> None:
+    method = make(unroll=graph, synthetic=soft(labels))
+    loss = method.outer_loss(EMPTY)
+    (expert, epoch), (same, later) = method.trajectories.asked
+    assert expert == same and later == epoch + 2 and 0 <= epoch < 4
+    read = method.trajectories.read
+    expected = by_hand(method, *(read(method.network, expert, each) for each in (epoch, later)))
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    learned = list(method.synthetic.parameters())
+    assert len(learned) == (3 if labels == "soft" else 2)
+    pairs = zip(*(torch.autograd.grad(each, learned) for each in (loss, expected)), strict=True)
+    for ours, theirs in pairs:
+        assert theirs.abs().max() > 1e-9
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-13)
+
+
+def test_the_loss_is_1_at_step_size_0_and_0_where_the_student_is_the_expert(make: Any) -> None:
+    still = make(step_size=1e-12)
+    torch.testing.assert_close(still.outer_loss(EMPTY).item(), 1.0, rtol=0, atol=1e-9)
+    method = make()
+    start = method.trajectories.read(method.network, 0, 0)
+    end = method.train_student(start, torch.Generator())
+    method.draw_experts = lambda stream: (start, {name: w.detach() for name, w in end.items()})
+    assert method.outer_loss(EMPTY).item() == 0
+
+
+def test_augmented_steps_have_the_gradient_of_plain_autograd(make: Any) -> None:
+    """Rebuilt steps see the same random numbers; batches and draws differ from step to step."""
+    options = {"augment": "dsa", "batch_syn": 4, "ipc": 2, "student_steps": 7}
+    found = []
+    for graph in ("checkpoint", "autograd"):
+        method = make(unroll=graph, **options)
+        loss = method.outer_loss(EMPTY)
+        found.append((loss, *torch.autograd.grad(loss, list(method.synthetic.parameters()))))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-14)
+    other = make(**options)
+    other.at = 1
+    assert other.outer_loss(EMPTY) != found[0][0]
+
+
+def test_synthetic_batches_go_through_all_images_before_they_repeat(make: Any) -> None:
+    method = make(ipc=2, batch_syn=5, student_steps=9)
+    rows = method.draw_batches(20, torch.Generator().manual_seed(0))
+    assert [len(each) for each in rows] == [5] * 9
+    for first in (0, 4):
+        assert torch.equal(torch.cat(rows[first : first + 4]).sort().values, torch.arange(20))
+    assert not torch.equal(torch.cat(rows[:4]), torch.cat(rows[4:8]))
+    whole = make(ipc=2).draw_batches(20, torch.Generator())
+    assert all(torch.equal(each, torch.arange(20)) for each in whole)
+
+
+def test_experts_and_epochs_are_drawn_uniformly_and_by_step(make: Any) -> None:
+    method = make(min_start_epoch=1, step_size=1e-6, student_steps=1)
+    for method.at in range(60):
+        method.outer_loss(EMPTY)
+    drawn = method.trajectories.asked[::2]
+    assert {expert for expert, _ in drawn} == set(range(NUM_EXPERTS))
+    assert {epoch for _, epoch in drawn} == {1, 2, 3}
+
+
+def descend(method: MTT, steps: int) -> list[float]:
+    """Outer steps as a Trainer takes them; the losses."""
+    optimizer = method.configure_optimizers()
+    losses = []
+    for method.at in range(steps):  # type: ignore[attr-defined]
+        method.on_train_batch_start(EMPTY, 0)
+        loss = method.outer_loss(EMPTY)
+        optimizer.zero_grad()  # type: ignore[union-attr]
+        loss.backward()
+        method.configure_gradient_clipping(optimizer)  # type: ignore[arg-type]
+        method.on_before_optimizer_step(optimizer)  # type: ignore[arg-type]
+        optimizer.step()  # type: ignore[union-attr]
+        losses.append(loss.item())
+    method.at = steps  # type: ignore[attr-defined]
+    return losses
+
+
+@pytest.fixture(autouse=True)
+def no_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MTT, "clip_gradients", lambda *_: None)
+
+
+def test_outer_steps_with_too_large_a_loss_change_nothing(make: Any) -> None:
+    losses = descend(make(), 6)
+    bound = sorted(losses)[3]
+    method = make(max_loss=bound)
+    states = []
+    keep = method.on_before_optimizer_step
+
+    def spy(optimizer: Any) -> None:
+        states.append(method.synthetic.images.detach().clone())
+        keep(optimizer)
+
+    method.on_before_optimizer_step = spy
+    found = descend(method, 6)
+    states.append(method.synthetic.images.detach())
+    for loss, before, after in zip(found, states[:-1], states[1:], strict=True):
+        assert torch.equal(before, after) == (loss > bound)
+    assert method.held_steps == sum(loss > bound for loss in found) > 0
+
+
+def test_a_loss_that_is_no_number_is_not_held(make: Any) -> None:
+    method = make(max_loss=1.0)
+    assert method.held(torch.tensor(float("nan"))).isnan()
+    assert method.held_steps == 0
+
+
+def test_the_moving_average_is_the_artifact(make: Any) -> None:
+    method = make(ema=0.5, lr={"images": 3.0, "step_sizes": 0.0})
+    average = method.synthetic.images.detach().clone()
+    optimizer_steps = []
+    method.update_average, update = (
+        lambda: (optimizer_steps.append(method.synthetic.images.detach().clone()), update())[1],
+        method.update_average,
+    )
+    descend(method, 4)
+    artifact = method.tensors()
+    for step, images in enumerate(optimizer_steps[1:], 1):
+        decay = min(0.5, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * images
+    torch.testing.assert_close(artifact["images"], average.float())
+    torch.testing.assert_close(method.tensors()["images"], average.float())  # counted once
+    raw = method.variants()["raw"]["images"]
+    torch.testing.assert_close(raw, method.synthetic.images.detach().float())
+    assert not torch.equal(raw, artifact["images"])
+    assert make().variants() == {}
+
+
+def test_gradients_are_cut_at_a_multiple_of_their_moving_average(make: Any) -> None:
+    method = make(clip=2.0)
+    optimizer = method.configure_optimizers()
+    (images, size) = (group["params"][0] for group in optimizer.param_groups)
+    average, expected = None, []
+    for norm in (1.0, 1.5, 30.0, 1.0):
+        images.grad = torch.zeros_like(images)
+        images.grad.view(-1)[0], size.grad = norm * 0.6, torch.full_like(size, norm * 0.8)
+        method.configure_gradient_clipping(optimizer)
+        cut = norm if average is None else min(norm, 2 * average)
+        average = cut if average is None else 0.9 * average + 0.1 * cut
+        expected.append(cut)
+        assert torch.hypot(images.grad.norm(), size.grad.norm()).item() == pytest.approx(cut)
+        assert images.grad.view(-1)[0].item() == pytest.approx(0.6 * cut)
+    assert expected[2] == pytest.approx(2 * (0.9 + 0.15))
+
+
+def test_a_step_size_beyond_reason_stops_the_run(make: Any) -> None:
+    method = make()
+    method.check_step_size()
+    with torch.no_grad():
+        method.synthetic.step_sizes.raw.fill_(30.0)
+    with pytest.raises(DdistError, match=r"step size became 30 at step 0, from 0.1 .* 0.01\)"):
+        method.check_step_size()
+
+
+def test_pruned_weights_leave_the_distance(make: Any) -> None:
+    method = make(DDPP, prune="mask", threshold=0.3)
+    start, target = (method.trajectories.read(method.network, 0, t) for t in (0, 2))
+    end = {name: w + 0.05 for name, w in start.items()}
+    a, b, c = (torch.cat([w.flatten() for w in each.values()]) for each in (end, target, start))
+    kept = (a * b > 0) & (torch.minimum(a.abs(), b.abs()) >= 0.3 * torch.maximum(a.abs(), b.abs()))
+    assert 0 < kept.sum() < len(kept)
+    expected = (a - b)[kept].square().sum() / (c - b)[kept].square().sum()
+    torch.testing.assert_close(method.distance(end, target, start), expected)
+    same = make(DDPP, prune="mask", threshold=0.0)
+    plain = make().distance(end, target, start)
+    torch.testing.assert_close(same.distance(end, target, start), plain)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_the_gate_skips_outer_steps_that_match_too_badly(make: Any, threshold: float) -> None:
+    method = make(DDPP, prune="gate", threshold=threshold)
+    before = method.synthetic.images.detach().clone()
+    descend(method, 3)
+    assert torch.equal(before, method.synthetic.images.detach()) == (threshold == 1.0)
+    assert method.held_steps == 3 * threshold
+
+
+def datm(make: Any, **changes: Any) -> Any:
+    options = {"first_max_start_epoch": 2, "growth_steps": 10, "candidates": 0,
+               "synthetic": soft(), "label_start": "experts"}  # fmt: skip
+    return make(DATM, **(options | changes))
+
+
+def test_the_window_of_start_epochs_grows(make: Any) -> None:
+    method = datm(make, min_start_epoch=1, max_start_epoch=5)
+    windows = []
+    for method.at in (0, 3, 4, 7, 10, 99):
+        windows.append(method.start_epochs())
+    assert windows == [(1, 2), (1, 2), (1, 3), (1, 4), (1, 5), (1, 5)]
+
+
+def test_soft_labels_start_at_the_mean_logits_of_experts_that_agree(make: Any) -> None:
+    method = datm(make, ipc=3, num_teachers=3)
+    logits = torch.randn(3, 30, 10, generator=torch.Generator().manual_seed(1)).double()
+    method.ask_experts = lambda x: logits
+    method.setup("fit")
+    assert method.trajectories.prepared == [5]
+    kinds = set()
+    for i, own in enumerate(method.synthetic.classes.tolist()):
+        agree = [k for k in range(3) if int(logits[k, i].argmax()) == own]
+        kinds.add(len(agree))
+        expected = logits[agree or [0, 1, 2], i].mean(0)
+        torch.testing.assert_close(method.synthetic.label_logits[i].detach(), expected)
+    assert {0, 1} <= kinds
+
+
+def test_experts_are_asked_at_their_last_epoch(make: Any) -> None:
+    method = make(label_start="experts", synthetic=soft("given"))
+    method.setup("fit")
+    assert method.trajectories.asked == [(0, 5), (1, 5)]
+    x, _ = method.synthetic()
+    weights = [method.trajectories.read(method.network, k, 5) for k in (0, 1)]
+    logits = [functional_call(method.network, w, (x,)) for w in weights]
+    torch.testing.assert_close(method.ask_experts(x), torch.stack(logits))
+    learned = [name for name, p in method.synthetic.named_parameters() if p.requires_grad]
+    assert learned == ["images", "step_sizes.raw"]  # given labels are not learned
+
+
+def test_images_start_where_most_experts_are_right(make: Any, digits: RealData) -> None:
+    method = datm(make, ipc=2, candidates=5)
+    shown = []
+
+    def ask(x: Tensor) -> Tensor:
+        """The experts are right where an image's first pixels are bright."""
+        shown.append(x)
+        own = torch.arange(10).repeat_interleave(len(x) // 10)
+        right = x[:, 0, :4].flatten(1).mean(1) > x[:, 0, :4].flatten(1).mean(1).median()
+        guess = torch.where(right, own, (own + 1) % 10)
+        return nn.functional.one_hot(guess, 10).double().expand(2, -1, -1)
+
+    method.ask_experts = ask
+    method.setup("fit")
+    assert [len(x) for x in shown] == [100, 20]
+    brightness = shown[0][:, 0, :4].flatten(1).mean(1)
+    right = (brightness > brightness.median()).view(10, 10)
+    chosen = method.synthetic.images.detach().float()
+    for c in range(10):
+        candidates = shown[0].view(10, 10, *chosen.shape[1:])[c]
+        places = [
+            next(i for i in range(10) if torch.allclose(candidates[i], image))
+            for image in chosen[2 * c : 2 * c + 2]
+        ]
+        assert len(set(places)) == 2
+        assert sum(right[c][places]) == min(2, int(right[c].sum()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (MTT, {"student_steps": 0}, "method.student_steps and method.expert_epochs are at least 1"),
+        (MTT, {"min_start_epoch": 4}, "leave no epoch to start from"),
+        (MTT, {"batch_syn": 0}, "method.batch_syn is null or a number of images, not 0"),
+        (MTT, {"unroll": "exact"}, "first_order, not 'exact'"),
+        (MTT, {"label_start": "teacher"}, "classes or experts, not 'teacher'"),
+        (MTT, {"ema": 1.0}, "method.ema is null or at least 0 and below 1"),
+        (DDPP, {"prune": "no", "threshold": 0.1}, "method.prune is mask or gate, not 'no'"),
+        (DDPP, {"prune": "mask", "threshold": 2}, "method.threshold is between 0 and 1, not 2"),
+        (DATM, {"first_max_start_epoch": 9, "growth_steps": 1, "candidates": 0}, "at most"),
+    ],
+)
+def test_what_cannot_be(make: Any, kind: type, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DdistError, match=message):
+        make(kind, **changes)
+
+
+def test_experts_labels_need_soft_ones(make: Any) -> None:
+    with pytest.raises(DdistError, match=r"set synthetic.labels=soft \(learned\) or given"):
+        make(label_start="experts").setup("fit")
+
+
+def test_the_network_is_not_learned(make: Any) -> None:
+    method = make()
+    assert isinstance(method.network, MLP)
+    assert {name for name, _ in method.named_parameters()} == {
+        "synthetic.images", "synthetic.step_sizes.raw"
+    }  # fmt: skip
+
+
+QUICK = (
+    "network=mlp", "network.widths=[12]", "ipc=2", "trajectories.num_experts=2",
+    "method.max_start_epoch=2", "method.student_steps=3", "trajectories.batch_size=500",
+    "evaluation.num_networks=1", "evaluation.epochs=1", "task.baseline=false", "compile=false",
+    "steps=6",
+)  # fmt: skip
+
+
+def test_ftd_is_resumed_exactly_with_its_average(same_after_a_kill: Any) -> None:
+    assert same_after_a_kill(3, "method=ftd", "method.ema=0.5", *QUICK)
+
+
+def test_both_sets_of_ftd_are_evaluated(results_of: Any) -> None:
+    results = results_of("method=ftd", *QUICK)
+    assert results["protocol"] == "mtt"
+    assert results["baselines"].keys() == {"raw"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("method=tesla",),
+        ("method=ddpp", "method.prune=gate"),
+        ("method=datm", "method.first_max_start_epoch=1", "method.growth_steps=3"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_every_method_runs_from_the_shell(results_of: Any, ddist: Any, words: Any) -> None:
+    results = results_of(*words, *QUICK)
+    assert 0 <= results["evaluation"][0]["accuracy_mean"] <= 1
+    set_ = DistilledDataset.load(ddist.folder / "run" / "distilled")
+    assert set_.step_sizes is not None and set_.step_sizes.shape == (1, 1)
+    assert set_.labels.is_floating_point() == (words[0] != "method=ddpp")
