@@ -196,17 +196,21 @@ def test_more_epochs_and_experts_are_added(
 
 
 @pytest.mark.parametrize("make", [lambda: MLP(10, SHAPE, [8], "relu"), convnet])
-@pytest.mark.parametrize(("dtype", "repeated"), [("float32", 0), ("bfloat16", 1)])
+@pytest.mark.parametrize(
+    ("dtype", "rho", "repeated"), [("float32", 0.0, 0), ("float32", 0.05, 0), ("bfloat16", 0.0, 1)]
+)
 def test_killed_it_goes_on_and_ends_with_the_same_bits(
     make: Callable[[], Network],
     dtype: str,
+    rho: float,
     repeated: int,
     experts: Callable[..., Trajectories],
     trained: list[int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     network = make()
-    whole = experts(dtype=dtype, folder="other")
+    kind = {"dtype": dtype, "rho": rho, "alpha": 1.0}
+    whole = experts(**kind, folder="other")
     whole.prepare(network, 3)
     needed = len(trained)
     trained.clear()
@@ -220,11 +224,11 @@ def test_killed_it_goes_on_and_ends_with_the_same_bits(
     with monkeypatch.context() as patch:
         patch.setattr("ddist.trajectories.trajectories.fit", stopped)
         with pytest.raises(KeyboardInterrupt):
-            experts(dtype=dtype).prepare(network, 3)
-    assert not list(experts(dtype=dtype).folder(network).rglob("*.partial"))
-    experts(dtype=dtype).prepare(network, 3)
+            experts(**kind).prepare(network, 3)
+    assert not list(experts(**kind).folder(network).rglob("*.partial"))
+    experts(**kind).prepare(network, 3)
     assert len(trained) == needed + repeated
-    assert same_bits(all_of(experts(dtype=dtype), network, 3), all_of(whole, network, 3))
+    assert same_bits(all_of(experts(**kind), network, 3), all_of(whole, network, 3))
 
 
 def fit_in_use() -> Callable[..., Weights]:
