@@ -11,6 +11,7 @@ log = logging.getLogger(__name__)
 LINE_FRACTION = 0.1
 LINE_SECONDS = 60.0
 LOOK_SECONDS = 1.0
+LONG_SECONDS = 3600.0
 
 
 class Progress:
@@ -35,13 +36,16 @@ class Progress:
             return
         left, self._looked = self._left(), now
         if self._shown is not None:
-            epochs, seconds = self._shown[0] - left, now - self._shown[1]
-            if epochs < LINE_FRACTION * self._total and seconds < LINE_SECONDS:
+            epochs, waited = self._shown[0] - left, now - self._shown[1]
+            if epochs < LINE_FRACTION * self._total and waited < LINE_SECONDS:
                 return
-        self._shown = left, now
+        first, self._shown = self._shown is None, (left, now)
         done = self._total - left
-        rest = format_duration((now - self._started) / max(1, done) * left)
+        seconds = (now - self._started) / max(1, done) * left
+        rest = format_duration(seconds)
         log.info("experts: %s/%s epochs · %s left", f"{done:,}", f"{self._total:,}", rest)
+        if first and seconds > LONG_SECONDS:
+            log.info("Fewer experts take less: trajectories.num_experts=10, for example.")
 
     def end(self) -> None:
         """To be called when all are there."""

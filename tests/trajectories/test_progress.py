@@ -13,18 +13,20 @@ def test_the_time_left_is_told_after_the_first_epoch_and_now_and_then(
     monkeypatch.setattr("time.monotonic", lambda: now)
     left = 2000
     progress = Progress(lambda: left)
-    said = {}
+    said, more = {}, []
     for _ in range(1000):  # this process; another one does as much
         now, left = now + 10, left - 2
         progress.advance()
         if caplog.messages:
-            said[left] = caplog.messages[-1]
+            said[left], *rest = caplog.messages
+            more += rest
             caplog.clear()
     progress.end()
     assert said[1998] == "experts: 2/2,000 epochs · 2 h 46 min left"
     assert said[1986] == "experts: 14/2,000 epochs · 2 h 46 min left"  # a minute later
     assert said[6] == "experts: 1,994/2,000 epochs · 30 s left"
     assert len(said) == 167
+    assert more == ["Fewer experts take less: trajectories.num_experts=10, for example."]
     assert caplog.messages == ["experts: all are there, after 2 h 47 min"]
 
 
