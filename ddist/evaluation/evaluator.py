@@ -33,11 +33,16 @@ class Row:
 
 
 class Evaluator:
-    """Runs one protocol for each of ``networks`` (name to module), in that order."""
+    """Runs one protocol for each of ``networks`` (name to module), in that order.
+
+    Raises:
+        DdistError: the protocol cannot have its precision.
+    """
 
     def __init__(
         self, protocol: Protocol, networks: Mapping[str, nn.Module], init: InitialWeights, seed: int
     ) -> None:
+        protocol.check_precision()
         self.protocol = protocol
         self.networks = networks
         self.init = init

@@ -9,7 +9,7 @@ from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.init import InitialWeights
 from ddist.inner.compiled import Compile
-from ddist.inner.stacking import Precision
+from ddist.inner.stacking import Precision, check_precision
 
 
 class Protocol(ABC):
@@ -23,6 +23,10 @@ class Protocol(ABC):
     """Whether networks are compiled; set by whoever builds the protocol."""
     precision: Precision = "32-true"
     """Of the networks; set likewise."""
+
+    def check_precision(self) -> None:
+        """Raise a DdistError for a precision that the protocol cannot have."""
+        check_precision(self.precision)
 
     @abstractmethod
     def accuracies(

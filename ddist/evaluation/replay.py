@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from ddist.artifact import DistilledDataset
 from ddist.data import RealData
 from ddist.data.split import Split
+from ddist.errors import DdistError
 from ddist.evaluation.protocol import Protocol
 from ddist.init import InitialWeights
 from ddist.inner.compiled import pays
 from ddist.inner.predict import accuracy
-from ddist.inner.stacking import Precision, autocast, num_members
+from ddist.inner.stacking import num_members
 from ddist.inner.unroll import classification_loss, sgd, stacked, unroll
 from ddist.networks import Weights
 from ddist.seeding import generator
@@ -53,6 +54,16 @@ class Replay(Protocol):
         self.tuning_networks, self.tuning_images = tuning_networks, tuning_images
         self.chunk = chunk
 
+    def check_precision(self) -> None:
+        """Mixed precision is refused: vmap, which trains the networks together, loses autocast on
+        its way to convolutions."""
+        super().check_precision()
+        if self.precision != "32-true":
+            raise DdistError(
+                "Learned steps are replayed in 32-true only: set evaluation.precision=32-true, or "
+                "choose another evaluation."
+            )
+
     def accuracies(
         self,
         distilled: DistilledDataset,
@@ -73,11 +84,8 @@ class Replay(Protocol):
         compiled = pays(self.compile, network, split.x[:1], num_members(start) * len(split))
         found = []
         for weights in in_chunks(start, self.chunk):
-            trained = replay(network, weights, steps, step_sizes.to(data.device), self.precision)
-            batches = data.batches(split, 1000)
-            found.append(
-                accuracy(network, trained, batches, precision=self.precision, compiled=compiled)
-            )
+            trained = replay(network, weights, steps, step_sizes.to(data.device))
+            found.append(accuracy(network, trained, data.batches(split, 1000), compiled=compiled))
         return torch.cat(found).cpu(), chosen
 
     def tune(
@@ -99,25 +107,15 @@ class Replay(Protocol):
             weights, done = start, 0
             for epochs in epoch_grid:
                 sizes = torch.full((epochs - done, len(steps)), size, device=data.device)
-                weights, done = replay(network, weights, steps, sizes, self.precision), epochs
-                score = float(
-                    accuracy(
-                        network, weights, data.batches(images, 1000), precision=self.precision
-                    ).mean()
-                )
+                weights, done = replay(network, weights, steps, sizes), epochs
+                score = float(accuracy(network, weights, data.batches(images, 1000)).mean())
                 best = max(best, (score, size, epochs), key=lambda found: found[0])
         return best[1], best[2]
 
 
-def replay(
-    network: nn.Module,
-    weights: Weights,
-    steps: Steps,
-    step_sizes: Tensor,
-    precision: Precision = "32-true",
-) -> Weights:
+def replay(network: nn.Module, weights: Weights, steps: Steps, step_sizes: Tensor) -> Weights:
     """K networks (stacked [K, ...]) after step_sizes [E, S] over the S steps, without a graph."""
-    with torch.no_grad(), autocast(precision, step_sizes.device.type):
+    with torch.no_grad():
         return unroll(
             sgd(stacked(classification_loss(network))),
             weights,

@@ -1,7 +1,5 @@
 """Networks trained beforehand on a source dataset."""
 
-import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +15,9 @@ from ddist.errors import DdistError
 from ddist.init.base import InitialWeights
 from ddist.init.fresh import Random, device_of
 from ddist.init.schemes import draw_weights
+from ddist.init.trained import check_source, signature
 from ddist.inner.fit import Optimizer, fit
-from ddist.inner.stacking import keeps_statistics
-from ddist.networks.base import Network, Weights
+from ddist.networks.base import Weights
 from ddist.seeding import generator
 
 logger = logging.getLogger(__name__)
@@ -119,45 +117,30 @@ class Pretrained(InitialWeights):
 
     def signature(self, network: nn.Module) -> str:
         """8 hex digits that change with anything that changes the pool."""
-        self.source.load()
-        parts = {
-            "network": repr(network),
-            "shapes": [list(p.shape) for p in network.parameters()],
-            "source": self.source.fingerprint(),
-            "networks": [self.num_networks, self.num_held_out],
-            "scheme": self.scheme,
-            "recipe": self.recipe,
-            "seed": self.seed,
-            "device": device_of(network).type,
-        }
-        return hashlib.sha1(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+        return signature(
+            network,
+            self.source,
+            self.seed,
+            networks=[self.num_networks, self.num_held_out],
+            scheme=self.scheme,
+            recipe=self.recipe,
+        )
 
     def _pool(self, network: nn.Module) -> Weights:
         """All networks, stacked: those for training, then those held out."""
         if network not in self._pools:
             path = self.cache / "pool" / f"{self.signature(network)}.safetensors"
-            self._check_source(network)
+            check_source(
+                network,
+                self.source,
+                "init=pretrained",
+                "pre-trained",
+                "give both datasets the same size and channels",
+            )
             pool = cached_tensors(path, lambda: self._train(network))
             device = device_of(network)
             self._pools[network] = {name: tensor.to(device) for name, tensor in pool.items()}
         return self._pools[network]
-
-    def _check_source(self, network: nn.Module) -> None:
-        if keeps_statistics(network):
-            raise DdistError(
-                "init=pretrained keeps weights only, not the running statistics of batch "
-                "normalisation: choose network.norm=instance."
-            )
-        if not isinstance(network, Network):
-            return  # a caller's own module: it fails by itself if it does not fit
-        expected = (network.num_classes, network.image_shape)
-        came = (self.source.num_classes, self.source.image_shape)
-        if expected != came:
-            raise DdistError(
-                f"Networks for {expected[0]} classes and images {expected[1]} cannot be "
-                f"pre-trained on {self.source.name} with {came[0]} classes and images {came[1]}: "
-                "give both datasets the same size and channels."
-            )
 
     def _train(self, network: nn.Module) -> Weights:
         num = self.num_networks + self.num_held_out

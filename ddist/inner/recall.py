@@ -2,6 +2,8 @@
 memory: those of convolutions (selective checkpointing)."""
 
 from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +16,7 @@ _FEW_PRODUCTS = 64
 """Per value of a convolution's result: with fewer it is computed again (the first layer's, whose
 results are large and cheap)."""
 
+Compute = Callable[[Any, tuple[Any, ...], dict[str, Any]], Any]
 Result = Tensor | None | tuple[Tensor | None, ...]
 
 
@@ -26,40 +29,48 @@ class Kept(NamedTuple):
     versions: list[int]
 
 
-class Keep(TorchDispatchMode):  # type: ignore[no-untyped-call]
+def keep(kept: deque[Kept]) -> AbstractContextManager[object]:
     """Within the block, results of convolutions and of their gradients are appended to ``kept``."""
 
-    def __init__(self, kept: deque[Kept]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.kept = kept
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if _costly(func, args):
+    def compute(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result = function(*args, **kwargs)
+        if _costly(function, args):
             alone = _without_graph(result)
-            self.kept.append(Kept(func, alone, _versions(alone)))
+            kept.append(Kept(function, alone, _versions(alone)))
         return result
 
+    return _Computing(compute)
 
-class Recall(TorchDispatchMode):  # type: ignore[no-untyped-call]
+
+def recall(kept: deque[Kept]) -> AbstractContextManager[object]:
     """Within the block, the same computation takes them from ``kept`` instead, in their order."""
 
-    def __init__(self, kept: deque[Kept]) -> None:
+    def compute(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if _costly(function, args) and kept:
+            known = kept.popleft()
+            if known.function is function and known.versions == _versions(known.result):
+                return _without_graph(known.result)
+        return function(*args, **kwargs)
+
+    return _Computing(compute)
+
+
+# torch's class is untyped.
+class _Computing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Within the block, ``compute(function, args, kwargs)`` gives the result of every operator."""
+
+    def __init__(self, compute: Compute) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.kept = kept
+        self.compute = compute
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if _costly(func, args) and self.kept:
-            known = self.kept.popleft()
-            if known.function is func and known.versions == _versions(known.result):
-                return _without_graph(known.result)
-        return func(*args, **(kwargs or {}))
+        return self.compute(func, args, kwargs or {})
 
 
-def _costly(func: Any, args: tuple[Any, ...]) -> bool:
-    if func is _BACKWARD:
+def _costly(function: Any, args: tuple[Any, ...]) -> bool:
+    if function is _BACKWARD:
         return True
-    return func is _FORWARD and args[1][0].numel() >= _FEW_PRODUCTS
+    return function is _FORWARD and args[1][0].numel() >= _FEW_PRODUCTS
 
 
 def _without_graph(result: Result) -> Result:

@@ -45,13 +45,19 @@ def singles(weights: Weights) -> list[slice]:
     return [slice(k, k + 1) for k in range(num_members(weights))]
 
 
-def autocast(precision: Precision, device: str) -> torch.autocast:
-    """Mixed precision within the block, or not. Never around more than one forward pass: what it
-    keeps of the weights in half precision would outlive their change."""
+def check_precision(precision: Precision) -> None:
+    """Raise a DdistError unless ``precision`` is one of those."""
     if precision not in get_args(Precision):
         known = " or ".join(get_args(Precision))
         raise DdistError(f"Networks are trained and tested in {known}, not {precision!r}.")
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16-mixed")
+
+
+def autocast(precision: Precision, device: str) -> torch.autocast:
+    """Mixed precision within the block, or not. Weights are cast at each use, as nothing that was
+    kept of them in half precision may outlive their change."""
+    check_precision(precision)
+    mixed = precision == "bf16-mixed"
+    return torch.autocast(device, torch.bfloat16, enabled=mixed, cache_enabled=False)
 
 
 def forward_members(network: nn.Module, weights: Weights, x: Tensor, x_dim: int | None) -> Tensor:

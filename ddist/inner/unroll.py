@@ -29,7 +29,7 @@ from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
 from ddist.errors import DdistError
-from ddist.inner.recall import Keep, Recall
+from ddist.inner.recall import keep, recall
 
 Weights = dict[str, Tensor]
 State = dict[str, Tensor]
@@ -120,7 +120,7 @@ class _Rebuilt(torch.autograd.Function):
         for places in plan:
             ctx.states.append(state)
             *batch, step_size = (ctx.inputs[place] for place in places)
-            with Keep(ctx.kept[len(ctx.states) - 1]) if ctx.kept else nullcontext():
+            with keep(ctx.kept[len(ctx.states) - 1]) if ctx.kept else nullcontext():
                 state = step(state, tuple(batch), step_size)
         return tuple(state.values())
 
@@ -132,8 +132,8 @@ class _Rebuilt(torch.autograd.Function):
             before = ctx.states[number]
             state = {k: v.detach().requires_grad_(ctx.exact) for k, v in before.items()}
             inputs = [_leaf(ctx.inputs[place]) for place in places]
-            recall = Recall(ctx.kept[number]) if ctx.kept else nullcontext()
-            with torch.enable_grad(), torch.autocast(*ctx.autocast), recall:
+            known = recall(ctx.kept[number]) if ctx.kept else nullcontext()
+            with torch.enable_grad(), torch.autocast(*ctx.autocast), known:
                 end = ctx.step(state, tuple(inputs[:-1]), inputs[-1])
             learned = [i for i, tensor in enumerate(inputs) if tensor.requires_grad]
             through = list(state.values()) if ctx.exact else []

@@ -35,5 +35,5 @@ def similarity(a: Weights, b: Weights) -> dict[str, Tensor]:
     for name, x in a.items():
         y = b[name]
         ratio = torch.minimum(x.abs(), y.abs()) / torch.maximum(x.abs(), y.abs())
-        found[name] = torch.where(x == y, 1.0, ratio * (x * y > 0))
+        found[name] = torch.where(x == y, 1.0, ratio * (x.sign() == y.sign()))
     return found

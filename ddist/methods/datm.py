@@ -3,10 +3,14 @@
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ddist.errors import DdistError
 from ddist.methods.mtt import MTT
 from ddist.seeding import generator
+
+AT_ONCE = 1000
+"""Candidates that are images of floats at a time: there may be tens of thousands."""
 
 
 class DATM(MTT):
@@ -45,9 +49,19 @@ class DATM(MTT):
             per_class = len(self.synthetic.classes) // self.data.num_classes
             most = min(self.candidates * per_class, self.data.smallest_class())
             rows = self.data.class_indices(most, generator(self.seed, "candidates"))  # [K, most]
-            classes = torch.arange(len(rows), device=rows.device).repeat_interleave(most)
-            logits = self.ask_experts(self.data.images(rows.flatten()))
-            right = (logits.argmax(-1) == classes).sum(0).view(rows.shape)
+            right = self.count_right(rows)
             best = right.argsort(dim=1, descending=True, stable=True)[:, :per_class]
             self.synthetic.begin(images=self.data.images(rows.gather(1, best).flatten()))
         super().begin()
+
+    def count_right(self, rows: Tensor) -> Tensor:
+        """How many experts give the training images at ``rows`` [K, M] their class, 0 .. K - 1 by
+        row: int64 [K, M]."""
+        classes = torch.arange(len(rows), device=rows.device).repeat_interleave(rows.shape[1])
+        parts = rows.flatten().split(AT_ONCE)
+        asked = self.ask_experts(self.data.images(part) for part in parts)
+        counts = [
+            (logits.argmax(-1) == own).sum(0)
+            for logits, own in zip(asked, classes.split(AT_ONCE), strict=True)
+        ]
+        return torch.cat(counts).view(rows.shape)

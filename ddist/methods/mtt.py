@@ -1,5 +1,6 @@
 """Matching Training Trajectories (Cazenavette et al. 2022, arXiv 2203.11932)."""
 
+from collections.abc import Iterable, Iterator
 from math import exp
 from typing import Any
 
@@ -16,6 +17,7 @@ from ddist.inner.unroll import Batch as StepBatch
 from ddist.inner.unroll import Graph, Loss, check_graph, sgd, unroll
 from ddist.matching.trajectory import trajectory_distance
 from ddist.methods.base import Batch, Method
+from ddist.methods.moving import GradientClip, MovingAverage
 from ddist.networks import Weights
 from ddist.seeding import generator
 from ddist.synthetic.steps import StepSizes
@@ -57,9 +59,6 @@ class MTT(Method):
     """
 
     unrolls = True
-    average: Tensor
-    averaged_steps: Tensor
-    gradient_norm: Tensor
     held_steps: Tensor
 
     def __init__(
@@ -104,15 +103,12 @@ class MTT(Method):
             raise DdistError(f"method.ema is null or at least 0 and below 1, not {ema}.")
         self.student_steps, self.expert_epochs = student_steps, expert_epochs
         self.min_start_epoch, self.max_start_epoch = min_start_epoch, max_start_epoch
+        self.last_epoch = last_epoch(max_start_epoch, expert_epochs)
         self.batch_syn, self.step_size, self.graph = batch_syn, step_size, unroll
         self.label_start, self.num_teachers = label_start, num_teachers
-        self.max_loss, self.ema, self.clip = max_loss, ema, clip
-        self.augment, self.trajectories = augment, trajectories
-        self._holds = False
-        if ema is not None:
-            self.register_buffer("average", self.synthetic.stored()[0].detach().clone())
-        self.register_buffer("averaged_steps", torch.tensor(0))
-        self.register_buffer("gradient_norm", torch.tensor(0.0))
+        self.augment, self.trajectories, self.max_loss = augment, trajectories, max_loss
+        self.average = None if ema is None else MovingAverage(self.synthetic.stored()[0], ema)
+        self.clip = None if clip is None else GradientClip(clip)
         self.register_buffer("held_steps", torch.tensor(0))
 
     # -- the paper's equation --------------------------------------------------------------------
@@ -141,9 +137,11 @@ class MTT(Method):
         """theta_N, differentiable in the images, labels and step size."""
         images, labels = self.synthetic()
         size = self.learned_step_sizes()[0, 0]
+        rows = self.draw_batches(len(images), stream)
+        draws = [self.augment.draw_for_batch(len(each), stream) for each in rows]
         batches = [
-            (images, labels, rows, *self.draw_augmentation(len(rows), stream))
-            for rows in self.draw_batches(len(images), stream)
+            (images, labels, each, draw.operation, draw.uniform)
+            for each, draw in zip(rows, draws, strict=True)
         ]
         step = sgd(student_loss(self.network, self.augment))
         return unroll(step, start, batches, [size] * self.student_steps, graph=self.graph)
@@ -159,10 +157,6 @@ class MTT(Method):
             rows += [part for part in order.split(size) if len(part) == size]
         return rows[: self.student_steps]
 
-    def draw_augmentation(self, num: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
-        draw = self.augment.draw_for_batch(num, stream)
-        return draw.operation, draw.uniform
-
     def distance(self, end: Weights, target: Weights, start: Weights) -> Tensor:
         return trajectory_distance(end, target, start)
 
@@ -174,7 +168,6 @@ class MTT(Method):
 
     def hold(self, loss: Tensor, hold: Tensor) -> Tensor:
         """``loss``, with a gradient of zero where ``hold``; counted."""
-        self._holds = True
         hold = hold.detach() & loss.detach().isfinite()  # what is no number is an error
         self.held_steps += hold
         self.log("distill/held", self.held_steps / (self.batch_number() + 1))
@@ -183,30 +176,14 @@ class MTT(Method):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Where every gradient is zero there is no step, as momentum would else go on. All ranks
         see the same gradients."""
-        if not self._holds:
-            return
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        if not any(bool(p.grad.any()) for p in parameters if p.grad is not None):
-            for parameter in parameters:
-                parameter.grad = None
+        if not any(bool(gradient.any()) for gradient in gradients(optimizer)):
+            optimizer.zero_grad(set_to_none=True)
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
+    def configure_gradient_clipping(self, optimizer: Optimizer, *args: Any, **options: Any) -> None:
         if self.clip is None:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-            return
-        found = [p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None]
-        norm = nn.utils.get_total_norm(found)
-        known = self.gradient_norm > 0
-        most = torch.where(known, self.clip * self.gradient_norm, norm)
-        for gradient in found:
-            gradient.mul_((most / norm).clamp(max=1))
-        norm = torch.minimum(norm, most)
-        self.gradient_norm.copy_(torch.where(known, 0.9 * self.gradient_norm + 0.1 * norm, norm))
+            super().configure_gradient_clipping(optimizer, *args, **options)
+        else:
+            self.clip.shorten(gradients(optimizer))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The published learning rates are of eta itself. Learned is its softplus, whose slope s at
@@ -223,32 +200,28 @@ class MTT(Method):
         """Trains the experts that are missing. Before a checkpoint is restored, which knows the
         images and labels as they are by then."""
         self.network.to(self.data.device)
-        self.trajectories.prepare(self.network, self.horizon)
+        self.trajectories.prepare(self.network, self.last_epoch)
         self.begin()
-        if self.ema is not None:
-            self.average.copy_(self.synthetic.stored()[0].detach())
-
-    @property
-    def horizon(self) -> int:
-        """The last epoch of an expert that is of use."""
-        return self.max_start_epoch - 1 + self.expert_epochs
+        if self.average is not None:
+            self.average.start(self.synthetic.stored()[0])
 
     def begin(self) -> None:
         """Where labels start that the experts give."""
         if self.label_start == "classes":
             return
         images, _ = self.synthetic()
-        logits = self.ask_experts(images.detach().to(self.data.device))  # [teachers, N, K]
+        (logits,) = self.ask_experts([images.detach().to(self.data.device)])  # [teachers, N, K]
         right = logits.argmax(-1) == self.synthetic.classes.to(logits.device)
         counts = (right | ~right.any(0)).to(logits.dtype)
         self.synthetic.begin(logits=(logits * counts[..., None]).sum(0) / counts.sum(0)[:, None])
 
-    def ask_experts(self, x: Tensor) -> Tensor:
-        """Logits [num_teachers, N, K] of the experts at their last epoch for images ``x``."""
+    def ask_experts(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Logits [num_teachers, N, K] of the experts at their last epoch for each of ``parts``,
+        images [N, C, H, W]."""
         num = min(self.num_teachers, self.trajectories.num_experts)
-        teachers = [self.trajectories.read(self.network, k, self.horizon) for k in range(num)]
+        teachers = [self.trajectories.read(self.network, k, self.last_epoch) for k in range(num)]
         stacked = {name: torch.stack([each[name] for each in teachers]) for name in teachers[0]}
-        return predict(self.network, stacked, x)
+        return (predict(self.network, stacked, x) for x in parts)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
@@ -265,25 +238,31 @@ class MTT(Method):
                 f"{self._lr['step_sizes']:g}), another method.step_size, or method.clip=2."
             )
 
-    @torch.no_grad()
     def update_average(self) -> None:
         """The images as the last outer step left them join the average, once."""
-        if self.ema is None or self.averaged_steps == self.global_step:
-            return
-        decay = min(self.ema, (1 + self.global_step) / (10 + self.global_step))
-        self.average.lerp_(self.synthetic.stored()[0], 1 - decay)
-        self.averaged_steps.fill_(self.global_step)
+        if self.average is not None:
+            self.average.update(self.synthetic.stored()[0], self.global_step)
 
-    @torch.no_grad()
     def tensors(self) -> dict[str, Any]:
         found = super().tensors()
-        if self.ema is None:
+        if self.average is None:
             return found
         self.update_average()
-        return found | {"images": self.average.float().cpu().clone()}
+        return found | {"images": self.average.value.float().cpu().clone()}
 
     def variants(self) -> dict[str, dict[str, Any]]:
-        return {} if self.ema is None else {"raw": super().tensors()}
+        return {} if self.average is None else {"raw": super().tensors()}
+
+
+def last_epoch(max_start_epoch: int, expert_epochs: int) -> int:
+    """The last epoch of an expert that is of use."""
+    return max_start_epoch - 1 + expert_epochs
+
+
+def gradients(optimizer: Optimizer) -> list[Tensor]:
+    """Of all that it moves, where there are any."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return [p.grad for p in parameters if p.grad is not None]
 
 
 def student_loss(network: nn.Module, augment: Siamese) -> Loss:

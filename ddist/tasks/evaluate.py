@@ -71,15 +71,22 @@ def adopt(cfg: DictConfig, distilled: DistilledDataset) -> dict[str, str]:
             cfg[group] = OmegaConf.merge(yaml_defaults(group, option), own[group])
         for key, value in set_by_hand.items():
             OmegaConf.update(cfg, key, value)
+    if not chosen("threads"):  # which a recipe sets, that of the default method for the digits
+        cfg.threads = OmegaConf.select(primary(), "threads")
     if chosen("network") and "evaluation.networks" not in keys_set("evaluation"):
         cfg.evaluation.networks = None  # the chosen one, not those the run was evaluated under
     return names
 
 
+def primary() -> DictConfig:
+    """config.yaml as it is, without any group."""
+    return DictConfig(OmegaConf.load(conf_dir() / "config.yaml"))
+
+
 def yaml_defaults(group: str, name: str) -> DictConfig:
     """What the YAML files say of an option; only what all have in common, for one that is not there
     any more."""
-    common = DictConfig(OmegaConf.load(conf_dir() / "config.yaml")).get(group, {})
+    common = primary().get(group, {})
     try:
         return DictConfig(OmegaConf.merge(common, load_option(group, name)))
     except DdistError:

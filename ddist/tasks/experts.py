@@ -7,6 +7,7 @@ import torch
 from omegaconf import DictConfig
 
 from ddist.callbacks.schedule import format_duration
+from ddist.methods.mtt import last_epoch
 from ddist.report.table import size
 from ddist.tasks.build import build_data, build_network, build_trajectories
 from ddist.tasks.checks import check_values
@@ -41,4 +42,4 @@ def horizon(method: DictConfig) -> int | None:
     """The last epoch of an expert that the method uses; None for one that uses none."""
     if "max_start_epoch" not in method:
         return None
-    return int(method.max_start_epoch - 1 + method.expert_epochs)
+    return last_epoch(method.max_start_epoch, method.expert_epochs)

@@ -68,16 +68,16 @@ class Store:
         path = self.path(expert, epoch)
         try:
             with _accessible(path), safe_open(path, "pt") as file:
-                # Clones, because the file is mapped into memory and may be replaced.
-                weights = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+                # Clones, because the file is mapped into memory and may be replaced. In the order
+                # of the network, not of the file: sums over weights round by it.
+                weights = {name: file.get_tensor(name).clone() for name in self._shapes}
                 noted = (file.metadata() or {}).get("crc32")
         except FileNotFoundError:
             return None
         except SafetensorError:
             noted, weights = None, {}
         if noted == _checksum(weights):
-            # In the network's order, not the file's: sums over weights round by it.
-            return {name: weights[name] for name in self._shapes}
+            return weights
         log.warning("The expert file %s is damaged; it is trained anew.", path)
         with _accessible(path):
             path.unlink(missing_ok=True)

@@ -1,13 +1,12 @@
 """Experts, trained on demand, shared between processes and kept."""
 
-import hashlib
-import json
 import logging
 import shutil
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -17,10 +16,11 @@ from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init.fresh import device_of
 from ddist.init.schemes import draw_weights
+from ddist.init.trained import check_source, signature
 from ddist.inner.compiled import SAVED_PER_TRAINED_VALUE, Compile, pays
 from ddist.inner.fit import fit
-from ddist.inner.stacking import Precision, choose_stacked, keeps_statistics
-from ddist.networks.base import Network, Weights
+from ddist.inner.stacking import Precision, choose_stacked
+from ddist.networks.base import Weights
 from ddist.report.table import size
 from ddist.seeding import generator
 from ddist.trajectories.store import Store
@@ -109,6 +109,7 @@ class Trajectories:
         self.augment, self.dtype, self.shard = augment, dtype, shard
         self.source, self.seed, self.compile = source, seed, compile
         self.cache = Path(cache).expanduser()
+        self._stores: WeakKeyDictionary[nn.Module, dict[str, Store]] = WeakKeyDictionary()
 
     def prepare(self, network: nn.Module, epochs: int) -> None:
         """Train what is missing of all experts, up to ``epochs``, together with any other process
@@ -161,28 +162,36 @@ class Trajectories:
 
     def folder(self, network: nn.Module) -> Path:
         """Where the experts lie."""
-        return self.cache / "experts" / self.signature(network)
+        return self._store(network).folder
 
     def signature(self, network: nn.Module) -> str:
         """8 hex digits that change with anything that changes an expert."""
-        self.source.load()
-        parts = {
-            "network": repr(network),
-            "shapes": [list(p.shape) for p in network.parameters()],
-            "source": self.source.fingerprint(),
-            "recipe": self.recipe,
-            "augment": repr(self.augment),
-            "dtype": self.dtype,
-            "seed": self.seed,
-            "device": device_of(network).type,
-        }
-        return hashlib.sha1(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+        return signature(
+            network,
+            self.source,
+            self.seed,
+            recipe=self.recipe,
+            augment=repr(self.augment),
+            dtype=self.dtype,
+        )
 
     def _store(self, network: nn.Module) -> Store:
-        return Store(self.folder(network), DTYPES[self.dtype], network)
+        """Made once for each network and kind of device, as its signature is not free to find."""
+        known = self._stores.setdefault(network, {})
+        kind = device_of(network).type
+        if kind not in known:
+            folder = self.cache / "experts" / self.signature(network)
+            known[kind] = Store(folder, DTYPES[self.dtype], network)
+        return known[kind]
 
     def _work(self, network: nn.Module, epochs: int) -> Work:
-        self._check(network)
+        check_source(
+            network,
+            self.source,
+            "An expert's trajectory",
+            "an expert",
+            "build it for this dataset",
+        )
         device, num_images = device_of(network), len(self.source.train)
         batch_size, precision = self.recipe["batch_size"], self.recipe["precision"]
         stacked = choose_stacked(
@@ -209,23 +218,6 @@ class Trajectories:
             train=partial(self._train, network, stacked, compiled),
             exact=self.dtype == "float32",
         )
-
-    def _check(self, network: nn.Module) -> None:
-        if keeps_statistics(network):
-            raise DdistError(
-                "Expert trajectories hold weights only, not the running statistics of batch "
-                "normalisation: choose network.norm=instance."
-            )
-        if not isinstance(network, Network):
-            return  # a caller's own module: it fails by itself if it does not fit
-        expected = (network.num_classes, network.image_shape)
-        came = (self.source.num_classes, self.source.image_shape)
-        if expected != came:
-            raise DdistError(
-                f"A network for {expected[0]} classes and images {expected[1]} cannot be an expert "
-                f"on {self.source.name} with {came[0]} classes and images {came[1]}: build it for "
-                "this dataset."
-            )
 
     def _start(self, network: nn.Module, group: range) -> Weights:
         """The initial weights of ``group``, stacked, on the CPU: torch's default."""

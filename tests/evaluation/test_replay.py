@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from ddist.artifact import DistilledDataset
 from ddist.data import RealData
+from ddist.errors import DdistError
 from ddist.evaluation import Evaluator, Replay
 from ddist.evaluation.replay import in_chunks, replay, steps_of, tuning_split
 from ddist.init import Fixed, InitialWeights, Random
@@ -190,6 +191,17 @@ def test_tuning_images_are_drawn_once_and_repeat(digits: RealData) -> None:
     assert len(first) == 100 and torch.equal(first.x, again.x)
     assert not torch.equal(first.x, other.x)
     assert len(tuning_split(digits, 10**6, 0)) == len(digits.train)
+
+
+def test_mixed_precision_is_refused_before_anything_is_computed(network: MLP) -> None:
+    for precision, expected in (
+        ("bf16-mixed", r"replayed in 32-true only: set evaluation\.precision=32-true, or"),
+        ("half", "trained and tested in 32-true or bf16-mixed, not 'half'"),
+    ):
+        judge = protocol()
+        judge.precision = precision
+        with pytest.raises(DdistError, match=expected):
+            Evaluator(judge, {"mlp": network}, Random("xavier_normal", 0), seed=0)
 
 
 class Noting(InitialWeights):

@@ -12,7 +12,7 @@ from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init import Pretrained, Random
 from ddist.inner.predict import accuracy
-from ddist.networks import MLP, Weights
+from ddist.networks import MLP, ConvNet, Weights
 
 CONF = Path(__file__).parents[2] / "conf"
 SHAPE = (1, 8, 8)
@@ -103,5 +103,8 @@ def test_mistakes_are_named(digits: RealData, folder: Path, network: MLP) -> Non
         init.draw(network, 4)
     with pytest.raises(DdistError, match=r"init\.num_held_out=2"):
         init.held_out(network, 3)
-    with pytest.raises(DdistError, match="cannot be pre-trained on digits"):
+    with pytest.raises(DdistError, match=r"pre-trained on digits .* both datasets the same size"):
         init.draw(MLP(10, (1, 28, 28), [16], "relu"), 1)
+    batch_norm = ConvNet(10, SHAPE, 1, 4, norm="batch", pooling="avg", activation="relu")
+    with pytest.raises(DdistError, match=r"^init=pretrained keeps weights only.*norm=instance\.$"):
+        init.draw(batch_norm, 1)

@@ -49,5 +49,10 @@ def test_similarity_is_symmetric_free_of_scale_and_0_for_opposite_signs() -> Non
         assert (ratio[name][~opposite] > 0).all() and (ratio[name] <= 1).all()
     halves = similarity(a, {name: 0.5 * w for name, w in a.items()})
     assert all(torch.equal(each, torch.full_like(each, 0.5)) for each in halves.values())
+    tiny = {"a": torch.tensor([1e-30, -1e-30, 1e-30])}  # whose product is 0
+    twice = {"a": torch.tensor([2e-30, -2e-30, -2e-30])}
+    torch.testing.assert_close(similarity(tiny, twice)["a"], torch.tensor([0.5, 0.5, 0.0]))
+    none = {"a": torch.tensor([0.0, -0.0, 0.0])}
+    assert not similarity(tiny, none)["a"].any()
     zero = {"a": torch.zeros(2)}
     assert torch.equal(similarity(zero, zero)["a"], torch.ones(2))

@@ -1,6 +1,6 @@
 """Trajectory matching against formulas written out, with experts that are made up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -160,8 +160,8 @@ def descend(method: MTT, steps: int) -> list[float]:
         loss = method.outer_loss(EMPTY)
         optimizer.zero_grad()  # type: ignore[union-attr]
         loss.backward()
-        method.configure_gradient_clipping(optimizer)  # type: ignore[arg-type]
         method.on_before_optimizer_step(optimizer)  # type: ignore[arg-type]
+        method.configure_gradient_clipping(optimizer)  # type: ignore[arg-type]
         optimizer.step()  # type: ignore[union-attr]
         losses.append(loss.item())
     method.at = steps  # type: ignore[attr-defined]
@@ -170,7 +170,7 @@ def descend(method: MTT, steps: int) -> list[float]:
 
 @pytest.fixture(autouse=True)
 def no_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MTT, "clip_gradients", lambda *_: None)
+    monkeypatch.setattr(MTT, "clip_gradients", lambda *_, **__: None)
 
 
 def test_outer_steps_with_too_large_a_loss_change_nothing(make: Any) -> None:
@@ -236,6 +236,16 @@ def test_gradients_are_cut_at_a_multiple_of_their_moving_average(make: Any) -> N
     assert expected[2] == pytest.approx(2 * (0.9 + 0.15))
 
 
+def test_steps_that_change_nothing_leave_the_clip_alone(make: Any) -> None:
+    method = make(clip=2.0, max_loss=1e9)
+    descend(method, 2)
+    norm = method.clip.norm.clone()
+    assert norm > 0
+    method.max_loss = 0.0
+    descend(method, 2)
+    assert method.held_steps == 2 and torch.equal(method.clip.norm, norm)
+
+
 def test_a_step_size_beyond_reason_stops_the_run(make: Any) -> None:
     method = make()
     method.check_step_size()
@@ -285,7 +295,7 @@ def test_the_window_of_start_epochs_grows(make: Any) -> None:
 def test_soft_labels_start_at_the_mean_logits_of_experts_that_agree(make: Any) -> None:
     method = datm(make, ipc=3, num_teachers=3)
     logits = torch.randn(3, 30, 10, generator=torch.Generator().manual_seed(1)).double()
-    method.ask_experts = lambda x: logits
+    method.ask_experts = lambda parts: iter([logits])
     method.setup("fit")
     assert method.trajectories.prepared == [5]
     kinds = set()
@@ -304,31 +314,46 @@ def test_experts_are_asked_at_their_last_epoch(make: Any) -> None:
     x, _ = method.synthetic()
     weights = [method.trajectories.read(method.network, k, 5) for k in (0, 1)]
     logits = [functional_call(method.network, w, (x,)) for w in weights]
-    torch.testing.assert_close(method.ask_experts(x), torch.stack(logits))
+    method.trajectories.asked.clear()
+    found = list(method.ask_experts(x.split(4)))
+    assert [each.shape for each in found] == [(2, 4, 10), (2, 4, 10), (2, 2, 10)]
+    torch.testing.assert_close(torch.cat(found, 1), torch.stack(logits))
+    assert len(method.trajectories.asked) == 2  # once for all parts
     learned = [name for name, p in method.synthetic.named_parameters() if p.requires_grad]
     assert learned == ["images", "step_sizes.raw"]  # given labels are not learned
 
 
-def test_images_start_where_most_experts_are_right(make: Any, digits: RealData) -> None:
+@pytest.mark.parametrize("at_once", [1000, 30])
+def test_images_start_where_most_experts_are_right(
+    make: Any, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr("ddist.methods.datm.AT_ONCE", at_once)
     method = datm(make, ipc=2, candidates=5)
-    shown = []
+    shown: list[Tensor] = []
 
-    def ask(x: Tensor) -> Tensor:
+    def bright(x: Tensor) -> Tensor:
+        return x[:, 0, :4].flatten(1).mean(1) > 0
+
+    def ask(parts: Iterable[Tensor]) -> Iterator[Tensor]:
         """The experts are right where an image's first pixels are bright."""
-        shown.append(x)
-        own = torch.arange(10).repeat_interleave(len(x) // 10)
-        right = x[:, 0, :4].flatten(1).mean(1) > x[:, 0, :4].flatten(1).mean(1).median()
-        guess = torch.where(right, own, (own + 1) % 10)
-        return nn.functional.one_hot(guess, 10).double().expand(2, -1, -1)
+        for x in parts:
+            first = sum(map(len, shown)) % 100
+            own = torch.arange(first, first + len(x)) // (2 if len(x) == 20 else 10)
+            shown.append(x)
+            guess = torch.where(bright(x), own % 10, (own + 1) % 10)
+            yield nn.functional.one_hot(guess, 10).double().expand(2, -1, -1)
 
     method.ask_experts = ask
     method.setup("fit")
-    assert [len(x) for x in shown] == [100, 20]
-    brightness = shown[0][:, 0, :4].flatten(1).mean(1)
-    right = (brightness > brightness.median()).view(10, 10)
+    *parts, last = shown
+    assert [len(x) for x in parts] == ([100] if at_once == 1000 else [30, 30, 30, 10])
+    assert len(last) == 20
+    asked = torch.cat(parts)
+    right = bright(asked).view(10, 10)
+    assert 0 < right.sum() < 100
     chosen = method.synthetic.images.detach().float()
     for c in range(10):
-        candidates = shown[0].view(10, 10, *chosen.shape[1:])[c]
+        candidates = asked.view(10, 10, *chosen.shape[1:])[c]
         places = [
             next(i for i in range(10) if torch.allclose(candidates[i], image))
             for image in chosen[2 * c : 2 * c + 2]
@@ -378,7 +403,7 @@ QUICK = (
 
 
 def test_ftd_is_resumed_exactly_with_its_average(same_after_a_kill: Any) -> None:
-    assert same_after_a_kill(3, "method=ftd", "method.ema=0.5", *QUICK)
+    assert same_after_a_kill(3, "method=ftd", "method.ema=0.5", "method.clip=2", *QUICK)
 
 
 def test_both_sets_of_ftd_are_evaluated(results_of: Any) -> None:

@@ -53,6 +53,14 @@ def test_an_artifact_brings_its_own_settings(ddist, run: Path) -> None:
     assert other["baselines"] != first["baselines"]
 
 
+def test_no_recipe_decides_on_threads(ddist, run: Path) -> None:
+    """The default method's recipe for the digits, which is composed, takes one."""
+    for words, expected in ((), None), (("threads=1",), 1):
+        done = ddist("task=evaluate", f"artifact={run}/distilled", "hydra.run.dir=t", *words)
+        assert (done.code, done.err) == (0, "")
+        assert results(ddist.folder / "t")["provenance"]["config"]["threads"] == expected
+
+
 def test_under_another_network_and_protocol(evaluated) -> None:
     out, found = evaluated(
         "network=mlp",
@@ -111,9 +119,14 @@ def test_in_mixed_precision(evaluated, run: Path, ddist) -> None:
         for each in ("32-true", "bf16-mixed")
     ]
     assert means[0] != means[1] and means[0] == pytest.approx(means[1], abs=0.02)
-    wrong = ddist("task=evaluate", f"artifact={run}/distilled", "evaluation.precision=half")
-    assert wrong.code == 1
-    assert "trained and tested in 32-true or bf16-mixed, not 'half'" in wrong.err
+    for precision, expected in (
+        ("half", "trained and tested in 32-true or bf16-mixed, not 'half'"),
+        ("bf16-mixed", "replayed in 32-true only"),
+    ):
+        words = (f"evaluation.precision={precision}", "evaluation=replay")
+        wrong = ddist("task=evaluate", f"artifact={run}/distilled", *words)
+        assert wrong.code == 1 and wrong.err.count("\n") == 1
+        assert expected in wrong.err
 
 
 def test_what_cannot_be_evaluated(ddist, run: Path) -> None:

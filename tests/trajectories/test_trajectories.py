@@ -17,6 +17,7 @@ from ddist.inner.fit import fit
 from ddist.networks import MLP, ConvNet, Network, Weights
 from ddist.seeding import generator
 from ddist.trajectories import Trajectories
+from ddist.trajectories.store import Store
 from ddist.trajectories.trajectories import spread
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -294,6 +295,31 @@ def test_a_damaged_file_is_named_and_retrained_alone(
     assert same_bits(all_of(trajectories, network, 3), weights)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda weights: {n: w for n, w in weights.items() if n != "head.bias"},
+        lambda weights: weights | {"more": torch.zeros(2)},
+        lambda weights: {n.replace("head", "tail"): w for n, w in weights.items()},
+    ],
+    ids=["one fewer", "one more", "other names"],
+)
+def test_a_file_of_other_weights_is_damaged(
+    change: Callable[[Weights], Weights],
+    network: MLP,
+    experts: Callable[..., Trajectories],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is whole, as its checksum says, but not what this network needs."""
+    trajectories = experts()
+    trajectories.prepare(network, 1)
+    weights = trajectories.read(network, 1, 1)
+    store = Store(trajectories.folder(network), torch.float32, network)
+    store.write(1, 1, change(weights))
+    assert same_bits([trajectories.read(network, 1, 1)], [weights])
+    assert f"The expert file {store.path(1, 1)} is damaged; it is trained anew." in caplog.text
+
+
 def test_preparing_mends_what_is_truncated_or_gone(
     network: MLP, experts: Callable[..., Trajectories], trained: list[int]
 ) -> None:
@@ -474,6 +500,27 @@ def test_the_signature_covers_what_changes_an_expert(
     others += [experts().signature(n) for n in (MLP(10, SHAPE, [9], "relu"), convnet())]
     others.append(experts().signature(MLP(10, SHAPE, [8], "tanh")))
     assert len({base, *others}) == 1 + len(others)
+
+
+def test_reading_does_not_look_at_the_data_again_but_tells_networks_apart(
+    digits: RealData,
+    network: MLP,
+    experts: Callable[..., Trajectories],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trajectories, wider = experts(), MLP(10, SHAPE, [9], "relu")
+    for each in (network, wider):
+        trajectories.prepare(each, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(digits, "fingerprint", None)
+        shapes = [
+            [w.shape for w in trajectories.read(each, 0, 1).values()]
+            for each in (network, wider, network)
+        ]
+    assert shapes[0] == shapes[2] == [p.shape for p in network.parameters()] != shapes[1]
+    assert trajectories.folder(network) != trajectories.folder(wider)
+    del each, wider
+    assert len(trajectories._stores) == 1  # nothing keeps a network alive
 
 
 def test_mistakes_are_named(network: MLP, experts: Callable[..., Trajectories]) -> None:
