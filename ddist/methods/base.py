@@ -16,6 +16,7 @@ from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init import InitialWeights
 from ddist.inner.compiled import Compile
+from ddist.inner.stacking import Precision
 from ddist.networks import Weights
 from ddist.report.grid import image_grid
 from ddist.seeding import generator
@@ -52,6 +53,8 @@ class Method(LightningModule):
     compiles: Compile = False
     """Whether passes that are differentiated once at most are compiled; set by whoever builds the
     method."""
+    student_precision: Precision = "32-true"
+    """Of students that are trained without a graph; set likewise."""
 
     def __init__(
         self,

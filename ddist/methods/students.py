@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ddist.augment.mix import Mix
 from ddist.errors import DdistError
+from ddist.inner.compiled import SAVED_PER_TRAINED_VALUE
 from ddist.inner.fit import fit
 from ddist.methods.matching import Matching
 from ddist.networks import Weights
@@ -75,7 +76,9 @@ class AlongStudents(Matching):
         weight_decay: float = 0.0,
         mix: Mix | None = None,
     ) -> Weights:
-        """``weights`` [K, ...] after SGD on the images ``x`` with labels ``y``."""
+        """``weights`` [K, ...] after SGD on the images ``x`` with labels ``y``, in
+        ``student_precision`` and compiled where that pays."""
+        num_images = self.num_networks * epochs * len(x)
         return fit(
             self.network,
             weights,
@@ -90,6 +93,8 @@ class AlongStudents(Matching):
             generators=generators,
             augment=self.augment if self.augment.strategy else None,
             mix=mix,
+            precision=self.student_precision,
+            compiled=self.worth_compiling(num_images, SAVED_PER_TRAINED_VALUE),
         )
 
     def streams(self, name: str, num: int) -> list[torch.Generator]:

@@ -73,6 +73,8 @@ def build_method(cfg: DictConfig, data: RealData, init: InitialWeights) -> Metho
         config.pop(key, None)  # for other parts of the run, or made already
     method: Method = instantiate(config)(**options)
     method.compiles = cfg.compile
+    if cfg.trainer.precision == "bf16-mixed":
+        method.student_precision = "bf16-mixed"
     return method
 
 

@@ -247,6 +247,21 @@ def test_the_student_starts_anew_after_its_updates_and_is_trained_between(make: 
         assert loss(seen[start]) > loss(seen[start + 1]) > loss(seen[start + 2])
 
 
+def test_students_are_trained_in_the_precision_that_is_set(make: Make) -> None:
+    plain, mixed = make(DC), make(DC)
+    mixed.student_precision = "bf16-mixed"
+    ends = []
+    for method in (plain, mixed):
+        start = method.networks_of_step()
+        method.at = 1
+        ends.append(method.networks_of_step())
+    way, error = (
+        torch.cat([(ends[0][n] - other[n]).flatten() for n in start]).norm()
+        for other in (start, ends[1])
+    )
+    assert 0 < error < 0.05 * way
+
+
 @pytest.mark.parametrize(
     ("kind", "option", "value", "sentence"),
     [
