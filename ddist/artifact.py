@@ -14,6 +14,7 @@ from ddist.artifact_format import TENSORS, encode, read_folder
 from ddist.errors import DdistError
 from ddist.folder import write_folder
 from ddist.formation import expand
+from ddist.probabilities import nearest_probabilities
 from ddist.report.card import card
 from ddist.report.grid import image_grid
 
@@ -38,7 +39,7 @@ class DistilledDataset:
     """
 
     images: Tensor  # float32 [N, C, H, W], in training space
-    labels: Tensor  # int64 [N], or float [N, K] soft
+    labels: Tensor  # int64 [N], or float [N, K]: soft, or any numbers that regression learned
     weights: Tensor | None = None  # float [N], of the samples in the loss
     step_sizes: Tensor | None = None  # float [E, S]: E epochs over S student steps
     step_index: Tensor | None = None  # int64 [N]: the student step 0..S-1 an image belongs to
@@ -60,13 +61,18 @@ class DistilledDataset:
         """A torch Dataset of (image, label), or (image, label, weight) where there are weights."""
         return TensorDataset(*[part for part in self.examples() if part is not None])
 
-    def examples(self, chosen: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def examples(
+        self, chosen: Tensor | None = None, *, as_learned: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """What to train on: images [M, C, H, W], labels and weights [M] or None; of the stored
         images ``chosen`` (a mask [N]) or of all. M = N, but for ``factor`` ** 2 training images in
-        each stored one (see :mod:`ddist.formation`)."""
+        each stored one (see :mod:`ddist.formation`). Soft labels that regression learned come as
+        the nearest probabilities, or ``as_learned``."""
         take = slice(None) if chosen is None else chosen
         images = expand(self.images[take], self.factor)
         labels = self.labels[take].repeat_interleave(self.factor**2, 0)
+        if labels.is_floating_point() and not as_learned:
+            labels = nearest_probabilities(labels)
         if self.weights is None:
             return images, labels, None
         return images, labels, self.weights[take].repeat_interleave(self.factor**2)

@@ -19,7 +19,7 @@ from ddist.errors import DdistError
 # stops, how it is evaluated.
 _NO_MATTER = {
     "task", "paths", "logger", "callbacks", "budget", "resume", "artifact", "evaluation", "threads",
-    "compile", "reference", "trajectories",  # methods that use trajectories hold a copy
+    "compile", "reference", "trajectories", "kernel",  # methods that use these two hold a copy
 }  # fmt: skip
 _NO_MATTER_IN = {
     "dataset": {"verify", "download"},

@@ -3,6 +3,7 @@
     python scripts/bench.py dd          what Dataset Distillation's outer step is made of
     python scripts/bench.py matching    steps and evaluation of the matching methods on CIFAR-10
     python scripts/bench.py trajectories  the long unrolls of trajectory matching, and its experts
+    python scripts/bench.py kernel      steps of kernel inducing points, and blocks of their kernels
     ... --quick                         a first look, in a few minutes
 
 Alternatives are timed in turn, so that a busy machine slows all of them, and compared by the median
@@ -41,6 +42,8 @@ from ddist.artifact import DistilledDataset
 from ddist.init import Random
 from ddist.inner.fit import fit
 from ddist.inner.unroll import Batch, Graph, classification_loss, sgd, unroll
+from ddist.kernels import Convolutional, FullyConnected, Kernel
+from ddist.matching.kernel import krr_loss, targets
 from ddist.networks import AlexCifarNet, ConvNet, LeNet, Weights
 from ddist.seeding import generator
 from ddist.tasks.results import peak_memory_bytes
@@ -562,6 +565,120 @@ def experts_table(options: Options) -> Table:
     return shown
 
 
+# -- the subcommand kernel -------------------------------------------------------------------------
+
+KERNELS: dict[str, Callable[..., Kernel]] = {
+    "fc1": partial(FullyConnected, depth=1),
+    "fc3": partial(FullyConnected, depth=3),
+    "conv3": partial(Convolutional, depth=3, pooling="none"),
+    "conv3 global": partial(Convolutional, depth=3, pooling="global"),
+}
+MEMORY = 1024.0  # MiB, as conf/kernel has it
+
+
+@dataclass(frozen=True)
+class KernelCase:
+    """An outer step of KIP: ``support`` images learned, ``targets`` real ones, square of ``side``
+    pixels with ``channels``."""
+
+    kernel: str
+    channels: int
+    side: int
+    support: int
+    targets: int
+
+
+def bench_kernel(console: Console, options: Options) -> None:
+    console.print(kip_table(options))
+    console.print(blocks_table(options))
+
+
+def kip_table(options: Options) -> Table:
+    """Steps per second and memory as support and targets grow."""
+    shown = table(
+        "KIP's outer step: loss and gradient of the images",
+        ["kernel", "image", "support", "targets", "s/step", "ns/pair", "MiB"],
+        "ns/pair: of support and target images; MiB: growth of the peak; without drawing the real "
+        "images",
+    )
+    for case in kip_cases(options.quick):
+        costs = [fresh_process(kip_cost, case, MEMORY, options) for _ in range(options.repeats)]
+        seconds, size = (median(column) for column in zip(*costs, strict=True))
+        pairs = case.support * (case.support + case.targets)
+        image = f"{case.channels}x{case.side}x{case.side}"
+        shown.add_row(case.kernel, image, str(case.support), str(case.targets), f"{seconds:.3g}",
+                      f"{1e9 * seconds / pairs:.3g}", mebibytes(int(size)))  # fmt: skip
+    return shown
+
+
+def kip_cases(quick: bool) -> list[KernelCase]:
+    if quick:
+        sizes = [(10, 1000), (10, 5000), (100, 5000)]
+        return [KernelCase("fc1", 1, 28, *size) for size in sizes] + [
+            KernelCase("conv3", 1, 14, 10, 100)
+        ]
+    sizes = list(product((10, 100, 500), (1000, 5000, 20000)))
+    cases = [KernelCase("fc1", 1, 28, *size) for size in sizes]
+    cases += [KernelCase("fc3", 1, 28, 100, 5000)]
+    cases += [KernelCase("fc1", 3, 32, support, 5000) for support in (10, 100, 500)]
+    cases += [KernelCase("conv3", 1, 14, *size) for size in product((10, 100), (100, 1000))]
+    return cases
+
+
+def blocks_table(options: Options) -> Table:
+    """What bounding the memory of the convolutional kernels costs."""
+    shown = table(
+        "Blocks of the convolutional kernels: 10 images, gradient included",
+        ["kernel", "image", "targets", "kernel.memory", "s", "MiB", "time ratio", "MiB ratio"],
+        "ratios: to a single block, which keeps the whole graph; MiB: growth of the peak",
+    )
+    few = 50 if options.quick else 500
+    for case in (
+        KernelCase("conv3", 1, 14, 10, 10 * few),
+        KernelCase("conv3 global", 1, 8, 10, few // 5),
+    ):
+        limits = (None, 256.0, 16.0)
+        found: dict[float | None, list[tuple[float, int]]] = {limit: [] for limit in limits}
+        for _, limit in product(range(options.repeats), limits):
+            found[limit].append(fresh_process(kip_cost, case, limit, options))
+        for limit, costs in found.items():
+            pairs = list(zip(costs, found[None], strict=True))
+            ratios = [f"{median(a[k] / max(1, b[k]) for a, b in pairs):.3f}" for k in (0, 1)]
+            image = f"{case.channels}x{case.side}x{case.side}"
+            setting = "single block" if limit is None else f"{limit:g}"
+            shown.add_row(
+                case.kernel, image, str(case.targets), setting, *cost_cells(costs), *ratios
+            )
+    return shown
+
+
+def kip_cost(case: KernelCase, memory: float | None, options: Options) -> tuple[float, int]:
+    """In a fresh process, as the command ddist sets it up: median seconds and bytes of a step with
+    blocks of ``memory`` MiB; None: a single block."""
+    prepare(options)
+    kernel = KERNELS[case.kernel](
+        activation="relu", weight_std=2**0.5, bias_std=0.1, kind="ntk", memory=memory or MEMORY
+    )
+    shape = (case.channels, case.side, case.side)
+    x_s, x_t = (torch.randn(n, *shape, device=options.device) for n in (case.support, case.targets))
+    y_s, y_t = (targets(torch.arange(len(x), device=x.device) % 10, 10) for x in (x_s, x_t))
+    x_s.requires_grad_()
+
+    def step() -> None:
+        loss = krr_loss(kernel(x_s, x_s), kernel(x_t, x_s), y_s, y_t, 1e-6)
+        torch.autograd.grad(loss, x_s)
+        synchronize(options.device)
+
+    torch.autograd.grad(
+        kernel(x_t[:2], x_s[:2]).sum(), x_s
+    )  # what libraries load is not the step's
+    if memory is None:
+        kernel.pairs_at_once = lambda x: case.support * case.targets  # type: ignore[method-assign]
+    before = start_peak(options.device)
+    seconds = in_turn({"step": step}, 1 if options.quick else 3)["step"]
+    return median(seconds), read_peak(options.device) - before
+
+
 # -- measuring -------------------------------------------------------------------------------------
 
 
@@ -678,6 +795,7 @@ COMMANDS: dict[str, Callable[[Console, Options], None]] = {
     "dd": bench_dd,
     "matching": bench_matching,
     "trajectories": bench_trajectories,
+    "kernel": bench_kernel,
 }
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ddist.data import RealData
 
@@ -136,3 +140,47 @@ def shared_ddist(
 ) -> Command:
     """``ddist`` in a folder that the tests of a module share, for runs that several look at."""
     return Command(fork_server, tmp_path_factory.mktemp("shared"))
+
+
+class LivingBytes(TorchDispatchMode):
+    """Bytes of the storages that were made within the block and are still alive, and their peak.
+
+    Unlike a process's resident size it does not depend on the allocator, on what ran before or on
+    the machine. It sees the operators of the backward pass too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        given = {each._cdata for each in storages((args, kwargs))}
+        for storage in storages(out):
+            if storage._cdata not in given | self._known:  # a view makes nothing
+                self._note(storage)
+        return out
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        self._known.add(key)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+def storages(tree: object) -> list[torch.UntypedStorage]:
+    """The storages of all tensors in nested arguments or results."""
+    return [each.untyped_storage() for each in tree_leaves(tree) if isinstance(each, torch.Tensor)]
+
+
+@pytest.fixture(scope="session")
+def living_bytes() -> type[LivingBytes]:
+    """A context that counts the bytes of tensors."""
+    return LivingBytes

@@ -19,6 +19,7 @@ import ddist.folder
 from ddist.artifact import DistilledDataset
 from ddist.artifact_format import CONFIG, DATA, META, SCHEMA
 from ddist.errors import DdistError
+from ddist.probabilities import nearest_probabilities
 from ddist.seeding import generator
 
 MEAN, STD = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3])
@@ -74,6 +75,20 @@ def test_round_trip(saved):
     assert loaded.meta == {**META_FIELDS, "schema": SCHEMA, "bytes": original.num_bytes}
     assert loaded.config == original.config
     assert not loaded.images.requires_grad
+
+
+def test_labels_of_regression_are_kept_and_trained_on_as_probabilities(tmp_path):
+    free = torch.randn(6, 3, generator=generator(1))
+    loaded = DistilledDataset.load(make(labels=free).save(tmp_path / "d"))
+    assert same(loaded.labels, free)
+    _, learned, _ = loaded.examples(as_learned=True)
+    assert same(learned, free)
+    _, probabilities, _ = loaded.examples()
+    assert same(probabilities, nearest_probabilities(free))
+    assert probabilities.min() >= 0 and torch.allclose(probabilities.sum(1), torch.ones(6))
+    chosen = loaded.step_index == 1
+    assert same(loaded.examples(chosen)[1], probabilities[chosen])
+    assert "no probabilities" in (tmp_path / "d" / "README.md").read_text()
 
 
 def test_what_is_absent_stays_absent_and_labels_may_be_soft(tmp_path):

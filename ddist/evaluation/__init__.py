@@ -2,8 +2,18 @@
 
 from ddist.evaluation.evaluator import Evaluator, Row
 from ddist.evaluation.knn import NearestNeighbours
+from ddist.evaluation.krr import KernelRegression
 from ddist.evaluation.protocol import Protocol
 from ddist.evaluation.replay import Replay
 from ddist.evaluation.training import LearnedRate, Training
 
-__all__ = ["Evaluator", "LearnedRate", "NearestNeighbours", "Protocol", "Replay", "Row", "Training"]
+__all__ = [
+    "Evaluator",
+    "KernelRegression",
+    "LearnedRate",
+    "NearestNeighbours",
+    "Protocol",
+    "Replay",
+    "Row",
+    "Training",
+]

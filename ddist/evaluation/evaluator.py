@@ -55,7 +55,7 @@ class Evaluator:
         split = data.test if split is None else split
         networks = dict(self.networks)
         if not self.protocol.uses_network:
-            networks = {"none": next(iter(networks.values()))}
+            networks = {self.protocol.in_place_of_network: next(iter(networks.values()))}
         rows = []
         for name, network in networks.items():
             accuracies, chosen = self.protocol.accuracies(

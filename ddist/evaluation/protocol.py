@@ -18,7 +18,9 @@ class Protocol(ABC):
 
     name: str
     uses_network: bool = True
-    """False where nothing is trained (nearest neighbours)."""
+    """False where nothing is trained (nearest neighbours, kernel regression)."""
+    in_place_of_network: str = "none"
+    """What results name where they name networks else."""
     compile: Compile = False
     """Whether networks are compiled; set by whoever builds the protocol."""
     precision: Precision = "32-true"

@@ -9,6 +9,7 @@ from ddist.methods.dd import DD
 from ddist.methods.ddpp import DDPP
 from ddist.methods.dm import DM
 from ddist.methods.idc import IDC
+from ddist.methods.kip import KIP
 from ddist.methods.mtt import MTT
 from ddist.methods.ncfm import NCFM
 from ddist.methods.selection import OptimizedRandom, Selection
@@ -21,6 +22,7 @@ __all__ = [
     "DDPP",
     "DM",
     "IDC",
+    "KIP",
     "MTT",
     "NCFM",
     "Coreset",

@@ -50,6 +50,10 @@ class Method(LightningModule):
     """False for a baseline that is complete once it is made: there is nothing to fit."""
     unrolls = False
     """True where inner losses are differentiated twice, which fp16's loss scaling cannot serve."""
+    uses_network = True
+    """False where no network takes part in distilling: what is given as one is not looked at."""
+    regresses = False
+    """True where labels may be any numbers, which cross-entropy does not take."""
     compiles: Compile = False
     """Whether passes that are differentiated once at most are compiled; set by whoever builds the
     method."""
@@ -75,6 +79,11 @@ class Method(LightningModule):
         super().__init__()
         self.synthetic = synthetic(data, class_labels, generator(seed, "synthetic"))
         self.synthetic.step_sizes = step_sizes
+        if self.synthetic.label_kind in ("free", "solved") and not self.regresses:
+            raise DdistError(
+                f"synthetic.labels={self.synthetic.label_kind} is for methods of regression, such "
+                "as method=kip: choose hard or soft."
+            )
         self.step_index = step_index
         self.data = data
         self.init = init
@@ -154,7 +163,12 @@ class Method(LightningModule):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """One group per kind of learned tensor, each with its own learning rate and decay."""
-        kinds = {"images": "images", "label_logits": "labels", "step_sizes.raw": "step_sizes"}
+        kinds = {
+            "images": "images",
+            "label_logits": "labels",
+            "free_labels": "labels",
+            "step_sizes.raw": "step_sizes",
+        }
         return [
             {
                 "name": kinds[name],
@@ -195,6 +209,9 @@ class Method(LightningModule):
 
     def picture(self) -> Image:
         """The synthetic images as one picture."""
-        tensors = self.tensors()
+        return self.picture_of(self.tensors())
+
+    def picture_of(self, tensors: Mapping[str, Any]) -> Image:
+        """The images among the artifact's ``tensors`` as one picture."""
         pixels = self.data.normalization.inverse(tensors["images"].to(self.data.device))
         return image_grid(pixels, tensors["labels"], self.data.class_names, tensors["step_index"])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ddist.probabilities import are_probabilities
 from ddist.report.table import accuracy, accuracy_rows, interval, size
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ def train(network):
                 weight -= step_size * gradient
 ```
 """
+REGRESSION = """\
+The labels were made for kernel regression and are no probabilities: `labels` has them as they are,
+`as_dataset()` and `examples()` give the nearest probabilities.
+"""
 FIXED = """\
 They were made for one fixed start of the network, and the figures hold for it only:
 `network.load_state_dict(distilled.initial_weights, strict=False)`.
@@ -73,6 +78,8 @@ def card(distilled: "DistilledDataset") -> str:
         LOAD,
         NORMALIZE.format(kind=distilled.normalization.get("kind")),
     ]
+    if distilled.labels.is_floating_point() and not are_probabilities(distilled.labels).all():
+        parts.append(REGRESSION)
     if distilled.step_sizes is not None:
         epochs, steps = distilled.step_sizes.shape
         parts.append(REPLAY.format(epochs=epochs, steps=steps))
@@ -80,7 +87,9 @@ def card(distilled: "DistilledDataset") -> str:
         parts.append(FIXED)
     if "results" in meta:
         parts += ["## How good\n", figures(meta["results"])]
-    facts = [(key, describe(meta[key])) for key in FACTS if meta.get(key) is not None]
+    unused = () if meta.get("uses_network", True) else ("network", "init")
+    told = [key for key in FACTS if key not in unused and meta.get(key) is not None]
+    facts = [(key, describe(meta[key])) for key in told]
     parts += ["## How it was made\n", markdown_table(("", ""), facts)]
     parts.append("Everything else is in `meta.json` and `config.yaml`.\n")
     return "\n".join(parts)

@@ -18,6 +18,9 @@ class SyntheticData(nn.Module, ABC):
 
     classes: Tensor
     factor: int = 1
+    label_kind: str = "hard"
+    """ "hard" (classes), "soft" or "given" (probabilities), "free" or "solved" (any numbers, near 1
+    for the own class, near 0 for others)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +29,7 @@ class SyntheticData(nn.Module, ABC):
     @abstractmethod
     def forward(self) -> tuple[Tensor, Tensor]:
         """What students train on: images [M, C, H, W] in training space; labels int64 [M], or
-        probabilities [M, K]."""
+        float [M, K] (see ``label_kind``)."""
 
     @abstractmethod
     def stored(self) -> tuple[Tensor, Tensor]:

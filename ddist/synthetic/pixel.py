@@ -23,8 +23,10 @@ class Pixel(SyntheticData):
         generator: for what is random in ``start``.
         start: "noise", "real", "average" or "kmeans" (see :mod:`ddist.synthetic.start`).
         images: "learned" or "frozen" (only labels and step sizes are learned).
-        labels: "hard" (fixed classes), "soft" (learned probabilities, softmax of logits) or "given"
-            (the same, but as the method's teachers give them and not learned).
+        labels: "hard" (fixed classes), "soft" (learned probabilities, softmax of logits), "given"
+            (the same, but as the method's teachers give them and not learned), "free" (learned
+            numbers that start at the classes, for methods of regression) or "solved" (the same, but
+            as the method solves for them).
         label_logit: where the logit of an image's own class starts; the others start at 0.
         factor: f.
         bounded: whether images stay within the range of pixels, [0, 1], after each outer step.
@@ -48,8 +50,10 @@ class Pixel(SyntheticData):
         super().__init__()
         if images not in ("learned", "frozen"):
             raise DdistError(f"synthetic.images is learned or frozen, not {images!r}.")
-        if labels not in ("hard", "soft", "given"):
-            raise DdistError(f"synthetic.labels is hard, soft or given, not {labels!r}.")
+        if labels not in ("hard", "soft", "given", "free", "solved"):
+            raise DdistError(
+                f"synthetic.labels is hard, soft, given, free or solved, not {labels!r}."
+            )
         check_factor(factor, data.image_shape)
         self.factor = factor
         first = compose(
@@ -60,19 +64,25 @@ class Pixel(SyntheticData):
         self.register_buffer("classes", self.own_classes.repeat_interleave(factor**2))
         self._range = data.normalization if bounded else None
         self.label_logits: nn.Parameter | None = None
-        if labels != "hard":
-            classes = one_hot(self.own_classes, data.num_classes).float()
+        self.free_labels: nn.Parameter | None = None
+        self.label_kind = labels
+        classes = one_hot(self.own_classes, data.num_classes).float()
+        if labels in ("soft", "given"):
             learned = labels == "soft"
             self.label_logits = nn.Parameter(label_logit * classes, requires_grad=learned)
+        if labels in ("free", "solved"):
+            self.free_labels = nn.Parameter(classes, requires_grad=labels == "free")
 
     def forward(self) -> tuple[Tensor, Tensor]:
         images, labels = self.stored()
         return expand(images, self.factor), labels.repeat_interleave(self.factor**2, 0)
 
     def stored(self) -> tuple[Tensor, Tensor]:
-        if self.label_logits is None:
-            return self.images, self.own_classes
-        return self.images, torch.softmax(self.label_logits, 1)
+        if self.free_labels is not None:
+            return self.images, self.free_labels
+        if self.label_logits is not None:
+            return self.images, torch.softmax(self.label_logits, 1)
+        return self.images, self.own_classes
 
     @torch.no_grad()
     def begin(self, images: Tensor | None = None, logits: Tensor | None = None) -> None:

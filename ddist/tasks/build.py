@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 from torch import nn
 
@@ -41,6 +41,17 @@ def build_network(config: DictConfig, data: RealData) -> nn.Module:
     return network
 
 
+def build_network_for(part: DictConfig, config: DictConfig, data: RealData) -> nn.Module:
+    """The same for a method or a protocol; nothing where that does without (see
+    :func:`uses_network`), whatever the network would say of the images."""
+    return build_network(config, data) if uses_network(part) else nn.Identity()
+
+
+def uses_network(part: DictConfig) -> bool:
+    """Whether the method or the protocol that ``part`` describes has any use for a network."""
+    return bool(getattr(get_object(part._target_), "uses_network", True))
+
+
 def build_init(cfg: DictConfig, data: RealData) -> InitialWeights:
     """p(theta_0)."""
     make = instantiate(cfg.init)
@@ -64,7 +75,7 @@ def build_method(cfg: DictConfig, data: RealData, init: InitialWeights) -> Metho
     check_init(init, cfg.method)
     check_augment(cfg)
     options: dict[str, Any] = {"ipc": cfg.ipc, "seed": cfg.seed, "data": data, "init": init}
-    options["network"] = build_network(cfg.network, data)
+    options["network"] = build_network_for(cfg.method, cfg.network, data)
     options["synthetic"] = instantiate(cfg.synthetic)
     config = to_plain(cfg.method)
     if "trajectories" in config:
@@ -102,5 +113,7 @@ def build_evaluator(
         if names is None
         else {name: load_option("network", name) for name in names}
     )
-    networks = {name: build_network(config, data) for name, config in configs.items()}
+    networks = {
+        name: build_network_for(cfg.evaluation, config, data) for name, config in configs.items()
+    }
     return Evaluator(protocol, networks, init, cfg.seed)

@@ -14,6 +14,7 @@ from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init import InitialWeights
 from ddist.methods import Method
+from ddist.tasks.names import chosen, named
 
 HALF = {16, "16", "16-mixed", "16-true"}
 
@@ -64,6 +65,24 @@ def check_protocol(config: Mapping[str, Any]) -> None:
     for name, value in config.items():
         if (name == "num_networks" and value < 1) or value == []:
             raise DdistError(f"evaluation.{name}={value} leaves nothing to evaluate.")
+
+
+def check_network_used(cfg: DictConfig, used: bool) -> None:
+    """Raise a DdistError where the command line names a network that nothing is done with."""
+    if not used and (named("network") or chosen("evaluation.networks")):
+        raise DdistError(
+            f"No network takes part in this run (evaluation={cfg.evaluation.name} does without): "
+            "leave network out, or choose another protocol, such as evaluation=dc2021."
+        )
+
+
+def check_kernel_used(*parts: DictConfig) -> None:
+    """Raise a DdistError where the command line names a kernel and none of ``parts`` has one."""
+    if named("kernel") and not any("kernel" in part for part in parts):
+        raise DdistError(
+            "No kernel takes part in this run: leave kernel out, or choose evaluation=krr (or "
+            "method=kip)."
+        )
 
 
 def check_precision(precision: object, method: Method) -> None:

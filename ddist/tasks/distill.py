@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
-from torch import nn
 
 import ddist
 from ddist.artifact import DistilledDataset
@@ -25,11 +24,16 @@ from ddist.callbacks.schedule import find_budget
 from ddist.config import borrowed_ipcs, differences, learned_settings
 from ddist.errors import DdistError
 from ddist.folder import write_file_whole
-from ddist.init import InitialWeights
 from ddist.methods import Method
-from ddist.tasks.build import build_data, build_evaluator, build_init, build_method
-from ddist.tasks.checks import check_devices, check_precision, check_values
-from ddist.tasks.names import chosen_names
+from ddist.tasks.build import build_data, build_evaluator, build_init, build_method, uses_network
+from ddist.tasks.checks import (
+    check_devices,
+    check_kernel_used,
+    check_network_used,
+    check_precision,
+    check_values,
+)
+from ddist.tasks.names import chosen_names, without_network
 from ddist.tasks.results import evaluate, publish
 from ddist.tasks.wandb_run import finishing
 
@@ -41,6 +45,9 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     or the outer loss where nothing is held out. Never the test figure."""
     check_values(cfg)
     check_devices(cfg)
+    check_kernel_used(cfg.method, cfg.evaluation)
+    with_network = uses_network(cfg.method) or uses_network(cfg.evaluation)
+    check_network_used(cfg, with_network)
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     folder = Path(cfg.paths.run)
@@ -65,9 +72,8 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
         variants = {
             name: replace(distilled, **tensors) for name, tensors in method.variants().items()
         }
-        results = evaluate(
-            cfg, evaluator, distilled, data, chosen_names(), seconds, baseline, variants
-        )
+        names = chosen_names() if with_network else without_network(chosen_names())
+        results = evaluate(cfg, evaluator, distilled, data, names, seconds, baseline, variants)
         distilled.meta["results"] = results
         distilled.save(folder / "distilled")
         publish(results, distilled, folder, logger)
@@ -168,6 +174,7 @@ def describe(cfg: DictConfig, method: Method, steps: int) -> DistilledDataset:
         "image_shape": list(data.image_shape),
         "ipc": cfg.ipc,
         "factor": method.synthetic.factor,
+        "uses_network": method.uses_network,
         "seed": cfg.seed,
         "steps": steps,
         "protocol": cfg.evaluation.name,
@@ -176,7 +183,7 @@ def describe(cfg: DictConfig, method: Method, steps: int) -> DistilledDataset:
     }
     return DistilledDataset(
         **method.tensors(),
-        initial_weights=single_start(method.init, method.network),
+        initial_weights=single_start(method),
         normalization={
             k: v.cpu() if isinstance(v, torch.Tensor) else v
             for k, v in data.normalization.state().items()
@@ -186,8 +193,8 @@ def describe(cfg: DictConfig, method: Method, steps: int) -> DistilledDataset:
     )
 
 
-def single_start(init: InitialWeights, network: nn.Module) -> dict[str, torch.Tensor] | None:
-    """theta_0 where p(theta_0) is a single point, None where it is not."""
-    if not init.single:
+def single_start(method: Method) -> dict[str, torch.Tensor] | None:
+    """theta_0 where p(theta_0) is a single point, None where it is not or there is no network."""
+    if not (method.init.single and method.uses_network):
         return None
-    return {name: w[0].cpu() for name, w in init.held_out(network, 1).items()}
+    return {name: w[0].cpu() for name, w in method.init.held_out(method.network, 1).items()}

@@ -11,16 +11,16 @@ from ddist.config import conf_dir, load_option
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init.given import Given
-from ddist.tasks.build import build_data, build_evaluator, build_init
-from ddist.tasks.checks import check_free, check_values
-from ddist.tasks.names import GROUPS, chosen, chosen_names, keys_set
+from ddist.tasks.build import build_data, build_evaluator, build_init, uses_network
+from ddist.tasks.checks import check_free, check_kernel_used, check_network_used, check_values
+from ddist.tasks.names import GROUPS, chosen, chosen_names, keys_set, named, without_network
 from ddist.tasks.results import evaluate, publish
 from ddist.tasks.wandb_run import finishing
 
 # What an artifact says by itself, where the command line is silent.
 ADOPTED = (
-    "method", "dataset", "network", "init", "objective", "synthetic", "evaluation", "ipc", "steps",
-    "seed",
+    "method", "dataset", "network", "init", "objective", "synthetic", "kernel", "evaluation", "ipc",
+    "steps", "seed",
 )  # fmt: skip
 
 
@@ -34,6 +34,8 @@ def run(cfg: DictConfig, *, baseline: bool) -> None:
     distilled = DistilledDataset.load(Path(str(cfg.artifact)).expanduser())
     names = adopt(cfg, distilled)
     check_values(cfg)
+    check_kernel_used(cfg.evaluation)
+    check_network_used(cfg, uses_network(cfg.evaluation))
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     data = build_data(cfg).to(device(cfg.trainer.accelerator))
@@ -43,6 +45,8 @@ def run(cfg: DictConfig, *, baseline: bool) -> None:
     else:
         init = Given(distilled.initial_weights, otherwise=lambda: build_init(cfg, data))
     evaluator = build_evaluator(cfg, names["network"], data, init)
+    if not (distilled.meta.get("uses_network", True) or uses_network(cfg.evaluation)):
+        names = without_network(names)
     with finishing(instantiate(cfg.logger)) as logger:
         results = evaluate(cfg, evaluator, distilled, data, names, None, baseline, {})
         publish(results, distilled, folder, logger)
@@ -69,6 +73,8 @@ def adopt(cfg: DictConfig, distilled: DistilledDataset) -> dict[str, str]:
         option = own.evaluation.name if group == "evaluation" else names.get(group)
         if option is not None:  # a setting that is newer than the artifact has its default
             cfg[group] = OmegaConf.merge(yaml_defaults(group, option), own[group])
+        if group == "evaluation" and named("kernel") and "kernel" in own[group]:
+            cfg[group].kernel = cfg.kernel  # not the one that the run was evaluated under
         for key, value in set_by_hand.items():
             OmegaConf.update(cfg, key, value)
     if not chosen("threads"):  # which a recipe sets, that of the default method for the digits

@@ -11,6 +11,16 @@ def chosen_names() -> dict[str, str]:
     return {group: choices[group] for group in GROUPS}
 
 
+def without_network(names: dict[str, str]) -> dict[str, str]:
+    """``names`` of a run in which no network takes part."""
+    return {**names, "network": "none", "init": "none"}
+
+
+def named(group: str) -> bool:
+    """Whether the command line says anything about ``group`` or its settings."""
+    return chosen(group) or bool(keys_set(group))
+
+
 def chosen(*groups: str) -> bool:
     """Whether the command line chose an option of one of ``groups`` (or that single value)."""
     return any(key in groups for key in _keys())

@@ -13,6 +13,7 @@ import rich
 import torch
 from omegaconf import DictConfig
 from pytorch_lightning.loggers.logger import Logger
+from torch import Tensor
 
 import ddist
 from ddist.artifact import DistilledDataset
@@ -23,6 +24,7 @@ from ddist.folder import write_file_whole
 from ddist.report.table import results_table
 from ddist.seeding import generator
 from ddist.synthetic.start import start_images
+from ddist.synthetic.steps import spread_over_steps
 from ddist.tasks.wandb_run import log_results
 
 log = logging.getLogger(__name__)
@@ -104,7 +106,7 @@ def peak_memory_bytes() -> int:
 
 def random_real(distilled: DistilledDataset, data: RealData, seed: int) -> DistilledDataset:
     """Random real images of the same classes in the same steps: what distilling has to beat."""
-    labels = distilled.labels if distilled.labels.ndim == 1 else distilled.labels.argmax(1)
+    labels = distilled.labels if distilled.labels.ndim == 1 else classes_of(distilled)
     images = start_images("real", data, labels, generator(seed, "baseline"))
     epochs = None if distilled.step_sizes is None else len(distilled.step_sizes)
     return DistilledDataset(
@@ -115,6 +117,14 @@ def random_real(distilled: DistilledDataset, data: RealData, seed: int) -> Disti
         meta={**distilled.meta, "method": "random", "student_epochs": epochs, "factor": 1},
         config="",
     )
+
+
+def classes_of(distilled: DistilledDataset) -> Tensor:
+    """The class int64 [N] of each image of a set with soft labels: as methods order their images,
+    which labels that were learned need not show; else the likeliest."""
+    steps = 1 if distilled.step_index is None else int(distilled.step_index.max()) + 1
+    classes, _ = spread_over_steps(distilled.meta["ipc"], distilled.meta["num_classes"], steps)
+    return classes if len(classes) == len(distilled.labels) else distilled.labels.argmax(1)
 
 
 def publish(

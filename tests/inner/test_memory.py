@@ -1,72 +1,38 @@
 """The memory of an exact gradient through T steps, counted tensor by tensor."""
 
 import functools
-import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from ddist.init import Random
 from ddist.inner.unroll import classification_loss, sgd, unroll, with_momentum, without_momentum
 from ddist.networks import ConvNet
 
 SHAPE = (1, 16, 16)
+Peak = Callable[[int, str, float], int]
 
 
-class LivingBytes(TorchDispatchMode):
-    """Bytes of the storages that were made within the block and are still alive, and their peak.
+@pytest.fixture(scope="module")
+def peak(living_bytes: Any) -> Peak:
+    """Bytes that one outer gradient through that many steps of 32 images needs at its peak."""
 
-    Unlike a process's resident size it does not depend on the allocator, on what ran before or on
-    the machine. It sees the operators of the backward pass too.
-    """
+    @functools.cache
+    def measure(num_steps: int, graph: str, momentum: float) -> int:
+        network, start, batch, sizes = problem(num_steps)
+        loss = classification_loss(network)
+        with living_bytes() as memory:
+            state = with_momentum(start) if momentum else start
+            end = unroll(sgd(loss, momentum), state, [batch] * num_steps, sizes, graph=graph)
+            loss(without_momentum(end), (batch[0].detach()[:4], batch[1][:4])).backward()
+        assert batch[0].grad is not None and sizes.grad is not None
+        return int(memory.peak)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        given = {each._cdata for each in storages((args, kwargs))}
-        for storage in storages(out):
-            if storage._cdata not in given | self._known:  # a view makes nothing
-                self._note(storage)
-        return out
-
-    def _note(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        self._known.add(key)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._forget, key, size)
-
-    def _forget(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.now -= size
-
-
-def storages(tree: object) -> list[torch.UntypedStorage]:
-    """The storages of all tensors in nested arguments or results."""
-    return [each.untyped_storage() for each in tree_leaves(tree) if isinstance(each, torch.Tensor)]
-
-
-@functools.cache
-def peak(num_steps: int, graph: str, momentum: float) -> int:
-    """Bytes that one outer gradient through ``num_steps`` steps of 32 images needs at its peak."""
-    network, start, batch, sizes = problem(num_steps)
-    loss = classification_loss(network)
-    with LivingBytes() as memory:
-        state = with_momentum(start) if momentum else start
-        end = unroll(sgd(loss, momentum), state, [batch] * num_steps, sizes, graph=graph)
-        loss(without_momentum(end), (batch[0].detach()[:4], batch[1][:4])).backward()
-    assert batch[0].grad is not None and sizes.grad is not None
-    return memory.peak
+    return measure
 
 
 def problem(num_steps: int):
@@ -82,7 +48,7 @@ def bytes_of_weights() -> int:
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_memory_does_not_grow_with_the_number_of_steps(momentum: float) -> None:
+def test_memory_does_not_grow_with_the_number_of_steps(peak: Peak, momentum: float) -> None:
     """64 steps need at most half as much again as 8, plus the states that are kept."""
     states = 64 * bytes_of_weights() * (2 if momentum else 1)
     allowed = 1.5 * peak(8, "checkpoint", momentum) + states
@@ -90,15 +56,15 @@ def test_memory_does_not_grow_with_the_number_of_steps(momentum: float) -> None:
     assert peak(32, "autograd", 0.0) > 3 * allowed  # half the steps: this test can fail
 
 
-def test_each_step_more_costs_its_state_and_nothing_else() -> None:
+def test_each_step_more_costs_its_state_and_nothing_else(peak: Peak) -> None:
     per_step = (peak(64, "checkpoint", 0.0) - peak(8, "checkpoint", 0.0)) / 56
     assert per_step < 1.3 * bytes_of_weights()
 
 
-def test_the_count_is_right() -> None:
+def test_the_count_is_right(living_bytes: Any) -> None:
     """Plain forward and backward of a product, added up by hand."""
     x, w = torch.randn(100, 50), nn.Parameter(torch.randn(50, 20))
-    with LivingBytes() as memory:
+    with living_bytes() as memory:
         kept = x @ w
         assert memory.now == memory.peak == 4 * 100 * 20
         del kept
@@ -108,12 +74,12 @@ def test_the_count_is_right() -> None:
     assert memory.peak >= 4 * (100 * 20 * 2 + 50 * 20)
 
 
-def test_a_window_frees_what_comes_before_it() -> None:
+def test_a_window_frees_what_comes_before_it(living_bytes: Any) -> None:
     """Truncation with the whole graph kept needs the memory of the window alone."""
     network, start, batch, sizes = problem(32)
 
     def measure(run: Callable[[], dict[str, torch.Tensor]]) -> int:
-        with LivingBytes() as memory:
+        with living_bytes() as memory:
             sum(w.sum() for w in run().values()).backward()
         return memory.peak
 

@@ -40,6 +40,12 @@ def test_sections_that_do_not_apply_are_absent():
     assert "replay" not in text and "initial_weights" not in text and "How good" not in text
 
 
+def test_a_network_that_took_no_part_is_not_named():
+    text = card(make(uses_network=False, network="lenet", init="random", seed=3))
+    assert "lenet" not in text and "init" not in text and "| seed | 3 |" in text
+    assert "probabilities" not in text
+
+
 def test_figures_carry_their_protocol():
     text = card(make(results={"evaluation": [ROW], "baselines": {"random": ROW}}))
     row = "| distilled images | convnet | dc2021 | 50.00 ± 1.00 (5) | 49.50 – 50.50 |"

@@ -91,6 +91,23 @@ def test_given_labels_are_soft_and_not_learned(digits: RealData) -> None:
         make(digits).begin(logits=logits)
 
 
+@pytest.mark.parametrize(("labels", "learned"), [("free", True), ("solved", False)])
+def test_free_labels_are_numbers_that_start_at_the_class(
+    digits: RealData, labels: str, learned: bool
+) -> None:
+    pixel = make(digits, labels=labels)
+    found = pixel()[1]
+    assert torch.equal(found, torch.eye(10)[LABELS]) and found.requires_grad is learned
+    assert names(pixel) == ({"images", "free_labels"} if learned else {"images"})
+    assert pixel.label_kind == labels and pixel.label_logits is None
+    with torch.no_grad():
+        assert pixel.free_labels is not None
+        pixel.free_labels.mul_(-3)
+    other = make(digits, labels=labels)
+    other.load_state_dict(pixel.state_dict())
+    assert torch.equal(other.stored()[1], -3 * torch.eye(10)[LABELS])
+
+
 def test_tiles_begin_where_they_are_told(digits: RealData) -> None:
     pixel = make(digits, labels="soft", factor=2)
     tiles = torch.randn(80, *digits.image_shape, generator=generator(4))

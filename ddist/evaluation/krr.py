@@ -1,0 +1,57 @@
+"""Kernel ridge regression: what a distilled set says by itself, under the kernel of a network of
+infinite width."""
+
+import torch
+from torch import Tensor, nn
+
+from ddist.artifact import DistilledDataset
+from ddist.data import RealData
+from ddist.data.split import Split
+from ddist.errors import DdistError
+from ddist.evaluation.protocol import Protocol
+from ddist.init import InitialWeights
+from ddist.kernels import Kernel
+from ddist.matching.kernel import coefficients, targets
+
+
+class KernelRegression(Protocol):
+    """The class of an image is the largest of its predictions K_ts (K_ss + ridge tr(K_ss)/n I)^-1
+    y_s (Nguyen et al. 2021, arXiv 2011.00050), for centred labels y_s. Nothing is trained or drawn.
+
+    Args:
+        name: of the protocol, in results.
+        kernel: K, which results name in the place of a network.
+        ridge: relative to the mean of the kernel's diagonal.
+    """
+
+    uses_network = False
+
+    def __init__(self, *, name: str, kernel: Kernel, ridge: float) -> None:
+        if not ridge >= 0:
+            raise DdistError(f"evaluation.ridge is at least 0, such as 1e-6, not {ridge}.")
+        self.name = name
+        self.kernel, self.ridge = kernel, ridge
+        self.in_place_of_network = str(kernel)
+
+    @torch.no_grad()
+    def accuracies(
+        self,
+        distilled: DistilledDataset,
+        data: RealData,
+        split: Split,
+        network: nn.Module,
+        init: InitialWeights,
+        seed: int,
+    ) -> tuple[Tensor, dict[str, float]]:
+        images, labels, weights = distilled.examples(as_learned=True)
+        if weights is not None:
+            raise DdistError(
+                "Kernel regression knows no weights of samples, which this set has: choose another "
+                "protocol, such as evaluation=dc2021."
+            )
+        images, y = images.to(data.device), targets(labels, data.num_classes).to(data.device)
+        found = coefficients(self.kernel(images, images), y, self.ridge)
+        right = torch.zeros((), dtype=torch.float64, device=data.device)
+        for x, classes in data.batches(split, 1000):
+            right += ((self.kernel(x, images) @ found).argmax(1) == classes).sum()
+        return (right / len(split)).view(1).cpu(), {}

@@ -1,0 +1,101 @@
+"""What the kernels have in common: their settings, and blocks of bounded memory."""
+
+from abc import ABC, abstractmethod
+from math import isqrt
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from ddist.errors import DdistError
+from ddist.kernels.activations import activation_by_name
+
+Kind = Literal["ntk", "nngp"]
+
+
+class Kernel(ABC):
+    """The kernel of an infinitely wide network with weights ~ N(0, weight_std^2 / fan-in) and
+    biases ~ N(0, bias_std^2), in double precision.
+
+    Args:
+        depth: hidden layers; 0 is a linear model.
+        activation: "relu" or "erf".
+        weight_std, bias_std: of every layer.
+        kind: "ntk", the kernel of the regression that gradient descent on the squared error comes
+            down to (Jacot et al. 2018), or "nngp", the covariance of outputs before any training.
+        memory: MiB that a block of the matrix may take with its graph. Where there are several
+            blocks, each is computed once more for its gradient.
+    """
+
+    def __init__(
+        self,
+        *,
+        depth: int,
+        activation: str,
+        weight_std: float,
+        bias_std: float,
+        kind: Kind,
+        memory: float,
+    ) -> None:
+        if not isinstance(depth, int) or depth < 0:
+            raise DdistError(f"kernel.depth is a whole number of at least 0, not {depth!r}.")
+        if kind not in get_args(Kind):
+            raise DdistError(f"kernel.kind is ntk or nngp, not {kind!r}.")
+        if not (weight_std > 0 and memory > 0 and bias_std >= 0):
+            raise DdistError(
+                "kernel.weight_std and kernel.memory are above 0, and kernel.bias_std is at least "
+                f"0, not {weight_std}, {memory} and {bias_std}."
+            )
+        self.depth, self.kind, self.memory = depth, kind, memory
+        self.activation, self.activation_name = activation_by_name(activation), activation
+        self.weight, self.bias = weight_std**2, bias_std**2
+
+    @abstractmethod
+    def block(self, x1: Tensor, x2: Tensor) -> Tensor:
+        """The kernel [N1, N2] of images [N1, C, H, W] and [N2, C, H, W], all at once."""
+
+    @abstractmethod
+    def __str__(self) -> str:
+        """A short name, for results."""
+
+    @abstractmethod
+    def numbers_per_pair(self, x: Tensor) -> int:
+        """How many numbers a tensor holds for a pair of images like those of ``x``."""
+
+    def __call__(self, x1: Tensor, x2: Tensor) -> Tensor:
+        """The kernel float64 [N1, N2] of images [N1, C, H, W] and [N2, C, H, W], differentiable
+        once. Raises DdistError where not even one pair fits into ``memory``."""
+        rows, columns = self.block_shape(x1, x2)
+        parts1, parts2 = torch.split(x1, rows), torch.split(x2, columns)
+        again = torch.is_grad_enabled() and len(parts1) * len(parts2) > 1
+
+        def block(a: Tensor, b: Tensor) -> Tensor:
+            if not again or not (a.requires_grad or b.requires_grad):
+                return self.block(a, b)
+            found: Tensor = checkpoint(
+                self.block, a, b, use_reentrant=False, preserve_rng_state=False
+            )
+            return found
+
+        return torch.cat([torch.cat([block(a, b) for b in parts2], 1) for a in parts1])
+
+    def block_shape(self, x1: Tensor, x2: Tensor) -> tuple[int, int]:
+        """How many images of either side a block has: near a square, because what concerns one
+        image alone is computed again for each of its blocks."""
+        pairs = self.pairs_at_once(x1)
+        rows = min(len(x1), max(isqrt(pairs), pairs // len(x2)))
+        return rows, min(len(x2), pairs // rows)
+
+    def pairs_at_once(self, x: Tensor) -> int:
+        """How many pairs of images like those of ``x`` a block holds."""
+        # For each layer's gradient the covariance, the product of the variances, the height, both
+        # expectations and the tangent kernel are kept; some more are passed through.
+        pair = 8 * self.numbers_per_pair(x) * (6 * self.depth + 8)
+        if pair > self.memory * 2**20:
+            raise DdistError(
+                f"One pair of {x.shape[-2]}x{x.shape[-1]} images takes {pair / 2**20:.0f} MiB "
+                f"under this kernel, more than kernel.memory={self.memory:g}: raise it, or choose "
+                "kernel.pooling=none or a smaller dataset.size."
+            )
+        return int(self.memory * 2**20) // pair
