@@ -418,28 +418,33 @@ def evaluation_table(options: Options) -> Table:
     networks = 2 if options.quick else 5
     shown = table(
         f"Evaluation on CIFAR-10 under dc2021, {networks} networks",
-        ["ipc", "s/network", "plain loop: s/network", "time ratio"],
-        "plain loop: one network after the other, a DataLoader for the synthetic and one for the "
-        "test images, torch's own malloc and pooling",
+        ["ipc", "precision", "s/network", "plain loop: s/network", "time ratio"],
+        "plain loop: in single precision, one network after the other, a DataLoader for the "
+        "synthetic and one for the test images, torch's own malloc and pooling",
     )
     for ipc in (1, 10):
-        ours, plain = [], []
+        plain: list[float] = []
+        ours: dict[str, list[float]] = {"32-true": [], "bf16-mixed": []}
         for _ in range(min(3, options.repeats)):
-            ours.append(fresh_process(evaluation_seconds, ipc, networks, options) / networks)
+            for precision, seconds in ours.items():
+                taken = fresh_process(evaluation_seconds, ipc, networks, precision, options)
+                seconds.append(taken / networks)
             plain.append(fresh_process(plain_evaluation_seconds, ipc, options))
-        shown.add_row(str(ipc), f"{median(ours):.1f}", f"{median(plain):.1f}",
-                      f"{ratio(ours, plain):.2f}")  # fmt: skip
+        for precision, seconds in ours.items():
+            shown.add_row(str(ipc), precision, f"{median(seconds):.1f}", f"{median(plain):.1f}",
+                          f"{ratio(seconds, plain):.2f}")  # fmt: skip
     return shown
 
 
-def evaluation_seconds(ipc: int, networks: int, options: Options) -> float:
+def evaluation_seconds(ipc: int, networks: int, precision: str, options: Options) -> float:
     """In a fresh process: the protocol as ``ddist`` runs it, on random real images."""
     from ddist.tasks.build import build_data, build_evaluator, build_init, build_method
 
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     words = ["method=random", "network=convnet", "evaluation=dc2021", f"ipc={ipc}"]
-    cfg = compose_run([*words, f"evaluation.num_networks={networks}"], options)
+    evaluated = [f"evaluation.num_networks={networks}", f"evaluation.precision={precision}"]
+    cfg = compose_run([*words, *evaluated], options)
     data = build_data(cfg)
     init = build_init(cfg, data)
     method = build_method(cfg, data, init)

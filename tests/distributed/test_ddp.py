@@ -3,8 +3,10 @@ averaged."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -37,14 +39,26 @@ def composed(words: list[str]) -> DictConfig:
         return compose("config", words)
 
 
+def start(words: list[str], folder: Path, run: str = "run") -> subprocess.Popen[str]:
+    """``ddist`` with these words in two processes, the leaders of a group of their own."""
+    command = [Path(sys.executable).with_name("ddist"), *words, *TWO, f"hydra.run.dir={run}"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=folder, env=env, start_new_session=True, **pipes)
+
+
+def finish(started: subprocess.Popen[str]) -> str:
+    """What it prints until it ends, which has to be well."""
+    printed, _ = started.communicate()
+    assert started.returncode == 0, printed
+    return printed
+
+
 def two_ranks(words: list[str], folder: Path) -> torch.Tensor:
     """The images after ``ddist`` with these words has run in two processes."""
-    command = [Path(sys.executable).with_name("ddist"), *words, *TWO, "hydra.run.dir=run"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    printed = finish(start(words, folder))
     # one process speaks and writes for both
-    assert done.stdout.count("Evaluating under the protocol") == 1
+    assert printed.count("Evaluating under the protocol") == 1
     assert json.loads((folder / "run" / "results.json").read_text())["steps"] == 1
     return DistilledDataset.load(folder / "run" / "distilled").images
 
@@ -98,3 +112,22 @@ def test_two_ranks_move_the_images_as_one_with_both_students(tmp_path: Path) -> 
     expected = torch.autograd.grad(total, start)[0]
     assert expected.norm() > 1e-3
     torch.testing.assert_close(moved, expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_both_ranks_killed_and_resumed_end_with_the_same_bits(tmp_path: Path) -> None:
+    """Each rank's student, which lives for 20 steps, comes back from the checkpoint."""
+    words = [*DC_STEP, "steps=20", "method.updates=20", "method.student_epochs=1",
+             "task.baseline=false", "callbacks.checkpoint.seconds=0"]  # fmt: skip
+    finish(start(words, tmp_path, "whole"))
+    killed, checkpoint = start(words, tmp_path), tmp_path / "run" / "checkpoints" / "last.ckpt"
+    while not checkpoint.exists() and killed.poll() is None:
+        time.sleep(0.01)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    assert "Going on from" in finish(start(words, tmp_path))
+    whole, resumed = (
+        DistilledDataset.load(tmp_path / name / "distilled").images for name in ("whole", "run")
+    )
+    assert torch.equal(whole, resumed)
