@@ -19,6 +19,7 @@ saves, twice, which takes LeNet 1.4 times as long (RESULTS.md).
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from itertools import compress
 from typing import Any, Literal, get_args
 
 import torch
@@ -144,7 +145,14 @@ class _Rebuilt(torch.autograd.Function):
             wanted = [*through, *(inputs[i] for i in learned)]
             if not wanted:
                 break
-            pulled = torch.autograd.grad(list(end.values()), wanted, gradient, allow_unused=True)
+            # Not all that a step gives has a graph: Adam's count of steps, where it came without.
+            reached = [each.requires_grad for each in end.values()]
+            pulled = torch.autograd.grad(
+                list(compress(end.values(), reached)),
+                wanted,
+                list(compress(gradient, reached)),
+                allow_unused=True,
+            )
             if ctx.exact:
                 gradient = tuple(
                     torch.zeros_like(v) if g is None else g

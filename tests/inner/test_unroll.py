@@ -253,6 +253,17 @@ def test_first_order_is_exact_for_one_step_and_worse_for_more(problem):
     assert cosine(20, 0.01) > 0.99 > cosine(20, 0.5) > cosine(50, 0.5)
 
 
+def test_first_order_is_exact_for_one_step_of_adam(problem):
+    network, weights, x, y, sizes, target = problem
+    loss, found = classification_loss(network), []
+    for graph in ("first_order", "autograd"):
+        batches = list(zip(x, y, strict=True))
+        end = unroll(adam(loss), with_moments(weights), batches, sizes, graph=graph, window=1)
+        found.append(torch.autograd.grad(loss(only_weights(end), target), [x, sizes]))
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-14)
+    assert found[0][0].abs().max() > 1e-6
+
+
 def test_first_order_is_teslas_formula(problem):
     """With L = |theta_T - theta*|^2: dL/dx_t = -2 eta d/dx_t <theta_T - theta*, g_t(x_t)> with
     theta_t and theta_T held, and dL/deta = -2 <theta_T - theta*, sum_t g_t>."""
