@@ -3,6 +3,7 @@
     python scripts/bench.py dd          what Dataset Distillation's outer step is made of
     python scripts/bench.py matching    steps and evaluation of the matching methods on CIFAR-10
     python scripts/bench.py trajectories  the long unrolls of trajectory matching, and its experts
+    python scripts/bench.py rat         back-propagation through a window, and through all steps
     python scripts/bench.py kernel      steps of kernel inducing points, and blocks of their kernels
     ... --quick                         a first look, in a few minutes
 
@@ -41,7 +42,16 @@ from ddist.allocator import keep_freed_memory
 from ddist.artifact import DistilledDataset
 from ddist.init import Random
 from ddist.inner.fit import fit
-from ddist.inner.unroll import Batch, Graph, classification_loss, sgd, unroll
+from ddist.inner.unroll import (
+    Batch,
+    Graph,
+    adam,
+    classification_loss,
+    only_weights,
+    sgd,
+    unroll,
+    with_moments,
+)
 from ddist.kernels import Convolutional, FullyConnected, Kernel
 from ddist.matching.kernel import krr_loss, targets
 from ddist.networks import AlexCifarNet, ConvNet, LeNet, Weights
@@ -570,6 +580,87 @@ def experts_table(options: Options) -> Table:
     return shown
 
 
+# -- the subcommand rat ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Training:
+    """A student's training by Adam on 10 images: ``steps`` steps, of which the last ``window`` are
+    differentiated."""
+
+    shape: tuple[int, int, int]
+    steps: int
+    window: int
+    graph: Graph
+
+
+def bench_rat(console: Console, options: Options) -> None:
+    console.print(truncation_table(options))
+
+
+def truncation_table(options: Options) -> Table:
+    """Seconds and memory of an outer step with a window, and with all steps."""
+    total, window = (20, 6) if options.quick else (200, 60)
+    shown = table(
+        f"RaT-BPTT's outer step: a window of {window} of up to {total} steps, ConvNet-3, Adam",
+        ["image", "steps", "differentiated", "unroll", "s", "MiB", "time ratio", "MiB ratio"],
+        "ratios: to the first row of the image, full back-propagation through time; windows end "
+        "after any number of steps, here after their mean; 10 images a step, none real, without "
+        "augmentation; MiB: growth of the peak",
+    )  # fmt: skip
+    for shape in ((1, 28, 28),) if options.quick else ((1, 28, 28), (3, 32, 32)):
+        mean = (total + window) // 2
+        trainings = [
+            Training(shape, *each, graph)
+            for each, graph in product(((total, total), (mean, window)), GRAPHS)
+        ]
+        found: dict[Training, list[tuple[float, int]]] = {each: [] for each in trainings}
+        possible = [each for each in trainings if fits(each, options)]
+        for _, training in product(range(options.repeats), possible):
+            found[training].append(fresh_process(truncation_cost, training, options))
+        for training, costs in found.items():
+            row = ["x".join(map(str, shape)), str(training.steps), str(training.window)]
+            cells = ["too large"]
+            if costs:
+                pairs = list(zip(costs, found[trainings[0]], strict=True))
+                ratios = [f"{median(a[k] / b[k] for a, b in pairs):.3f}" for k in (0, 1)]
+                cells = [*cost_cells(costs), *ratios]
+            shown.add_row(*row, training.graph, *cells)
+    return shown
+
+
+def fits(training: Training, options: Options) -> bool:
+    """Whether its graph fits into memory, by what the whole graph of few steps needs."""
+    if training.graph != "autograd":
+        return True
+    few = Training(training.shape, 4, 4, "autograd")
+    needed = fresh_process(truncation_cost, few, options)[1] / 4 * training.window
+    return needed < MEMORY_SHARE * free_memory(options.device)
+
+
+def truncation_cost(training: Training, options: Options) -> tuple[float, int]:
+    """In a fresh process, as the command ddist sets it up: seconds and bytes of an outer step."""
+    prepare(options)
+    network = CONVNET(num_classes=10, image_shape=training.shape).to(options.device)
+    weights = {name: w.detach() for name, w in network.named_parameters()}
+    x = torch.randn(10, *training.shape, device=options.device, requires_grad=True)
+    batch = (x, torch.arange(10, device=options.device))
+    step, size = adam(classification_loss(network)), torch.tensor(0.001, device=options.device)
+
+    def run(steps: int) -> None:
+        end = unroll(
+            step, with_moments(weights), [batch] * steps, [size] * steps,
+            graph=training.graph, window=training.window,
+        )  # fmt: skip
+        torch.autograd.grad(sum(w.square().sum() for w in only_weights(end).values()), x)
+        synchronize(options.device)
+
+    run(1)  # what libraries load is not the step's
+    before = start_peak(options.device)
+    (seconds,) = in_turn({"step": partial(run, training.steps)}, 1)["step"]
+    return seconds, read_peak(options.device) - before
+
+
 # -- the subcommand kernel -------------------------------------------------------------------------
 
 KERNELS: dict[str, Callable[..., Kernel]] = {
@@ -800,6 +891,7 @@ COMMANDS: dict[str, Callable[[Console, Options], None]] = {
     "dd": bench_dd,
     "matching": bench_matching,
     "trajectories": bench_trajectories,
+    "rat": bench_rat,
     "kernel": bench_kernel,
 }
 

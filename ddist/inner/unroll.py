@@ -19,6 +19,7 @@ saves, twice, which takes LeNet 1.4 times as long (RESULTS.md).
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from itertools import compress
 from typing import Any, Literal, get_args
 
 import torch
@@ -33,13 +34,17 @@ from ddist.inner.recall import keep, recall
 
 Weights = dict[str, Tensor]
 State = dict[str, Tensor]
-"""Weights by name; with momentum, its buffers beside them under ``momentum/<name>``."""
+"""Weights by name, first; then what an optimizer keeps of them: momentum under ``momentum/<name>``,
+Adam's moments under ``moment/<name>`` and ``square/<name>``, and its count of steps."""
 Batch = tuple[Tensor, ...]
 Loss = Callable[[Weights, Batch], Tensor]
 Step = Callable[[State, Batch, Tensor], State]
 Graph = Literal["checkpoint", "selective", "autograd", "first_order"]
 
 _MOMENTUM = "momentum/"
+_MOMENT = "moment/"
+_SQUARE = "square/"
+_STEPS = "count/steps"
 
 
 def unroll(
@@ -56,7 +61,7 @@ def unroll(
     Args:
         step: ``step(state, batch, step_size) -> state``; all that is learned must come in through
             its arguments, because checkpointing calls it again.
-        initial: theta_0 by name (and momentum buffers, see :func:`with_momentum`).
+        initial: theta_0 by name (see :func:`with_momentum` and :func:`with_moments`).
         batches: T tuples of tensors.
         step_sizes: T scalars.
         graph: "checkpoint" (memory of one step), "selective" (that, and the convolutions' results
@@ -140,7 +145,14 @@ class _Rebuilt(torch.autograd.Function):
             wanted = [*through, *(inputs[i] for i in learned)]
             if not wanted:
                 break
-            pulled = torch.autograd.grad(list(end.values()), wanted, gradient, allow_unused=True)
+            # Not all that a step gives has a graph: Adam's count of steps, where it came without.
+            reached = [each.requires_grad for each in end.values()]
+            pulled = torch.autograd.grad(
+                list(compress(end.values(), reached)),
+                wanted,
+                list(compress(gradient, reached)),
+                allow_unused=True,
+            )
             if ctx.exact:
                 gradient = tuple(
                     torch.zeros_like(v) if g is None else g
@@ -166,23 +178,8 @@ def sgd(loss: Loss, momentum: float = 0.0) -> Step:
     """
 
     def step(state: State, batch: Batch, step_size: Tensor) -> State:
-        differentiable = torch.is_grad_enabled()
-        weights = {k: v for k, v in state.items() if not k.startswith(_MOMENTUM)}
-        with torch.enable_grad():
-            # Leaves, so that the gradient exists also where theta_0 needs none.
-            at = {
-                k: v if differentiable and v.requires_grad else v.detach().requires_grad_()
-                for k, v in weights.items()
-            }
-            gradient = dict(
-                zip(
-                    at,
-                    torch.autograd.grad(
-                        loss(at, batch), list(at.values()), create_graph=differentiable
-                    ),
-                    strict=True,
-                )
-            )
+        weights = only_weights(state)
+        gradient = _gradient(loss, weights, batch)
         if momentum:
             gradient = {k: momentum * state[_MOMENTUM + k] + g for k, g in gradient.items()}
         moved = {k: w - step_size * gradient[k] for k, w in weights.items()}
@@ -191,14 +188,74 @@ def sgd(loss: Loss, momentum: float = 0.0) -> Step:
     return step
 
 
+def adam(loss: Loss, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> Step:
+    """One step of Adam (Kingma & Ba 2015, arXiv 1412.6980, algorithm 1), differentiable likewise:
+
+        t <- t + 1,    m <- b_1 m + (1 - b_1) grad,    v <- b_2 v + (1 - b_2) grad^2
+        theta <- theta - eta m / (1 - b_1^t) / sqrt(v / (1 - b_2^t) + eps^2)
+
+    The state starts as :func:`with_moments` has it. torch.optim.Adam adds eps to the root, whose
+    slope is infinite at v = 0, where a weight has had no gradient. Within the root, eps leaves it
+    finite: the divisor is torch's at v = 0 and at most eps below it elsewhere.
+    """
+
+    def step(state: State, batch: Batch, step_size: Tensor) -> State:
+        weights = only_weights(state)
+        gradient = _gradient(loss, weights, batch)
+        steps = state[_STEPS] + 1
+        t = steps.detach().item()  # the tensor lies on the CPU: nothing waits for an accelerator
+        first, second = (1 - beta**t for beta in betas)
+        scaled = step_size * (second**0.5 / first)  # both corrections at once
+        moments = {k: torch.lerp(state[_MOMENT + k], g, 1 - betas[0]) for k, g in gradient.items()}
+        squares = {
+            k: torch.addcmul(betas[1] * state[_SQUARE + k], g, g, value=1 - betas[1])
+            for k, g in gradient.items()
+        }
+        moved = {
+            k: w - scaled * (moments[k] / (squares[k] + second * eps**2).sqrt())
+            for k, w in weights.items()
+        }
+        return (
+            moved
+            | {_MOMENT + k: m for k, m in moments.items()}
+            | {_SQUARE + k: v for k, v in squares.items()}
+            | {_STEPS: steps}
+        )
+
+    return step
+
+
+def _gradient(loss: Loss, weights: Weights, batch: Batch) -> Weights:
+    """The gradient of ``loss`` in the weights; differentiable unless in ``torch.no_grad()``."""
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Leaves, so that the gradient exists also where theta_0 needs none.
+        at = {
+            k: v if differentiable and v.requires_grad else v.detach().requires_grad_()
+            for k, v in weights.items()
+        }
+        gradient = torch.autograd.grad(
+            loss(at, batch), list(at.values()), create_graph=differentiable
+        )
+    return dict(zip(at, gradient, strict=True))
+
+
 def with_momentum(weights: Weights) -> State:
     """The weights with momentum buffers of zeros, for :func:`sgd` with ``momentum``."""
     return weights | {_MOMENTUM + k: torch.zeros_like(w) for k, w in weights.items()}
 
 
-def without_momentum(state: State) -> Weights:
-    """The weights alone."""
-    return {k: v for k, v in state.items() if not k.startswith(_MOMENTUM)}
+def with_moments(weights: Weights) -> State:
+    """The weights with Adam's moments and its count of steps, all zero, for :func:`adam`."""
+    zeros = {
+        kind + k: torch.zeros_like(w) for kind in (_MOMENT, _SQUARE) for k, w in weights.items()
+    }
+    return weights | zeros | {_STEPS: torch.zeros(())}
+
+
+def only_weights(state: State) -> Weights:
+    """The weights alone. (No network's weight has a slash in its name.)"""
+    return {k: v for k, v in state.items() if "/" not in k}
 
 
 def classification_loss(network: Module) -> Loss:

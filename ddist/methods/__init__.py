@@ -12,6 +12,7 @@ from ddist.methods.idc import IDC
 from ddist.methods.kip import KIP
 from ddist.methods.mtt import MTT
 from ddist.methods.ncfm import NCFM
+from ddist.methods.rat import RaT
 from ddist.methods.selection import OptimizedRandom, Selection
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "Coreset",
     "Method",
     "OptimizedRandom",
+    "RaT",
     "Selection",
 ]

@@ -17,6 +17,7 @@ from ddist.errors import DdistError
 from ddist.init import InitialWeights
 from ddist.inner.compiled import Compile
 from ddist.inner.stacking import Precision
+from ddist.methods.moving import GradientClip, gradients
 from ddist.networks import Weights
 from ddist.report.grid import image_grid
 from ddist.seeding import generator
@@ -43,6 +44,8 @@ class Method(LightningModule):
         scheduler: makes its schedule, stepped once per outer step; None keeps the rates.
         lr: the outer learning rate of each parameter group (images, labels, step_sizes).
         weight_decay: the outer optimizer's weight decay of each group; 0 for those not named.
+        clip: gradients longer than this many times their moving average (decay 0.9) are shortened
+            to that; None to leave them.
         seed: the run's root seed.
     """
 
@@ -74,6 +77,7 @@ class Method(LightningModule):
         scheduler: MakeScheduler | None = None,
         lr: Mapping[str, float] | None = None,
         weight_decay: Mapping[str, float] | None = None,
+        clip: float | None = None,
         seed: int,
     ) -> None:
         super().__init__()
@@ -90,6 +94,9 @@ class Method(LightningModule):
         self.seed = seed
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._lr, self._weight_decay = lr or {}, weight_decay or {}
+        if clip is not None and not clip > 0:
+            raise DdistError(f"method.clip is null or above 0, such as 2, not {clip}.")
+        self.clip = None if clip is None else GradientClip(clip)
         self._unchecked: tuple[Tensor, int, dict[str, float], Tensor | None] | None = None
         # In a tuple, so that the student's unused parameters do not become the method's.
         self._students = (network,)
@@ -160,6 +167,12 @@ class Method(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def configure_gradient_clipping(self, optimizer: Optimizer, *args: Any, **options: Any) -> None:
+        if self.clip is None:
+            super().configure_gradient_clipping(optimizer, *args, **options)
+        else:
+            self.clip.shorten(gradients(optimizer))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """One group per kind of learned tensor, each with its own learning rate and decay."""

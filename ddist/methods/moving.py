@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 
 class MovingAverage(nn.Module):
@@ -61,3 +62,9 @@ class GradientClip(nn.Module):
             gradient.mul_((most / norm).clamp(max=1))
         norm = torch.minimum(norm, most)
         self.norm.copy_(torch.where(known, 0.9 * self.norm + 0.1 * norm, norm))
+
+
+def gradients(optimizer: Optimizer) -> list[Tensor]:
+    """Of all that it moves, where there are any."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return [p.grad for p in parameters if p.grad is not None]

@@ -5,19 +5,17 @@ from math import exp
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 from torch.optim import Optimizer
 
-from ddist.augment import Draw, Siamese
+from ddist.augment import Siamese
 from ddist.errors import DdistError
 from ddist.inner.predict import predict
-from ddist.inner.unroll import Batch as StepBatch
-from ddist.inner.unroll import Graph, Loss, check_graph, sgd, unroll
+from ddist.inner.student import student_batches, student_loss
+from ddist.inner.unroll import Graph, check_graph, sgd, unroll
 from ddist.matching.trajectory import trajectory_distance
 from ddist.methods.base import Batch, Method
-from ddist.methods.moving import GradientClip, MovingAverage
+from ddist.methods.moving import MovingAverage, gradients
 from ddist.networks import Weights
 from ddist.seeding import generator
 from ddist.synthetic.steps import StepSizes
@@ -52,8 +50,6 @@ class MTT(Method):
         max_loss: an outer step whose loss is larger changes nothing; None for no bound.
         ema: decay of the moving average of the images that becomes the artifact; None for the
             images themselves. Young averages decay faster, (1 + steps) / (10 + steps).
-        clip: gradients longer than this many times their moving average (decay 0.9) are shortened
-            to that; None to leave them.
         augment: A.
         trajectories: the experts.
     """
@@ -76,7 +72,6 @@ class MTT(Method):
         num_teachers: int,
         max_loss: float | None,
         ema: float | None,
-        clip: float | None,
         augment: Siamese,
         trajectories: Trajectories,
         **common: Any,
@@ -108,7 +103,6 @@ class MTT(Method):
         self.label_start, self.num_teachers = label_start, num_teachers
         self.augment, self.trajectories, self.max_loss = augment, trajectories, max_loss
         self.average = None if ema is None else MovingAverage(self.synthetic.stored()[0], ema)
-        self.clip = None if clip is None else GradientClip(clip)
         self.register_buffer("held_steps", torch.tensor(0))
 
     # -- the paper's equation --------------------------------------------------------------------
@@ -137,25 +131,16 @@ class MTT(Method):
         """theta_N, differentiable in the images, labels and step size."""
         images, labels = self.synthetic()
         size = self.learned_step_sizes()[0, 0]
-        rows = self.draw_batches(len(images), stream)
-        draws = [self.augment.draw_for_batch(len(each), stream) for each in rows]
-        batches = [
-            (images, labels, each, draw.operation, draw.uniform)
-            for each, draw in zip(rows, draws, strict=True)
-        ]
+        batches = student_batches(
+            images,
+            labels,
+            size=self.batch_syn,
+            steps=self.student_steps,
+            augment=self.augment,
+            generator=stream,
+        )
         step = sgd(student_loss(self.network, self.augment))
         return unroll(step, start, batches, [size] * self.student_steps, graph=self.graph)
-
-    def draw_batches(self, num: int, stream: torch.Generator) -> list[Tensor]:
-        """Which of ``num`` images each student step sees: N tensors int64 [B]."""
-        size = num if self.batch_syn is None else min(self.batch_syn, num)
-        if size == num:
-            return [torch.arange(num, device=self.device)] * self.student_steps
-        rows: list[Tensor] = []
-        while len(rows) < self.student_steps:
-            order = torch.randperm(num, generator=stream).to(self.device)
-            rows += [part for part in order.split(size) if len(part) == size]
-        return rows[: self.student_steps]
 
     def distance(self, end: Weights, target: Weights, start: Weights) -> Tensor:
         return trajectory_distance(end, target, start)
@@ -178,12 +163,6 @@ class MTT(Method):
         see the same gradients."""
         if not any(bool(gradient.any()) for gradient in gradients(optimizer)):
             optimizer.zero_grad(set_to_none=True)
-
-    def configure_gradient_clipping(self, optimizer: Optimizer, *args: Any, **options: Any) -> None:
-        if self.clip is None:
-            super().configure_gradient_clipping(optimizer, *args, **options)
-        else:
-            self.clip.shorten(gradients(optimizer))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The published learning rates are of eta itself. Learned is its softplus, whose slope s at
@@ -257,23 +236,3 @@ class MTT(Method):
 def last_epoch(max_start_epoch: int, expert_epochs: int) -> int:
     """The last epoch of an expert that is of use."""
     return max_start_epoch - 1 + expert_epochs
-
-
-def gradients(optimizer: Optimizer) -> list[Tensor]:
-    """Of all that it moves, where there are any."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    return [p.grad for p in parameters if p.grad is not None]
-
-
-def student_loss(network: nn.Module, augment: Siamese) -> Loss:
-    """``loss(weights, (images, labels, rows, operation, uniform))``: mean cross-entropy on the
-    chosen ``rows`` of the images, augmented. What is random comes in, so that a step can be
-    computed again."""
-
-    def loss(weights: Weights, batch: StepBatch) -> Tensor:
-        images, labels, rows, operation, uniform = batch
-        x = augment.apply(images[rows], Draw(operation, uniform), torch.arange(len(rows)))
-        logits: Tensor = functional_call(network, weights, (x,))
-        return cross_entropy(logits, labels[rows])
-
-    return loss

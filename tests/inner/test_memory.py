@@ -10,11 +10,19 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ddist.init import Random
-from ddist.inner.unroll import classification_loss, sgd, unroll, with_momentum, without_momentum
+from ddist.inner.unroll import (
+    adam,
+    classification_loss,
+    only_weights,
+    sgd,
+    unroll,
+    with_moments,
+    with_momentum,
+)
 from ddist.networks import ConvNet
 
 SHAPE = (1, 16, 16)
-Peak = Callable[[int, str, float], int]
+Peak = Callable[[int, str, str], int]
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +30,17 @@ def peak(living_bytes: Any) -> Peak:
     """Bytes that one outer gradient through that many steps of 32 images needs at its peak."""
 
     @functools.cache
-    def measure(num_steps: int, graph: str, momentum: float) -> int:
+    def measure(num_steps: int, graph: str, optimizer: str) -> int:
         network, start, batch, sizes = problem(num_steps)
         loss = classification_loss(network)
         with living_bytes() as memory:
-            state = with_momentum(start) if momentum else start
-            end = unroll(sgd(loss, momentum), state, [batch] * num_steps, sizes, graph=graph)
-            loss(without_momentum(end), (batch[0].detach()[:4], batch[1][:4])).backward()
+            step, state = {
+                "sgd": lambda: (sgd(loss), start),
+                "momentum": lambda: (sgd(loss, 0.9), with_momentum(start)),
+                "adam": lambda: (adam(loss), with_moments(start)),
+            }[optimizer]()
+            end = unroll(step, state, [batch] * num_steps, sizes, graph=graph)
+            loss(only_weights(end), (batch[0].detach()[:4], batch[1][:4])).backward()
         assert batch[0].grad is not None and sizes.grad is not None
         return int(memory.peak)
 
@@ -47,17 +59,19 @@ def bytes_of_weights() -> int:
     return sum(w.nbytes for w in problem(1)[1].values())
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_memory_does_not_grow_with_the_number_of_steps(peak: Peak, momentum: float) -> None:
+@pytest.mark.parametrize(("optimizer", "kept"), [("sgd", 1), ("momentum", 2), ("adam", 3)])
+def test_memory_does_not_grow_with_the_number_of_steps(
+    peak: Peak, optimizer: str, kept: int
+) -> None:
     """64 steps need at most half as much again as 8, plus the states that are kept."""
-    states = 64 * bytes_of_weights() * (2 if momentum else 1)
-    allowed = 1.5 * peak(8, "checkpoint", momentum) + states
-    assert peak(64, "checkpoint", momentum) < allowed
-    assert peak(32, "autograd", 0.0) > 3 * allowed  # half the steps: this test can fail
+    states = 64 * bytes_of_weights() * kept
+    allowed = 1.5 * peak(8, "checkpoint", optimizer) + states
+    assert peak(64, "checkpoint", optimizer) < allowed
+    assert peak(32, "autograd", "sgd") > 3 * allowed  # half the steps: this test can fail
 
 
 def test_each_step_more_costs_its_state_and_nothing_else(peak: Peak) -> None:
-    per_step = (peak(64, "checkpoint", 0.0) - peak(8, "checkpoint", 0.0)) / 56
+    per_step = (peak(64, "checkpoint", "sgd") - peak(8, "checkpoint", "sgd")) / 56
     assert per_step < 1.3 * bytes_of_weights()
 
 

@@ -1,4 +1,4 @@
-"""The inner loop against plain autograd, closed forms and torch's own SGD, in float64."""
+"""The inner loop against plain autograd, closed forms and torch's own SGD and Adam, in float64."""
 
 import pytest
 import torch
@@ -9,12 +9,14 @@ from torch.nn.functional import cross_entropy, one_hot
 from ddist.errors import DdistError
 from ddist.inner import recall
 from ddist.inner.unroll import (
+    adam,
     classification_loss,
+    only_weights,
     sgd,
     stacked,
     unroll,
+    with_moments,
     with_momentum,
-    without_momentum,
 )
 from ddist.networks import ConvNet
 
@@ -37,7 +39,7 @@ def outer_gradient(problem, momentum=0.0, soft=False, **options):
     labels = one_hot(y, 3).double() if soft else y
     start = with_momentum(weights) if momentum else weights
     end = unroll(sgd(loss, momentum), start, list(zip(x, labels, strict=True)), sizes, **options)
-    outer = loss(without_momentum(end), target)
+    outer = loss(only_weights(end), target)
     return outer, torch.autograd.grad(outer, [x, sizes])
 
 
@@ -105,7 +107,7 @@ def test_forward_is_torchs_sgd(problem, momentum):
     start = with_momentum(weights) if momentum else weights
     step = sgd(classification_loss(network), momentum)
     with torch.no_grad():
-        ours = without_momentum(unroll(step, start, list(zip(x, y, strict=True)), sizes))
+        ours = only_weights(unroll(step, start, list(zip(x, y, strict=True)), sizes))
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=momentum)
     for t in range(4):
         optimizer.zero_grad()
@@ -114,6 +116,94 @@ def test_forward_is_torchs_sgd(problem, momentum):
     for name, parameter in network.named_parameters():
         torch.testing.assert_close(ours[name], parameter.detach())
         assert not ours[name].requires_grad
+
+
+def adam_by_hand(problem, first=0):
+    """Plain autograd through Adam as torch.optim.Adam has it, with eps = 0."""
+    network, weights, x, y, sizes, (x_out, y_out) = problem
+    w = {k: p.clone().requires_grad_() for k, p in weights.items()}
+    m, v = ({k: torch.zeros_like(p) for k, p in w.items()} for _ in range(2))
+    for t in range(4):
+        inner = cross_entropy(functional_call(network, w, (x[t],)), y[t])
+        g = torch.autograd.grad(inner, list(w.values()), create_graph=True)
+        g = dict(zip(w, g, strict=True))
+        m = {k: 0.9 * m[k] + 0.1 * g[k] for k in w}
+        v = {k: 0.999 * v[k] + 0.001 * g[k] ** 2 for k in w}
+        m_hat = {k: m[k] / (1 - 0.9 ** (t + 1)) for k in w}
+        v_hat = {k: v[k] / (1 - 0.999 ** (t + 1)) for k in w}
+        w = {k: w[k] - sizes[t] * m_hat[k] / v_hat[k].sqrt() for k in w}
+        if t < first:
+            w = {k: p.detach().requires_grad_() for k, p in w.items()}
+            m, v = ({k: p.detach() for k, p in each.items()} for each in (m, v))
+    outer = cross_entropy(functional_call(network, w, (x_out,)), y_out)
+    return outer, torch.autograd.grad(outer, [x, sizes])
+
+
+@pytest.mark.parametrize("window", [None, 4, 2])
+@pytest.mark.parametrize("graph", ["checkpoint", "selective", "autograd"])
+def test_adams_gradient_is_that_of_plain_autograd(problem, graph, window):
+    network, weights, x, y, sizes, target = problem
+    loss = classification_loss(network)
+    batches = list(zip(x, y, strict=True))
+    end = unroll(
+        adam(loss, eps=1e-30), with_moments(weights), batches, sizes, graph=graph, window=window
+    )
+    outer = loss(only_weights(end), target)
+    found = torch.autograd.grad(outer, [x, sizes])
+    expected, expected_gradient = adam_by_hand(problem, first=2 if window == 2 else 0)
+    torch.testing.assert_close(outer, expected, rtol=1e-9, atol=0)
+    for ours, theirs in zip(found, expected_gradient, strict=True):
+        assert theirs.abs().max() > 1e-4  # there is something to compare
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-11)
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.9)])
+def test_forward_is_torchs_adam(problem, betas):
+    """And goes on from where it was: moments and the count of steps are in the state."""
+    network, weights, x, y, _, _ = problem
+    step, size = adam(classification_loss(network), betas), torch.tensor(0.05).double()
+    state, batches = with_moments(weights), list(zip(x, y, strict=True))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05, betas=betas)
+    for part in (slice(0, 3), slice(3, 4)):
+        with torch.no_grad():
+            state = unroll(step, state, batches[part], [size] * len(batches[part]))
+        for images, labels in batches[part]:
+            optimizer.zero_grad()
+            cross_entropy(network(images.detach()), labels).backward()
+            optimizer.step()
+        for name, parameter in network.named_parameters():
+            # eps: 1e-8 beside the root or within it, of gradients of about 1e-2
+            torch.testing.assert_close(
+                only_weights(state)[name], parameter.detach(), rtol=0, atol=0.05 * 1e-4
+            )
+    assert all(not each.requires_grad for each in state.values())
+
+
+def test_adam_is_finite_where_a_weight_has_no_gradient(problem):
+    """The slope of sqrt(v) is infinite at v = 0."""
+    network, weights, x, y, sizes, target = problem
+    with torch.no_grad():
+        x[:, :, 0] = 0  # an input that is never there: its weights stay as they are
+    loss = classification_loss(network)
+    for graph in ("checkpoint", "autograd"):
+        batches = list(zip(x, y, strict=True))
+        end = unroll(adam(loss), with_moments(weights), batches, sizes, graph=graph)
+        assert torch.equal(end["0.weight"][:, 0], weights["0.weight"][:, 0])
+        gradient = torch.autograd.grad(loss(only_weights(end), target), [x, sizes])
+        assert all(each.isfinite().all() and each.abs().max() > 0 for each in gradient)
+
+
+@pytest.mark.parametrize("graph", ["checkpoint", "autograd"])
+def test_adams_gradient_agrees_with_finite_differences(problem, graph):
+    network, weights, _, y, _, target = problem
+    loss = classification_loss(network)
+
+    def outer(x, sizes):
+        batches = list(zip(x, y, strict=True))
+        end = unroll(adam(loss), with_moments(weights), batches, sizes, graph=graph)
+        return loss(only_weights(end), target)
+
+    assert torch.autograd.gradcheck(outer, (problem[2], problem[4] / 10), fast_mode=True)
 
 
 def test_stacked_networks_get_the_gradients_they_would_get_alone(problem):
@@ -161,6 +251,17 @@ def test_first_order_is_exact_for_one_step_and_worse_for_more(problem):
         gradients(1, size, "first_order"), gradients(1, size, "autograd"), rtol=1e-12, atol=0
     )
     assert cosine(20, 0.01) > 0.99 > cosine(20, 0.5) > cosine(50, 0.5)
+
+
+def test_first_order_is_exact_for_one_step_of_adam(problem):
+    network, weights, x, y, sizes, target = problem
+    loss, found = classification_loss(network), []
+    for graph in ("first_order", "autograd"):
+        batches = list(zip(x, y, strict=True))
+        end = unroll(adam(loss), with_moments(weights), batches, sizes, graph=graph, window=1)
+        found.append(torch.autograd.grad(loss(only_weights(end), target), [x, sizes]))
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-14)
+    assert found[0][0].abs().max() > 1e-6
 
 
 def test_first_order_is_teslas_formula(problem):

@@ -131,17 +131,6 @@ def test_augmented_steps_have_the_gradient_of_plain_autograd(make: Any) -> None:
     assert other.outer_loss(EMPTY) != found[0][0]
 
 
-def test_synthetic_batches_go_through_all_images_before_they_repeat(make: Any) -> None:
-    method = make(ipc=2, batch_syn=5, student_steps=9)
-    rows = method.draw_batches(20, torch.Generator().manual_seed(0))
-    assert [len(each) for each in rows] == [5] * 9
-    for first in (0, 4):
-        assert torch.equal(torch.cat(rows[first : first + 4]).sort().values, torch.arange(20))
-    assert not torch.equal(torch.cat(rows[:4]), torch.cat(rows[4:8]))
-    whole = make(ipc=2).draw_batches(20, torch.Generator())
-    assert all(torch.equal(each, torch.arange(20)) for each in whole)
-
-
 def test_experts_and_epochs_are_drawn_uniformly_and_by_step(make: Any) -> None:
     method = make(min_start_epoch=1, step_size=1e-6, student_steps=1)
     for method.at in range(60):

@@ -1,0 +1,152 @@
+"""Random Truncated Backpropagation Through Time (Feng, Vedantam & Kempe 2024, arXiv 2311.07025)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from ddist.augment import Siamese
+from ddist.errors import DdistError
+from ddist.inner.stacking import member
+from ddist.inner.student import student_batches, student_loss
+from ddist.inner.unroll import (
+    Graph,
+    adam,
+    check_graph,
+    only_weights,
+    sgd,
+    unroll,
+    with_moments,
+    with_momentum,
+)
+from ddist.methods.base import Batch, Method
+from ddist.networks import Weights
+from ddist.seeding import generator
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+
+
+class RaT(Method):
+    """Images on which a student, trained for a random time, does well on real ones.
+
+        theta_{n+1} = theta_n - eta Adam(grad l(A(x_n), theta_n)),      n = 0 .. N - 1
+        min over x of  E_{theta_0 ~ p, N ~ U{B + W .. T}}  l(A'(x_real), theta_N)
+
+    Only the last W of the N steps are differentiated, exactly; those before move theta alone. So
+    the gradient is that of a short training, at any time of a long one. x_n is a random batch of
+    the synthetic images, A an augmentation, and A' the same or none.
+
+    Args:
+        ipc: images per class.
+        student_steps: T.
+        window: W; None for full backpropagation through time: N = T, and all steps are
+            differentiated.
+        min_burn_in: B, the fewest steps before the window; the window stands still for T - W.
+        inner: the student's optimizer, "adam" or "sgd".
+        student_lr: eta, which is not learned.
+        student_momentum: of SGD; beta_1 of Adam.
+        batch_syn: synthetic images in a student step, in random order without replacement until
+            all had their turn; None for all of them.
+        num_networks: students per outer step, each with its own theta_0, N and batches; their
+            losses are averaged.
+        unroll: which gradient, and at what memory (see :func:`ddist.inner.unroll.unroll`).
+        augment: A.
+        augment_real: whether A' is A.
+        objective: l on real data, (logits [B, K], y [B]) -> scalar.
+    """
+
+    unrolls = True
+
+    def __init__(
+        self,
+        *,
+        ipc: int,
+        student_steps: int,
+        window: int | None,
+        min_burn_in: int,
+        inner: str,
+        student_lr: float,
+        student_momentum: float,
+        batch_syn: int | None,
+        num_networks: int,
+        unroll: Graph,
+        augment: Siamese,
+        augment_real: bool,
+        objective: Objective,
+        **common: Any,
+    ) -> None:
+        num_classes = common["data"].num_classes
+        super().__init__(class_labels=torch.arange(num_classes).repeat_interleave(ipc), **common)
+        if num_networks < 1 or student_steps < 1:
+            raise DdistError("method.num_networks and method.student_steps are at least 1.")
+        if window is not None and not 1 <= window <= student_steps:
+            raise DdistError(
+                f"method.window is null (all steps) or between 1 and method.student_steps="
+                f"{student_steps}, not {window}."
+            )
+        most = student_steps - (window or student_steps)
+        if not 0 <= min_burn_in <= most:
+            raise DdistError(
+                f"method.min_burn_in is between 0 and {most}, the steps that method.window leaves, "
+                f"not {min_burn_in}."
+            )
+        if inner not in ("adam", "sgd"):
+            raise DdistError(f"method.inner is adam or sgd, not {inner!r}.")
+        if not student_lr > 0:
+            raise DdistError(f"method.student_lr is above 0, such as 0.001, not {student_lr}.")
+        if not 0 <= student_momentum < 1:
+            raise DdistError(
+                f"method.student_momentum is at least 0 and below 1, not {student_momentum}."
+            )
+        if batch_syn is not None and batch_syn < 1:
+            raise DdistError(f"method.batch_syn is null or a number of images, not {batch_syn}.")
+        check_graph(unroll)
+        self.student_steps, self.window, self.min_burn_in = student_steps, window, min_burn_in
+        self.inner, self.student_lr, self.student_momentum = inner, student_lr, student_momentum
+        self.batch_syn, self.num_networks = batch_syn, num_networks
+        self.graph: Graph = unroll
+        self.augment, self.augment_real, self.objective = augment, augment_real, objective
+
+    def outer_loss(self, batch: Batch) -> Tensor:
+        x_real, y_real = batch
+        starts = self.draw_networks(self.num_networks)
+        losses, correct = [], []
+        for k in range(self.num_networks):
+            stream = generator(self.seed, "student", self.global_rank, self.batch_number(), k)
+            weights = self.train_student(member(starts, k), stream)
+            x = self.augment(x_real, stream) if self.augment_real else x_real
+            logits = functional_call(self.network, weights, (x,))
+            losses.append(self.objective(logits, y_real))
+            correct.append((logits.detach().argmax(-1) == y_real).float().mean())
+        self.log("distill/accuracy", torch.stack(correct).mean(), prog_bar=True)
+        return torch.stack(losses).mean()
+
+    def train_student(self, start: Weights, stream: torch.Generator) -> Weights:
+        """theta_N, differentiable in what the last W steps saw of the images and labels."""
+        images, labels = self.synthetic()
+        steps = self.draw_steps(stream)
+        batches = student_batches(
+            images,
+            labels,
+            size=self.batch_syn,
+            steps=steps,
+            augment=self.augment,
+            generator=stream,
+        )
+        loss, momentum = student_loss(self.network, self.augment), self.student_momentum
+        if self.inner == "adam":
+            step, state = adam(loss, (momentum, 0.999)), with_moments(start)
+        else:
+            step, state = sgd(loss, momentum), with_momentum(start) if momentum else start
+        eta = torch.tensor(self.student_lr, dtype=images.dtype, device=images.device)
+        end = unroll(step, state, batches, [eta] * steps, graph=self.graph, window=self.window)
+        return only_weights(end)
+
+    def draw_steps(self, stream: torch.Generator) -> int:
+        """N."""
+        if self.window is None:
+            return self.student_steps
+        first, last = self.min_burn_in + self.window, self.student_steps
+        return int(torch.randint(first, last + 1, (), generator=stream))
