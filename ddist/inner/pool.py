@@ -1,12 +1,30 @@
 """Networks on their way through training: each of an age of its own, one trained at a time."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ddist.inner.fit import half_squared_error, trainable
 from ddist.inner.stacking import Precision, autocast, member, mode
 from ddist.networks.base import Weights
+
+
+@contextmanager
+def batch_norm_momentum(network: nn.Module, momentum: float) -> Iterator[None]:
+    """Running statistics follow the batches with this momentum within the block."""
+    layers = [each for each in network.modules() if isinstance(each, _BatchNorm)]
+    before = [each.momentum for each in layers]
+    for each in layers:
+        each.momentum = momentum
+    try:
+        yield
+    finally:
+        for each, own in zip(layers, before, strict=True):
+            each.momentum = own
 
 
 class Pool:
@@ -17,10 +35,13 @@ class Pool:
         weights: initial ones, stacked [P, ...].
         ages: int64 [P], from where they are counted.
         lr: of Adam, whose other settings are torch's own.
+        momentum: the share of the last batch in the running statistics of batch normalisation.
     """
 
-    def __init__(self, network: nn.Module, weights: Weights, ages: Tensor, lr: float) -> None:
-        self.network, self.lr = network, lr
+    def __init__(
+        self, network: nn.Module, weights: Weights, ages: Tensor, lr: float, momentum: float
+    ) -> None:
+        self.network, self.lr, self.momentum = network, lr, momentum
         parameters, self.buffers = trainable(network, weights)
         self.parameters = {name: w.detach() for name, w in parameters.items()}
         self.ages = ages.clone()
@@ -36,7 +57,8 @@ class Pool:
         """One step of Adam for network k, which is a step older then, on half the squared errors of
         its logits to ``y`` [N, C] at the images ``x`` [N, C, H, W]."""
         leaves = {name: w[k].detach().requires_grad_() for name, w in self.parameters.items()}
-        with mode(self.network, training=True), torch.enable_grad():
+        following = batch_norm_momentum(self.network, self.momentum)
+        with mode(self.network, training=True), following, torch.enable_grad():
             with autocast(precision, x.device.type):  # running statistics follow, in place
                 logits = functional_call(self.network, leaves | member(self.buffers, k), (x,))
             loss = half_squared_error(logits.to(y.dtype), y).mean()
@@ -56,7 +78,8 @@ class Pool:
 
     def replace(self, k: int, weights: Weights) -> None:
         """Another network, of age 0, in the place of network k: ``weights`` [1, ...]."""
-        fresh = Pool(self.network, weights, torch.zeros(1, dtype=torch.int64), self.lr).state()
+        age = torch.zeros(1, dtype=torch.int64)
+        fresh = Pool(self.network, weights, age, self.lr, self.momentum).state()
         for name, tensor in self.state().items():
             tensor[k].copy_(fresh[name][0])
 

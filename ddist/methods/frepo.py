@@ -33,9 +33,10 @@ class FRePo(Method):
     through the features of the synthetic images alone.
 
     Ages are spread at the start, k/P of ``max_updates`` for network k, all being fresh: thus their
-    ends are spread. Batch normalisation takes running statistics for the features of both kinds of
-    images, as in the authors' code, which those updates gather (fresh networks: mean 0, variance
-    1); so no feature depends on other images.
+    ends are spread. For the features of both kinds of images batch normalisation takes its running
+    statistics, as in the authors' code: those of the synthetic images at the network's updates, the
+    last ones above all (``norm_momentum``), and mean 0 and variance 1 before the first. No feature
+    depends on other images.
 
     Labels are centred, y - 1/K, and with ``synthetic.labels=free`` they are learned: they start at
     the centred classes divided by sqrt(K/10), and :func:`label_margin` keeps their classes apart.
@@ -47,6 +48,7 @@ class FRePo(Method):
         max_updates: steps of Adam after which a network is replaced.
         student_lr: of that Adam.
         student_batch_size: most images in such a step.
+        norm_momentum: share of the last update in the running statistics.
         ridge: lambda.
         mirror: whether the regression has each image a second time, mirrored (the paper's flip).
     """
@@ -62,6 +64,7 @@ class FRePo(Method):
         max_updates: int,
         student_lr: float,
         student_batch_size: int,
+        norm_momentum: float,
         ridge: float,
         mirror: bool,
         **common: Any,
@@ -73,6 +76,8 @@ class FRePo(Method):
             raise DdistError(
                 "method.num_pool, method.max_updates and method.student_batch_size are at least 1."
             )
+        if not 0 <= norm_momentum <= 1:
+            raise DdistError(f"method.norm_momentum is between 0 and 1, not {norm_momentum}.")
         if not ridge >= 0:
             raise DdistError(f"method.ridge is at least 0, such as 1e-6, not {ridge}.")
         if self.synthetic.label_kind == "solved":
@@ -86,7 +91,7 @@ class FRePo(Method):
             )
         self.num_pool, self.max_updates = num_pool, max_updates
         self.student_lr, self.student_batch_size = student_lr, student_batch_size
-        self.ridge, self.mirror = ridge, mirror
+        self.norm_momentum, self.ridge, self.mirror = norm_momentum, ridge, mirror
         if self.synthetic.label_kind == "free":
             start = targets(self.synthetic.classes, num_classes) / (num_classes / 10) ** 0.5
             self.synthetic.begin(labels=start + 1 / num_classes)
@@ -139,7 +144,8 @@ class FRePo(Method):
     def start_pool(self) -> tuple[int, Pool]:
         """Fresh networks, or those of the checkpoint, and the outer step they are ready for."""
         ages = torch.arange(self.num_pool) * self.max_updates // self.num_pool
-        pool = Pool(self.network, self.draw_networks(self.num_pool), ages, self.student_lr)
+        start = self.draw_networks(self.num_pool)
+        pool = Pool(self.network, start, ages, self.student_lr, self.norm_momentum)
         if self._saved is None:
             if self.global_step > 0:
                 raise DdistError("The checkpoint lacks the pool's networks: set resume=false.")
@@ -166,7 +172,7 @@ class FRePo(Method):
             stream = generator(self.seed, "student", self.global_rank, self.global_step)
             chosen = torch.randperm(len(x), generator=stream)[: self.student_batch_size]
             x, y = x[chosen.to(x.device)], y[chosen.to(y.device)]
-        pool.train(k, x, y.float(), self.student_precision)
+        pool.train(k, x, y.to(x.dtype), self.student_precision)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Every rank's pool: [ranks, P, ...]."""
