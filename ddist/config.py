@@ -42,6 +42,7 @@ def register_resolvers() -> None:
         "by_ipc": by_ipc,
         "at_most": min,
         "share": lambda count, share: max(1, round(count * share)),
+        "times": lambda value, factor: value * factor,
         "ddist_path": default_path,
         "laptop_presets": laptop_presets,
     }

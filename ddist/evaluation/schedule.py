@@ -1,30 +1,49 @@
 """How a protocol's step size falls."""
 
 from dataclasses import dataclass
+from math import cos, pi
 
 from ddist.errors import DdistError
+from ddist.inner.fit import Scale
+
+WARM_UP = 500  # steps
 
 
 @dataclass(frozen=True)
 class Schedule:
     """``passes`` over the data; after each of ``drops`` (counted from 0) the step size is
-    multiplied by ``factor``, with a fresh momentum buffer where ``reset_momentum``."""
+    multiplied by ``factor``, with a fresh momentum buffer where ``reset_momentum``. ``scale`` is
+    :func:`ddist.inner.fit.fit`'s ``lr_scale``."""
 
     passes: int
     drops: tuple[int, ...] = ()
     factor: float = 1.0
     reset_momentum: bool = False
+    scale: Scale | None = None
 
 
 def schedule_by_name(name: str, epochs: int) -> Schedule:
     """``halfway``: what the code of Zhao et al. 2021 does, kept so that numbers compare: epochs + 1
     passes, a tenth once after pass epochs // 2 + 1, where the momentum starts anew.
     ``multistep``: a fifth after two thirds and again after five sixths (Kim et al. 2022).
+    ``warmup_cosine``: step by step, see :func:`warmup_cosine` (Zhou et al. 2022, code).
     ``constant``: no drop. Raises DdistError for another name."""
     if name == "halfway":
         return Schedule(epochs + 1, (epochs // 2 + 1,), 0.1, reset_momentum=True)
     if name == "multistep":
         return Schedule(epochs, (2 * epochs // 3 - 1, 5 * epochs // 6 - 1), 0.2)
+    if name == "warmup_cosine":
+        return Schedule(epochs, scale=warmup_cosine)
     if name == "constant":
         return Schedule(epochs)
-    raise DdistError(f"evaluation.schedule is one of halfway, multistep, constant, not {name!r}.")
+    known = "halfway, multistep, warmup_cosine, constant"
+    raise DdistError(f"evaluation.schedule is one of {known}, not {name!r}.")
+
+
+def warmup_cosine(step: int, steps: int) -> float:
+    """The share of the step size at ``step``, counted from 0: a straight line from 0 to 1 over the
+    first 500 steps, and half a wave of the cosine down to 1/100 over the rest of ``steps``."""
+    if step < WARM_UP:
+        return step / WARM_UP
+    progress = min(1.0, (step - WARM_UP) / max(1, steps - WARM_UP))
+    return 0.01 + 0.99 * (1 + cos(pi * progress)) / 2

@@ -1,5 +1,7 @@
 """The field's common protocols: ordinary training on the distilled images, from fresh weights."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -9,13 +11,14 @@ from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.evaluation.protocol import Protocol
 from ddist.evaluation.replay import in_chunks
-from ddist.evaluation.schedule import schedule_by_name
+from ddist.evaluation.schedule import Schedule, schedule_by_name
 from ddist.init import InitialWeights, Random
 from ddist.inner.compiled import SAVED_PER_TRAINED_VALUE, pays
-from ddist.inner.fit import Optimizer, fit
+from ddist.inner.fit import Criterion, Optimizer, fit
 from ddist.inner.minibatches import Augment
 from ddist.inner.predict import accuracy
 from ddist.inner.stacking import num_members
+from ddist.matching.kernel import targets
 from ddist.seeding import generator
 
 
@@ -23,14 +26,20 @@ class Training(Protocol):
     """Minibatch training on the distilled set, hard or soft labels, its weights of samples
     counting (Zhao et al. 2021 and most papers since).
 
+    With the loss "mse" networks learn the labels less their mean 1/K, soft ones as they were
+    learned, whatever numbers they are; else labels are probabilities.
+
     Each network has a generator of its own, for the order of its images and for what changes them,
     so the numbers do not depend (but for rounding) on how many are trained together.
 
     Args:
         name: of the protocol, in results.
         num_networks: trained from torch's default initial weights.
-        epochs, schedule: how long, and how the step size falls, see
+        epochs: how long; or that for several numbers of images, of which the nearest (by ratio)
+            counts.
+        schedule: how the step size falls, see
             :func:`ddist.evaluation.schedule.schedule_by_name`.
+        loss: "cross_entropy" or "mse".
         batch_size, optimizer, lr, momentum, weight_decay: of :func:`ddist.inner.fit.fit`.
         augment: applied to each batch of each network; None for none.
         mix: mixes the augmented images of a batch; None for none.
@@ -42,8 +51,9 @@ class Training(Protocol):
         *,
         name: str,
         num_networks: int,
-        epochs: int,
+        epochs: int | Mapping[int, int],
         schedule: str,
+        loss: Criterion,
         batch_size: int,
         optimizer: Optimizer,
         lr: float,
@@ -55,7 +65,9 @@ class Training(Protocol):
     ) -> None:
         self.name = name
         self.num_networks = num_networks
-        self.schedule = schedule_by_name(schedule, epochs)
+        by_images = epochs if isinstance(epochs, Mapping) else {1: epochs}
+        self.schedules = {n: schedule_by_name(schedule, each) for n, each in by_images.items()}
+        self.loss = loss
         self.batch_size, self.optimizer = batch_size, optimizer
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.augment, self.mix = augment, mix
@@ -64,6 +76,11 @@ class Training(Protocol):
     def rate(self, distilled: DistilledDataset) -> float:
         """The step size that training starts with."""
         return self.lr
+
+    def schedule(self, num_images: int) -> Schedule:
+        """How long a set of so many images is trained on, and how the step size falls."""
+        nearest = min(sorted(self.schedules), key=lambda n: max(n / num_images, num_images / n))
+        return self.schedules[nearest]
 
     def accuracies(
         self,
@@ -75,11 +92,15 @@ class Training(Protocol):
         seed: int,
     ) -> tuple[Tensor, dict[str, float]]:
         start = Random("default", seed).held_out(network, self.num_networks)
+        regresses = self.loss == "mse"
         x, y, weighed = (
-            None if each is None else each.to(data.device) for each in distilled.examples()
+            None if each is None else each.to(data.device)
+            for each in distilled.examples(as_learned=regresses)
         )
         assert x is not None and y is not None
-        schedule = self.schedule
+        if regresses:
+            y = targets(y, data.num_classes).to(x.dtype)
+        schedule = self.schedule(len(x))
         tested, shape = self.num_networks * len(split), split.x[:1]
         compiled = pays(self.compile, network, shape, tested)
         steps = schedule.passes * self.num_networks * len(x)
@@ -102,6 +123,8 @@ class Training(Protocol):
                 lr_drops=schedule.drops,
                 lr_factor=schedule.factor,
                 reset_momentum=schedule.reset_momentum,
+                lr_scale=schedule.scale,
+                criterion=self.loss,
                 augment=self.augment,
                 mix=self.mix,
                 generators=[

@@ -6,6 +6,7 @@ trained stacked with others, one after the other, or alone.
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
+from math import ceil
 from typing import Literal, get_args
 
 import torch
@@ -34,7 +35,10 @@ from ddist.inner.stacking import (
 from ddist.networks.base import Weights
 
 Optimizer = Literal["sgd", "adam", "adamw"]
-Loss = Callable[[nn.Module, Weights, Weights, Minibatch, Precision], Tensor]
+Criterion = Literal["cross_entropy", "mse"]
+Scale = Callable[[int, int], float]
+"""A step's share of the step size, from the steps before it and the number of all."""
+Loss = Callable[[nn.Module, Weights, Weights, Minibatch, Precision, Criterion], Tensor]
 
 
 def fit(
@@ -53,6 +57,8 @@ def fit(
     lr_drops: Sequence[int] = (),
     lr_factor: float = 0.1,
     reset_momentum: bool = False,
+    lr_scale: Scale | None = None,
+    criterion: Criterion = "cross_entropy",
     rho: float = 0.0,
     alpha: float = 0.0,
     sample_weights: Tensor | None = None,
@@ -71,7 +77,7 @@ def fit(
 
     Args:
         x: images [N, C, H, W]: float in training space, or whatever ``normalize`` takes.
-        y: labels, int64 [N] or soft float [N, C]; the loss is cross-entropy.
+        y: labels, int64 [N] or soft float [N, C]; with "mse" any numbers, float [N, C].
         batch_size: images per step; the last batch of an epoch may be smaller.
         momentum: of SGD; beta_1 of Adam and AdamW.
         weight_decay: added to the gradient, but AdamW's shrinks the weights themselves.
@@ -79,6 +85,10 @@ def fit(
         lr_drops: after each of these epochs (counted from 0) the step size is multiplied by
             ``lr_factor``.
         reset_momentum: a drop also starts a new optimizer, as DC's evaluation does.
+        lr_scale: (step, steps) -> what the step size of that step, counted from 0, is multiplied
+            by; None for 1.
+        criterion: the loss of an image: "cross_entropy", or "mse" for half its squared errors,
+            summed over classes.
         rho, alpha: of sharpness-aware training, see :func:`ddist.inner.sharpness.flat_gradient`;
             ``rho`` 0 is none. Costs two gradients per step.
         sample_weights: [N], factors of the images' losses (mean 1 keeps the scale).
@@ -102,7 +112,10 @@ def fit(
             "Sharpness-aware training would count the weights that it only looks at into the "
             "running statistics of batch normalisation: choose network.norm=instance, or rho=0."
         )
+    if criterion not in get_args(Criterion):
+        raise DdistError(f"The loss of a training is cross_entropy or mse, not {criterion!r}.")
     batch_size = min(batch_size, len(x))
+    steps = epochs * ceil(len(x) / batch_size)
     together = choose_stacked(network, stacked, batch_size, x.device.type, precision)
     loss: Loss = _stacked_loss if together else _single_loss
     if compiled and not together:
@@ -112,12 +125,18 @@ def fit(
     trained = []
     with mode(network, training=True), torch.enable_grad():
         for index, part in enumerate(parts):
-            parameters, buffers = _start(network, {n: w[part] for n, w in weights.items()})
+            parameters, buffers = trainable(network, {n: w[part] for n, w in weights.items()})
             descent = _Descent(parameters, optimizer, lr, momentum, weight_decay)
+            done = 0
             for epoch in range(epochs):
                 for batch in data.epoch(generators[part]):
-                    gradient = partial(_gradient, loss, network, buffers, batch, precision)
+                    if lr_scale is not None:
+                        descent.scale(lr_scale(done, steps))
+                    gradient = partial(
+                        _gradient, loss, network, buffers, batch, precision, criterion
+                    )
                     descent.step(flat_gradient(gradient, parameters, rho, alpha))
+                    done += 1
                 if epoch in lr_drops:
                     descent.drop(lr_factor, reset_momentum)
                 if progress is not None:
@@ -159,11 +178,15 @@ class _Descent:
         self._lr *= factor
         if reset:
             self._optimizer = self._make()
+        self.scale(1.0)
+
+    def scale(self, factor: float) -> None:
+        """The next steps take ``factor`` of the step size, which stays what it is."""
         for group in self._optimizer.param_groups:
-            group["lr"] = self._lr
+            group["lr"] = self._lr * factor
 
 
-def _start(network: nn.Module, weights: Weights) -> tuple[Weights, Weights]:
+def trainable(network: nn.Module, weights: Weights) -> tuple[Weights, Weights]:
     """Copies of the stacked weights that can be trained, and of the network's buffers."""
     buffers = {
         name: weights[name].clone()
@@ -185,24 +208,30 @@ def _gradient(
     buffers: Weights,
     batch: Minibatch,
     precision: Precision,
+    criterion: Criterion,
     weights: Weights,
 ) -> Weights:
     """The gradients of the stacked ``weights``."""
-    total = loss(network, weights, buffers, batch, precision)
+    total = loss(network, weights, buffers, batch, precision, criterion)
     return dict(zip(weights, torch.autograd.grad(total, list(weights.values())), strict=True))
 
 
 def _stacked_loss(
-    network: nn.Module, weights: Weights, buffers: Weights, batch: Minibatch, precision: Precision
+    network: nn.Module,
+    weights: Weights,
+    buffers: Weights,
+    batch: Minibatch,
+    precision: Precision,
+    criterion: Criterion,
 ) -> Tensor:
     """Sum of the networks' losses: its gradient holds each network's own."""
     with autocast(precision, batch.x.device.type):
         logits = forward_members(network, weights | buffers, batch.x, 0 if batch.own else None)
     num = len(logits)
     y = batch.y if batch.own else batch.y.expand(num, *batch.y.shape)
-    losses = _weighted(logits, y, batch.factors)
+    losses = _weighted(criterion, logits, y, batch.factors)
     if batch.others is not None:
-        losses = losses + _weighted(logits, *batch.others)
+        losses = losses + _weighted(criterion, logits, *batch.others)
     return losses.mean(1).sum()
 
 
@@ -213,7 +242,12 @@ def _compiled_loss() -> Loss:
 
 
 def _single_loss(
-    network: nn.Module, weights: Weights, buffers: Weights, batch: Minibatch, precision: Precision
+    network: nn.Module,
+    weights: Weights,
+    buffers: Weights,
+    batch: Minibatch,
+    precision: Precision,
+    criterion: Criterion,
 ) -> Tensor:
     """The loss of a stack of one, without vmap."""
     # squeeze and not [0]: its backward is a view, where that of [0] copies all weights.
@@ -222,15 +256,23 @@ def _single_loss(
     with autocast(precision, x.device.type):
         logits = functional_call(network, one, (x,)).unsqueeze(0)
     y, factors = batch.y, batch.factors
-    losses = _weighted(logits, y if batch.own else y.unsqueeze(0), factors)
+    losses = _weighted(criterion, logits, y if batch.own else y.unsqueeze(0), factors)
     if batch.others is not None:
-        losses = losses + _weighted(logits, *batch.others)
+        losses = losses + _weighted(criterion, logits, *batch.others)
     return losses.mean()
 
 
-def _weighted(logits: Tensor, y: Tensor, factors: Tensor | None) -> Tensor:
+def _weighted(criterion: Criterion, logits: Tensor, y: Tensor, factors: Tensor | None) -> Tensor:
     """Losses [K, B] of ``logits`` [K, B, C] for labels [K, B] or [K, B, C], times ``factors``."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(0, 1), reduction="none")
-    losses = losses.reshape(logits.shape[:2])
+    if criterion == "mse":
+        losses = half_squared_error(logits, y)
+    else:
+        losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(0, 1), reduction="none")
+        losses = losses.reshape(logits.shape[:2])
     return losses if factors is None else losses * factors
+
+
+def half_squared_error(predicted: Tensor, y: Tensor) -> Tensor:
+    """1/2 |y - predicted|^2 over the classes, which come last: [...] of [..., C]."""
+    return 0.5 * (y - predicted).square().sum(-1)

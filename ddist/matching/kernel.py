@@ -29,6 +29,12 @@ def coefficients(k_ss: Tensor, y_s: Tensor, ridge: float) -> Tensor:
     return torch.cholesky_solve(y_s, factor(k_ss, ridge))
 
 
+def head(features: Tensor, y_s: Tensor, ridge: float) -> Tensor:
+    """The last layer [F, K] that kernel ridge regression finds for features [n, F], whose products
+    are the kernel: Phi' (Phi Phi' + ridge tr(Phi Phi')/n I)^-1 y_s."""
+    return features.T @ coefficients(features @ features.T, y_s, ridge)
+
+
 def solve_labels(k_ss: Tensor, parts: Iterable[tuple[Tensor, Tensor]], ridge: float) -> Tensor:
     """The labels y_s [n, K] with the least squared error on the targets, which come in ``parts`` of
     (K_ts [T, n], y_t [T, K]): the paper's Label Solve.

@@ -8,6 +8,7 @@ from ddist.methods.dc import DC
 from ddist.methods.dd import DD
 from ddist.methods.ddpp import DDPP
 from ddist.methods.dm import DM
+from ddist.methods.frepo import FRePo
 from ddist.methods.idc import IDC
 from ddist.methods.kip import KIP
 from ddist.methods.mtt import MTT
@@ -27,6 +28,7 @@ __all__ = [
     "MTT",
     "NCFM",
     "Coreset",
+    "FRePo",
     "Method",
     "OptimizedRandom",
     "RaT",

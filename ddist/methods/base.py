@@ -15,7 +15,7 @@ from ddist.callbacks.guard import check_finite
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init import InitialWeights
-from ddist.inner.compiled import Compile
+from ddist.inner.compiled import Compile, pays
 from ddist.inner.stacking import Precision
 from ddist.methods.moving import GradientClip, gradients
 from ddist.networks import Weights
@@ -150,6 +150,15 @@ class Method(LightningModule):
         accumulated = self.trainer.accumulate_grad_batches
         batch = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1
         return self.global_step * accumulated + batch % accumulated
+
+    def worth_compiling(self, images_per_step: int, saved_per_value: float) -> bool:
+        """Whether to compile what that many images pass at each outer step (see
+        :func:`ddist.inner.compiled.pays`)."""
+        if self.compiles != "auto":
+            return self.compiles
+        one = torch.zeros(1, *self.data.image_shape, device=self.data.device)
+        num_images = self.trainer.max_steps * images_per_step
+        return pays("auto", self.network, one, num_images, saved_per_value)
 
     def on_fit_start(self) -> None:
         self.network.to(self.device)

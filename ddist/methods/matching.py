@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ddist.augment import Siamese
 from ddist.errors import DdistError
-from ddist.inner.compiled import SAVED_PER_VALUE, compiled, pays
+from ddist.inner.compiled import SAVED_PER_VALUE, compiled
 from ddist.inner.stacking import keeps_statistics, member, num_members
 from ddist.methods.base import Method
 from ddist.networks import Weights, embed
@@ -71,15 +71,6 @@ class Matching(Method):
             worthwhile = self.worth_compiling(images, SAVED_PER_VALUE)
             self._fast[function] = compiled(function, worthwhile)
         return self._fast[function]
-
-    def worth_compiling(self, images_per_step: int, saved_per_value: float) -> bool:
-        """Whether to compile what that many images pass at each outer step (see
-        :func:`ddist.inner.compiled.pays`)."""
-        if self.compiles != "auto":
-            return self.compiles
-        one = torch.zeros(1, *self.data.image_shape, device=self.data.device)
-        num_images = self.trainer.max_steps * images_per_step
-        return pays("auto", self.network, one, num_images, saved_per_value)
 
     @abstractmethod
     def match(self, weights: Weights, x_real: Tensor, x_syn: Tensor, classes: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from ddist.augment.mix import Mix
 from ddist.errors import DdistError
 from ddist.inner.compiled import SAVED_PER_TRAINED_VALUE
 from ddist.inner.fit import fit
+from ddist.methods.base import Method
 from ddist.methods.matching import Matching
 from ddist.networks import Weights
 from ddist.seeding import generator
@@ -106,23 +107,33 @@ class AlongStudents(Matching):
         """Every rank's students: [ranks, K, ...]."""
         super().on_save_checkpoint(checkpoint)
 
-        def gather(x: Tensor) -> Any:
-            return x[None] if self.trainer.world_size == 1 else self.all_gather(x)
-
         found = self._students_at
         if found is not None:
-            weights = {name: gather(w) for name, w in found.weights.items()}
-            figures = gather(found.figures)
+            weights = of_all_ranks(self, found.weights)
+            figures = of_all_ranks(self, {"figures": found.figures})["figures"]
             checkpoint["students"] = {"step": found.step, "weights": weights, "figures": figures}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         found = checkpoint.get("students")
         if found is not None:
-            rank = self.trainer.global_rank
-            if rank >= len(found["figures"]):
-                raise DdistError(
-                    "The checkpoint is of a run with fewer devices: resume with as many, or set "
-                    "resume=false."
-                )
-            weights = {name: w[rank] for name, w in found["weights"].items()}
-            self._students_at = Students(found["step"], weights, found["figures"][rank].cpu())
+            weights = of_this_rank(self, found["weights"])
+            figures = of_this_rank(self, {"figures": found["figures"]})["figures"].cpu()
+            self._students_at = Students(found["step"], weights, figures)
+
+
+def of_all_ranks(method: Method, tensors: Weights) -> Weights:
+    """Every rank's tensors, [ranks, ...], for a checkpoint; all ranks have to ask."""
+    if method.trainer.world_size == 1:
+        return {name: tensor[None] for name, tensor in tensors.items()}
+    return {name: cast(Tensor, method.all_gather(tensor)) for name, tensor in tensors.items()}
+
+
+def of_this_rank(method: Method, tensors: Weights) -> Weights:
+    """This rank's part of what :func:`of_all_ranks` has gathered."""
+    rank = method.trainer.global_rank
+    if rank >= min(len(tensor) for tensor in tensors.values()):
+        raise DdistError(
+            "The checkpoint is of a run with fewer devices: resume with as many, or set "
+            "resume=false."
+        )
+    return {name: tensor[rank] for name, tensor in tensors.items()}

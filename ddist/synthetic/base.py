@@ -36,9 +36,15 @@ class SyntheticData(nn.Module, ABC):
         """What is kept of them: images [N, C, H, W] and labels, with M = N ``factor`` ** 2."""
 
     @abstractmethod
-    def begin(self, images: Tensor | None = None, logits: Tensor | None = None) -> None:
+    def begin(
+        self,
+        images: Tensor | None = None,
+        logits: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> None:
         """Where learning starts, for methods that know better than ``synthetic.start``: training
-        images [M, C, H, W] and logits [M, K] of their labels (of soft ones; None is as it was)."""
+        images [M, C, H, W]; logits [M, K] of soft labels, or free labels [M, K]. None is as it
+        was."""
 
     @abstractmethod
     def project(self) -> None:

@@ -85,7 +85,12 @@ class Pixel(SyntheticData):
         return self.images, self.own_classes
 
     @torch.no_grad()
-    def begin(self, images: Tensor | None = None, logits: Tensor | None = None) -> None:
+    def begin(
+        self,
+        images: Tensor | None = None,
+        logits: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> None:
         if images is not None:
             self.images.copy_(compose(images, self.factor))
         if logits is not None:
@@ -94,6 +99,9 @@ class Pixel(SyntheticData):
                     "The experts' labels are soft: set synthetic.labels=soft (learned) or given."
                 )
             self.label_logits.copy_(logits.unflatten(0, (-1, self.factor**2)).mean(1))
+        if labels is not None:
+            assert self.free_labels is not None, "only free labels are any numbers"
+            self.free_labels.copy_(labels.unflatten(0, (-1, self.factor**2)).mean(1))
 
     @torch.no_grad()
     def project(self) -> None:

@@ -97,6 +97,14 @@ def build_trajectories(cfg: DictConfig, data: RealData) -> Trajectories:
     return trajectories
 
 
+def without_batch_norm(name: str, config: DictConfig) -> tuple[str, DictConfig]:
+    """The network ``config`` and what results call it; both without normalisation where it has
+    batch normalisation."""
+    if config.get("norm") != "batch":
+        return name, config
+    return f"{name} norm=none", DictConfig({**config, "norm": "none"})
+
+
 def build_evaluator(
     cfg: DictConfig, network_name: str, data: RealData, init: InitialWeights
 ) -> Evaluator:
@@ -104,6 +112,7 @@ def build_evaluator(
     results call ``network_name``."""
     config = to_plain(cfg.evaluation)
     names, precision = config.pop("networks"), config.pop("precision")
+    bare = config.pop("without_batch_norm")
     names = [names] if isinstance(names, str) else names
     check_protocol(config)
     protocol: Protocol = instantiate(config)()
@@ -113,6 +122,8 @@ def build_evaluator(
         if names is None
         else {name: load_option("network", name) for name in names}
     )
+    if bare:
+        configs = dict(without_batch_norm(*each) for each in configs.items())
     networks = {
         name: build_network_for(cfg.evaluation, config, data) for name, config in configs.items()
     }

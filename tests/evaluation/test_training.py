@@ -20,7 +20,7 @@ from ddist.config import conf_dir, register_resolvers, to_plain
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.evaluation import Training
-from ddist.evaluation.schedule import Schedule, schedule_by_name
+from ddist.evaluation.schedule import Schedule, schedule_by_name, warmup_cosine
 from ddist.init import Fixed, Random
 from ddist.inner.stacking import member
 from ddist.networks import MLP, ConvNet, Weights
@@ -34,6 +34,7 @@ OPTIONS: dict[str, Any] = {
     "num_networks": 2,
     "epochs": 20,
     "schedule": "halfway",
+    "loss": "cross_entropy",
     "batch_size": 256,
     "optimizer": "sgd",
     "lr": 0.05,
@@ -163,7 +164,8 @@ def protocol() -> Callable[..., Training]:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose("config", [f"evaluation={name}", "dataset=digits"])
         config = to_plain(cfg.evaluation)
-        config.pop("networks"), config.pop("precision")
+        for key in ("networks", "precision", "without_batch_norm"):
+            config.pop(key)
         made = instantiate(config)(**changes)
         assert isinstance(made, Training) and made.name == name
         return made
@@ -222,9 +224,10 @@ def test_augmented_training_differs_from_plain_training(
 
 def test_the_published_settings(protocol: Callable[..., Training]) -> None:
     dc, dsa, idc = (protocol(name) for name in ("dc2021", "dc2021_dsa", "idc"))
-    assert dc.schedule == Schedule(301, (151,), 0.1, reset_momentum=True)
-    assert dsa.schedule == Schedule(1001, (501,), 0.1, reset_momentum=True)
-    assert idc.schedule == Schedule(1000, (665, 832), 0.2)
+    assert dc.schedule(10) == Schedule(301, (151,), 0.1, reset_momentum=True)
+    assert dsa.schedule(10) == Schedule(1001, (501,), 0.1, reset_momentum=True)
+    assert idc.schedule(10) == Schedule(1000, (665, 832), 0.2)
+    assert {each.loss for each in (dc, dsa, idc)} == {"cross_entropy"}
     assert (dc.batch_size, dsa.batch_size, idc.batch_size) == (256, 256, 64)
     for each in (dc, dsa, idc):
         assert (each.lr, each.momentum, each.weight_decay) == (0.01, 0.9, 5e-4)
@@ -247,8 +250,64 @@ def test_multistep_is_torchs_schedule() -> None:
         theirs.step()
         lr *= found.factor if done in found.drops else 1
         assert theirs.get_last_lr() == [pytest.approx(lr)]
-    with pytest.raises(DdistError, match="halfway, multistep, constant, not 'cosine'"):
+    with pytest.raises(DdistError, match="multistep, warmup_cosine, constant, not 'cosine'"):
         schedule_by_name("cosine", 10)
+
+
+@pytest.mark.parametrize("steps", [2000, 501, 300])
+def test_warmup_cosine_is_torchs_schedules(steps: int) -> None:
+    """LinearLR from (nearly) nothing, then CosineAnnealingLR down to a hundredth."""
+    sgd = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    rise = torch.optim.lr_scheduler.LinearLR(sgd, start_factor=1e-12, total_iters=500)
+    length = max(1, steps - 500)
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, T_max=length, eta_min=0.01)
+    theirs = torch.optim.lr_scheduler.SequentialLR(sgd, [rise, fall], milestones=[500])
+    for step in range(steps):
+        assert warmup_cosine(step, steps) == pytest.approx(theirs.get_last_lr()[0], abs=1e-9)
+        sgd.step()
+        theirs.step()
+
+
+def test_frepos_settings_go_by_the_number_of_images(protocol: Callable[..., Training]) -> None:
+    found = protocol("frepo")
+    steps = {num: found.schedule(num).passes * -(-num // 500) for num in PUBLISHED}
+    assert steps == PUBLISHED
+    assert found.schedule(20) == found.schedule(10) != found.schedule(40) == found.schedule(100)
+    assert all(each.scale is warmup_cosine for each in found.schedules.values())
+    assert (found.optimizer, found.lr, found.momentum) == ("adam", 0.0003, 0.9)
+    assert (found.loss, found.batch_size, found.num_networks) == ("mse", 500, 5)
+    assert isinstance(found.augment, Siamese) and len(found.augment.strategy) == 5
+    assert protocol("frepo", epochs=7).schedule(1000).passes == 7
+
+
+# Steps by the number of images, in the authors' script/eval.py.
+PUBLISHED = {10: 1000, 100: 2000, 200: 20000, 500: 5000, 1000: 10000, 2000: 40000, 5000: 40000}
+
+
+def test_frepo_trains_on_centred_labels_as_they_were_learned(
+    digits: RealData, network: MLP, make_distilled: Make, trained: list[Weights],
+    protocol: Callable[..., Training],
+) -> None:  # fmt: skip
+    classes = make_distilled().labels
+    one_hot = nn.functional.one_hot(classes, 10).float()
+    learned = one_hot + torch.randn(40, 10, generator=generator(0, "labels"))
+    start = Random("default", 0).held_out(network, 2)
+    for labels, y in ((learned, learned), (classes, one_hot)):
+        trained.clear()
+        judge = protocol("frepo", num_networks=2, epochs=20, augment=None, lr=0.1)
+        judge.accuracies(
+            make_distilled(labels=labels), digits, digits.test, network, Random("default", 0), 0
+        )
+        for k in range(2):
+            network.load_state_dict(member(start, k))
+            adam = torch.optim.Adam(network.parameters(), lr=0.1)
+            for step in range(20):
+                adam.param_groups[0]["lr"] = 0.1 * step / 500
+                adam.zero_grad()
+                errors = network(make_distilled().images) - (y - 0.1)
+                (0.5 * errors.square().sum(1).mean()).backward()
+                adam.step()
+            assert furthest(trained[0], k, network) < 1e-4
 
 
 def test_protocols_have_names_of_their_own() -> None:

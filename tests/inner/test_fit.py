@@ -185,6 +185,47 @@ def test_a_mixed_image_counts_for_both_labels_each_with_its_weight(
     assert_same(fitted, by_hand)
 
 
+@pytest.mark.parametrize("stacked", [True, False])
+def test_squared_errors_under_a_schedule_are_a_plain_loop(stacked: bool) -> None:
+    """Adam on half the squared errors, weighed, its step size following a LambdaLR."""
+    network, (x, _) = MLP(3, SHAPE, [8], "relu"), toy_data()
+    y = torch.randn(len(x), 3, generator=generator(2))  # any numbers
+    factors = torch.rand(len(x), generator=generator(3))
+    weights = Random("default", 0).draw(network, 2)
+    seen: list[tuple[int, int]] = []
+
+    def scale(step: int, steps: int) -> float:
+        seen.append((step, steps))
+        return 1 - step / steps
+
+    fitted = train(
+        network, weights, x, y, optimizer="adam", lr=0.01, weight_decay=0.0, batch_size=100,
+        epochs=5, criterion="mse", lr_scale=scale, sample_weights=factors, stacked=stacked,
+    )  # fmt: skip
+    assert seen[:5] == [(step, 5) for step in range(5)]
+    for k in range(2):
+        network.load_state_dict(member(weights, k))
+        adam = torch.optim.Adam(network.parameters(), 0.01)
+        schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / 5)
+        for _ in range(5):
+            adam.zero_grad()
+            (factors * 0.5 * ((network(x) - y) ** 2).sum(1)).mean().backward()
+            adam.step()
+            schedule.step()
+        assert_same(member(fitted, k), {n: w.detach() for n, w in network.named_parameters()})
+
+
+def test_a_schedule_counts_steps_and_multiplies_with_drops() -> None:
+    network, (x, y) = MLP(3, SHAPE, [8], "relu"), toy_data()
+    weights = Random("default", 0).draw(network, 1)
+    options = {"batch_size": 5, "momentum": 0.0, "epochs": 2}  # 3 batches of 12 images
+    seen: list[tuple[int, int]] = []
+    train(network, weights, x, y, lr_scale=lambda *at: seen.append(at) or 1.0, **options)
+    assert seen == [(step, 6) for step in range(6)]
+    halved = train(network, weights, x, y, lr_scale=lambda *at: 0.5, lr_drops=[0], **options)
+    assert_same(halved, train(network, weights, x, y, lr=0.025, lr_drops=[0], **options))
+
+
 def test_adamw_is_torchs() -> None:
     network, (x, y) = MLP(3, SHAPE, [8], "relu"), toy_data()
     weights = Random("default", 0).draw(network, 2)
@@ -261,6 +302,8 @@ def test_mistakes_are_named() -> None:
         train(network, weights, x, y, generators=[generator(0)])
     with pytest.raises(DdistError, match="sgd, adam or adamw, not 'lion'"):
         train(network, weights, x, y, optimizer="lion")
+    with pytest.raises(DdistError, match="cross_entropy or mse, not 'hinge'"):
+        train(network, weights, x, y, criterion="hinge")
 
 
 @pytest.mark.parametrize("stacked", [True, False, "auto"])

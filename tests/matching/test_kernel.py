@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ddist.errors import DdistError
 from ddist.kernels import FullyConnected
-from ddist.matching.kernel import coefficients, krr_loss, solve_labels, targets
+from ddist.matching.kernel import coefficients, head, krr_loss, solve_labels, targets
 
 RIDGE = 1e-3
 
@@ -58,6 +58,16 @@ def test_loss_and_gradient_are_the_papers(problem: Callable[[], tuple[Tensor, ..
     (ours,) = torch.autograd.grad(loss, x_s, retain_graph=True)
     (theirs,) = torch.autograd.grad(expected, x_s)
     torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("num", [5, 30])
+def test_the_head_is_ridge_regression_in_the_features(num: int) -> None:
+    """Fewer images than features and more: the minimum of |Phi W - y|^2 + ridge |W|^2."""
+    features, y = draw(num, 12), draw(num, 3, seed=1)
+    penalty = RIDGE * features.square().sum() / num
+    padded = torch.cat([features, penalty.sqrt() * torch.eye(12).double()])
+    expected = torch.linalg.lstsq(padded, torch.cat([y, torch.zeros(12, 3).double()])).solution
+    torch.testing.assert_close(head(features, y, RIDGE), expected, rtol=1e-8, atol=1e-10)
 
 
 def test_regression_interpolates_as_the_ridge_goes_to_zero(kernel: FullyConnected) -> None:
