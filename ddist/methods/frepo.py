@@ -25,12 +25,12 @@ class FRePo(Method):
         min over (x_s, y_s) of  E_theta  1/2 mean_t | y_t - phi_t W |^2  +  margin(y_s),
         W = phi_s' (phi_s phi_s' + lambda tr(phi_s phi_s')/n I)^-1 y_s,   phi = f_theta(x)
 
-    (paper, eq. 4-6; the square is a sum over classes, the mean one over real images, as in the
-    authors' code), f being the network without its last layer. theta comes from a pool: at each
-    outer step one of its networks is drawn, the images and labels take their step, and then that
-    network takes one step of Adam on them (squared errors, images as they are), or a fresh one its
-    place, if it has had its updates. Nothing is differentiated through theta: the gradient goes
-    through the features of the synthetic images alone.
+    (the paper's objective; the square is a sum over classes, the mean one over real images, as in
+    the authors' code, lib/datadistillation/frepo.py), f being the network without its last layer.
+    theta comes from a pool: at each outer step one of its networks is drawn, the images and labels
+    take their step, and then that network takes one step of Adam on them (squared errors, images as
+    they are), or a fresh one its place, if it has had its updates. Nothing is differentiated
+    through theta: the gradient goes through the features of the synthetic images alone.
 
     Ages are spread at the start, k/P of ``max_updates`` for network k, all being fresh: thus their
     ends are spread. For the features of both kinds of images batch normalisation takes its running
@@ -189,7 +189,7 @@ class FRePo(Method):
 
 def label_margin(y: Tensor) -> Tensor:
     """-mean_i min(y_i(1) - y_i(2), 1/K), where y_i(1) and y_i(2) are the largest and the second
-    largest value of label i, of [N, K]: it pulls them apart until they differ by 1/K (the authors'
-    code, lib/datadistillation/frepo.py)."""
+    largest value of label i, of [N, K]: it pulls them apart until they differ by 1/K (lb_margin_th
+    in the authors' code)."""
     best = y.topk(2, dim=1).values
     return -(best[:, 0] - best[:, 1]).clamp(max=1 / y.shape[1]).mean()
