@@ -622,9 +622,10 @@ def truncation_table(options: Options) -> Table:
             row = ["x".join(map(str, shape)), str(training.steps), str(training.window)]
             cells = ["too large"]
             if costs:
+                cells = cost_cells(costs)
+            if costs and found[trainings[0]]:
                 pairs = list(zip(costs, found[trainings[0]], strict=True))
-                ratios = [f"{median(a[k] / b[k] for a, b in pairs):.3f}" for k in (0, 1)]
-                cells = [*cost_cells(costs), *ratios]
+                cells += [f"{median(a[k] / b[k] for a, b in pairs):.3f}" for k in (0, 1)]
             shown.add_row(*row, training.graph, *cells)
     return shown
 
