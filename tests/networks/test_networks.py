@@ -30,7 +30,8 @@ def images(shape: tuple[int, int, int], num: int = 3) -> Tensor:
     return torch.randn(num, *shape, generator=generator(0, "images"))
 
 
-BATCH_NORM = ("convnet_bn", "vgg11_bn", "resnet18_bn")
+BATCH_NORM = {"convnet_bn": {}, "vgg11_bn": {}, "resnet18_bn": {},
+              "convnet_wide_bn": {"width": [128, 256, 512]}}  # fmt: skip
 
 
 def test_every_config_is_covered() -> None:
@@ -40,8 +41,16 @@ def test_every_config_is_covered() -> None:
 @pytest.mark.parametrize("name", BATCH_NORM)
 def test_networks_with_batch_normalisation_are_the_others_but_for_it(name: str) -> None:
     """As ``evaluation.networks`` reads them: each file by itself."""
-    plain, ours = (OmegaConf.load(CONF / f"{n}.yaml") for n in (name.removesuffix("_bn"), name))
-    assert ours == OmegaConf.merge(plain, {"norm": "batch"})
+    other = name.removesuffix("_bn").removesuffix("_wide")
+    plain, ours = (OmegaConf.load(CONF / f"{n}.yaml") for n in (other, name))
+    assert ours == OmegaConf.merge(plain, {"norm": "batch"}, BATCH_NORM[name])
+
+
+def test_number_of_parameters_of_the_wide_convnet() -> None:
+    convolutions = sum(9 * i * o + o for i, o in ((3, 128), (128, 256), (256, 512)))
+    expected = convolutions + 2 * (128 + 256 + 512) + 10 * (512 * 4 * 4) + 10
+    network = build("convnet_wide_bn", CIFAR)
+    assert sum(p.numel() for p in network.parameters()) == expected == 1_562_634
 
 
 # Published counts (Wang et al. 2018; the condensation literature; CIFAR versions of VGG, ResNet).
