@@ -1,6 +1,18 @@
 """The one exception that means "the user can mend this"."""
 
+from collections.abc import Mapping
+
 
 class DdistError(Exception):
     """A mistake the user can mend: its text is one clear sentence that says what was expected,
     what came and what to do. The command line prints the sentence and exits with status 1."""
+
+
+def check_whole(group: str, values: Mapping[str, object], least: int = 1) -> None:
+    """Raise a DdistError for the first of a config group's ``values`` that is no whole number of
+    at least ``least``."""
+    for name, value in values.items():
+        if not isinstance(value, int) or value < least:
+            raise DdistError(
+                f"{group}.{name} is a whole number of at least {least}, not {value!r}."
+            )

@@ -781,9 +781,6 @@ def kip_cost(case: KernelCase, memory: float | None, options: Options) -> tuple[
     return median(seconds), read_peak(options.device) - before
 
 
-# -- measuring -------------------------------------------------------------------------------------
-
-
 # -- the subcommand latents ------------------------------------------------------------------------
 
 
@@ -858,6 +855,9 @@ def latents_cost(num: int, options: Options) -> tuple[list[float], float, int]:
         times.append(time.perf_counter())
         peak = read_peak("cpu") - before
     return [b - a for a, b in pairwise(times)], error, peak
+
+
+# -- measuring -------------------------------------------------------------------------------------
 
 
 def in_turn(runs: dict[str, Run], repeats: int) -> dict[str, list[float]]:

@@ -95,3 +95,13 @@ def test_every_dataset_composes_with_its_recipe(dataset: str) -> None:
     assert cfg.dataset.name == dataset
     assert isinstance(cfg.steps, int)
     learned_settings(cfg)
+
+
+def test_every_method_that_learns_can_average_its_images() -> None:
+    learning = [
+        path.stem
+        for path in (conf_dir() / "method").glob("*.yaml")
+        if composed(f"method={path.stem}").method.get("lr") is not None
+    ]
+    assert {"dd", "dsa", "idc", "kip", "ncfm", "rat", "tesla"} < set(learning)
+    assert all("ema" in composed(f"method={name}").method for name in learning)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ddist.data import RealData
 from ddist.data.cache import cached_tensors
 from ddist.data.normalization import to_unit
-from ddist.errors import DdistError
+from ddist.errors import DdistError, check_whole
 from ddist.generative.base import Pair
 from ddist.init.schemes import draw_weights
 from ddist.init.trained import signature
@@ -47,11 +47,7 @@ class Autoencoder(Pair):
         self, *, dims: int, width: int, steps: int, batch_size: int, lr: float, noise: float
     ) -> None:
         whole = {"dims": dims, "width": width, "steps": steps, "batch_size": batch_size}
-        for name, value in whole.items():
-            if not isinstance(value, int) or value < 1:
-                raise DdistError(
-                    f"generative.{name} is a whole number of at least 1, not {value!r}."
-                )
+        check_whole("generative", whole)
         if not (lr > 0 and noise > 0):
             raise DdistError(f"generative.lr and generative.noise are above 0, not {lr}, {noise}.")
         self.dims, self.width = dims, width

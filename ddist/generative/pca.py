@@ -10,7 +10,7 @@ from torch import Tensor
 from ddist.data import RealData
 from ddist.data.cache import cached_tensors
 from ddist.data.normalization import to_unit
-from ddist.errors import DdistError
+from ddist.errors import DdistError, check_whole
 from ddist.generative.base import Pair
 from ddist.seeding import generator
 from ddist.signature import signature
@@ -32,13 +32,9 @@ class PCA(Pair):
     images_at_once = 1024
 
     def __init__(self, *, components: int, num_images: int | None) -> None:
-        for name, value in (("components", components), ("num_images", num_images)):
-            if value is None and name == "num_images":
-                continue
-            if not isinstance(value, int) or value < 1:
-                raise DdistError(
-                    f"generative.{name} is a whole number of at least 1, not {value!r}."
-                )
+        check_whole("generative", {"components": components})
+        if num_images is not None:
+            check_whole("generative", {"num_images": num_images})
         self.components, self.num_images = components, num_images
         self.latent_shape = (components,)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ddist.errors import DdistError
+from ddist.errors import DdistError, check_whole
 from ddist.kernels.activations import activation_by_name
 
 Kind = Literal["ntk", "nngp"]
@@ -39,8 +39,7 @@ class Kernel(ABC):
         kind: Kind,
         memory: float,
     ) -> None:
-        if not isinstance(depth, int) or depth < 0:
-            raise DdistError(f"kernel.depth is a whole number of at least 0, not {depth!r}.")
+        check_whole("kernel", {"depth": depth}, least=0)
         if kind not in get_args(Kind):
             raise DdistError(f"kernel.kind is ntk or nngp, not {kind!r}.")
         if not (weight_std > 0 and memory > 0 and bias_std >= 0):
@@ -100,8 +99,8 @@ class Kernel(ABC):
 
 class _Again(torch.autograd.Function):
     """A block, computed once more for its gradient. torch.utils.checkpoint would leave a graph of
-    small objects behind, between which glibc's malloc reuses none of the freed memory (3 GB more
-    for 150 blocks of 1 MB a tensor)."""
+    small objects behind, between which glibc's malloc reuses none of the freed memory (2.5 GB
+    for 160 blocks of 1 MB a tensor)."""
 
     @staticmethod
     def forward(

@@ -95,11 +95,12 @@ class Method(LightningModule):
         self.data = data
         self.init = init
         self.seed = seed
-        for name in {"lr", "weight_decay"} & set(getattr(optimizer, "keywords", {})):
-            raise DdistError(
-                f"method.optimizer.{name} would count for nothing, as every group of learned "
-                f"tensors has its own: set method.{name}.images instead."
-            )
+        for name in ("lr", "weight_decay"):
+            if name in getattr(optimizer, "keywords", {}):
+                raise DdistError(
+                    f"method.optimizer.{name} would count for nothing, as every group of learned "
+                    f"tensors has its own: set method.{name}.images instead."
+                )
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._lr, self._weight_decay = lr or {}, weight_decay or {}
         if clip is not None and not clip > 0:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ddist.data.cache import cached_tensors
-from ddist.errors import DdistError
+from ddist.errors import DdistError, check_whole
 from ddist.generative import Latents, Pair
 from ddist.generative.quantization import cells, clvq, sample, transport_error
 from ddist.methods.base import Method
@@ -68,9 +68,7 @@ class DDOQ(Method):
         _check_choice("weights", weights, ("mass", "sqrt", "uniform"))
         _check_choice("decode", decode, ("decoder", "medoid"))
         whole = {"passes": passes, "batch_size": batch_size, "start_size": start_size}
-        for name, value in whole.items():
-            if not isinstance(value, int) or value < 1:
-                raise DdistError(f"method.{name} is a whole number of at least 1, not {value!r}.")
+        check_whole("method", whole)
         if not 0 <= reassignment < 1:
             raise DdistError(f"method.reassignment is at least 0 and below 1, not {reassignment}.")
         labels = torch.arange(common["data"].num_classes).repeat_interleave(ipc)

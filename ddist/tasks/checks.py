@@ -76,22 +76,17 @@ def check_network_used(cfg: DictConfig, used: bool) -> None:
         )
 
 
-def check_kernel_used(*parts: DictConfig) -> None:
-    """Raise a DdistError where the command line names a kernel and none of ``parts`` has one."""
-    if named("kernel") and not any("kernel" in part for part in parts):
-        raise DdistError(
-            "No kernel takes part in this run: leave kernel out, or choose evaluation=krr (or "
-            "method=kip)."
-        )
-
-
-def check_generative_used(method: DictConfig | None) -> None:
-    """Raise a DdistError where the command line names a generative pair and ``method`` has none."""
-    if named("generative") and not (method and "generative" in method):
-        raise DdistError(
-            "No generative pair takes part in this run: leave generative out, or choose "
-            "method=ddoq or method=d4m."
-        )
+def check_groups_used(*parts: DictConfig) -> None:
+    """Raise a DdistError where the command line names a kernel or a generative pair, and none of
+    ``parts`` has one."""
+    for group, what, users in (
+        ("kernel", "kernel", "evaluation=krr (or method=kip)"),
+        ("generative", "generative pair", "method=ddoq or method=d4m"),
+    ):
+        if named(group) and not any(group in part for part in parts):
+            raise DdistError(
+                f"No {what} takes part in this run: leave {group} out, or choose {users}."
+            )
 
 
 def check_precision(precision: object, method: Method) -> None:

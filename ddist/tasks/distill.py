@@ -28,8 +28,7 @@ from ddist.methods import Method
 from ddist.tasks.build import build_data, build_evaluator, build_init, build_method, uses_network
 from ddist.tasks.checks import (
     check_devices,
-    check_generative_used,
-    check_kernel_used,
+    check_groups_used,
     check_network_used,
     check_precision,
     check_values,
@@ -46,8 +45,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     or the outer loss where nothing is held out. Never the test figure."""
     check_values(cfg)
     check_devices(cfg)
-    check_kernel_used(cfg.method, cfg.evaluation)
-    check_generative_used(cfg.method)
+    check_groups_used(cfg.method, cfg.evaluation)
     with_network = uses_network(cfg.method) or uses_network(cfg.evaluation)
     check_network_used(cfg, with_network)
     if cfg.threads is not None:
@@ -180,10 +178,11 @@ def describe(cfg: DictConfig, method: Method, steps: int) -> DistilledDataset:
         "seed": cfg.seed,
         "steps": steps,
         "protocol": cfg.evaluation.name,
-        "figures": method.figures(),
         "versions": {"ddist": ddist.__version__, "torch": torch.__version__},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    if figures := method.figures():
+        meta["figures"] = figures
     return DistilledDataset(
         **method.tensors(),
         initial_weights=single_start(method),

@@ -14,8 +14,7 @@ from ddist.init.given import Given
 from ddist.tasks.build import build_data, build_evaluator, build_init, uses_network
 from ddist.tasks.checks import (
     check_free,
-    check_generative_used,
-    check_kernel_used,
+    check_groups_used,
     check_network_used,
     check_values,
 )
@@ -40,8 +39,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> None:
     distilled = DistilledDataset.load(Path(str(cfg.artifact)).expanduser())
     names = adopt(cfg, distilled)
     check_values(cfg)
-    check_kernel_used(cfg.evaluation)
-    check_generative_used(None)
+    check_groups_used(cfg.evaluation)
     check_network_used(cfg, uses_network(cfg.evaluation))
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)

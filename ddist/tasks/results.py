@@ -61,7 +61,7 @@ def evaluate(
     if cfg.reference.full is not None:
         baselines["full"] = published_full(cfg.reference, names["network"])
     steps = distilled.meta.get("steps")
-    return {
+    results: dict[str, Any] = {
         "schema": 1,
         **names,
         "ipc": distilled.meta["ipc"],
@@ -70,7 +70,6 @@ def evaluate(
         "protocol": evaluator.protocol.name,
         "evaluation": rows,
         "baselines": baselines,
-        "figures": distilled.meta.get("figures", {}),
         "cost": {
             "distill_seconds": distill_seconds,
             "evaluate_seconds": time.monotonic() - started,
@@ -85,6 +84,9 @@ def evaluate(
             "config": to_plain(cfg),
         },
     }
+    if "figures" in distilled.meta:  # what else its method knew of it
+        results["figures"] = distilled.meta["figures"]
+    return results
 
 
 def published_full(reference: DictConfig, network: str) -> dict[str, Any]:

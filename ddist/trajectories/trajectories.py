@@ -12,7 +12,7 @@ from torch import nn
 
 from ddist.augment import Siamese
 from ddist.data import RealData
-from ddist.errors import DdistError
+from ddist.errors import DdistError, check_whole
 from ddist.init.fresh import device_of
 from ddist.init.schemes import draw_weights
 from ddist.init.trained import check_source, signature
@@ -81,18 +81,11 @@ class Trajectories:
         seed: int,
         compile: Compile,
     ) -> None:
-        for name, value, least in (
-            ("num_experts", num_experts, 1),
-            ("epochs", epochs, 1),
-            ("batch_size", batch_size, 1),
-            ("shard", shard, 0),
-        ):
-            if value is None and name in ("epochs", "shard"):
-                continue
-            if not isinstance(value, int) or value < least:
-                raise DdistError(
-                    f"trajectories.{name} is a whole number of at least {least}, not {value!r}."
-                )
+        check_whole("trajectories", {"num_experts": num_experts, "batch_size": batch_size})
+        if epochs is not None:
+            check_whole("trajectories", {"epochs": epochs})
+        if shard is not None:
+            check_whole("trajectories", {"shard": shard}, least=0)
         if dtype not in DTYPES:
             raise DdistError(f"trajectories.dtype is {' or '.join(DTYPES)}, not {dtype!r}.")
         if rho < 0:

@@ -12,7 +12,7 @@ from ddist import DistilledDataset
 
 CONTRACT = {
     "schema", "method", "dataset", "network", "init", "ipc", "steps", "seed", "protocol",
-    "evaluation", "baselines", "figures", "cost", "provenance",
+    "evaluation", "baselines", "cost", "provenance",
 }  # fmt: skip
 ROW = {"protocol", "network", "accuracy_mean", "accuracy_std", "accuracy_ci95", "num_networks"}
 COST = {
