@@ -122,7 +122,7 @@ def fit(
     if criterion not in get_args(Criterion):
         raise DdistError(f"The loss of a training is cross_entropy or mse, not {criterion!r}.")
     if not temperature > 0:
-        raise DdistError(f"The temperature of soft labels is above 0, such as 20, not {temperature}.")
+        raise DdistError(f"The temperature of labels is above 0, such as 20, not {temperature}.")
     batch_size = min(batch_size, len(x))
     steps = epochs * ceil(len(x) / batch_size)
     together = choose_stacked(network, stacked, batch_size, x.device.type, precision)

@@ -94,6 +94,5 @@ class Minibatches:
             assert factors is not None
             factors = factors + batch.others[1]
         y = self.label(batch.x.flatten(0, 1) if batch.own else batch.x)
-        if batch.own:
-            y = y.unflatten(0, batch.x.shape[:2])
+        y = y.view(*batch.x.shape[:-3], y.shape[1])
         return replace(batch, y=y, factors=factors, others=None)

@@ -250,8 +250,21 @@ def test_multistep_is_torchs_schedule() -> None:
         theirs.step()
         lr *= found.factor if done in found.drops else 1
         assert theirs.get_last_lr() == [pytest.approx(lr)]
-    with pytest.raises(DdistError, match="multistep, warmup_cosine, constant, not 'cosine'"):
-        schedule_by_name("cosine", 10)
+    with pytest.raises(DdistError, match="cosine, smooth_cosine, constant, not 'linear'"):
+        schedule_by_name("linear", 10)
+
+
+def test_cosines_are_torchs_schedule() -> None:
+    """CosineAnnealingLR down to 0; with zeta 2 the first half of one twice as long."""
+    for name, length in (("cosine", 30), ("smooth_cosine", 60)):
+        scale = schedule_by_name(name, 10).scale
+        assert scale is not None
+        sgd = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        theirs = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, T_max=length)
+        for step in range(30):
+            assert scale(step, 30) == pytest.approx(theirs.get_last_lr()[0], abs=1e-9)
+            sgd.step()
+            theirs.step()
 
 
 @pytest.mark.parametrize("steps", [2000, 501, 300])

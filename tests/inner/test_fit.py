@@ -437,5 +437,5 @@ def test_labels_given_once_are_those_given_on_the_fly() -> None:
 def test_a_temperature_is_positive() -> None:
     network, (x, y) = tiny_convnet(), toy_data()
     weights = Random("default", 0).draw(network, 1)
-    with pytest.raises(DdistError, match="temperature of soft labels is above 0"):
+    with pytest.raises(DdistError, match="temperature of labels is above 0"):
         train(network, weights, x, y, temperature=0.0)
