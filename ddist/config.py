@@ -19,12 +19,13 @@ from ddist.errors import DdistError
 # stops, how it is evaluated.
 _NO_MATTER = {
     "task", "paths", "logger", "callbacks", "budget", "resume", "artifact", "evaluation", "threads",
-    "compile", "reference", "trajectories", "kernel",  # methods that use these two hold a copy
+    "compile", "reference", "trajectories", "kernel", "teacher",  # methods hold copies
 }  # fmt: skip
 _NO_MATTER_IN = {
     "dataset": {"verify", "download"},
     "trainer": {"default_root_dir", "log_every_n_steps"},
     "method.trajectories": {"epochs", "shard"},
+    "method.teacher": {"store", "temperature", "top_k"},
 }
 _BY_IPC = re.compile(r"\$\{by_ipc:\$\{ipc\},\s*(\{.*?\})\s*\}", re.S)
 _KEY = re.compile(r"[{,]\s*(\d+)\s*:")  # of such a table
@@ -43,6 +44,7 @@ def register_resolvers() -> None:
         "at_most": min,
         "share": lambda count, share: max(1, round(count * share)),
         "times": lambda value, factor: value * factor,
+        "inverse": lambda value: 1 / value,
         "ddist_path": default_path,
         "laptop_presets": laptop_presets,
     }

@@ -28,8 +28,8 @@ def schedule_by_name(name: str, epochs: int) -> Schedule:
     passes, a tenth once after pass epochs // 2 + 1, where the momentum starts anew.
     ``multistep``: a fifth after two thirds and again after five sixths (Kim et al. 2022).
     ``warmup_cosine``: step by step, see :func:`warmup_cosine` (Zhou et al. 2022, code).
-    ``cosine`` and ``smooth_cosine``: step by step, see :func:`cosine`, with zeta 1 (Yin et al. 2023)
-    and 2 (Shao et al. 2024; Sun et al. 2024, code).
+    ``cosine`` and ``smooth_cosine``: step by step, see :func:`cosine`, with zeta 1 (Yin et al.
+    2023) and 2 (Shao et al. 2024; Sun et al. 2024, code).
     ``constant``: no drop. Raises DdistError for another name."""
     if name == "halfway":
         return Schedule(epochs + 1, (epochs // 2 + 1,), 0.1, reset_momentum=True)
@@ -55,6 +55,6 @@ def warmup_cosine(step: int, steps: int) -> float:
 
 
 def cosine(step: int, steps: int, zeta: float) -> float:
-    """The share of the step size at ``step``, counted from 0: (1 + cos(pi step / (zeta steps))) / 2,
-    down to 0 with ``zeta`` 1 and to a half with 2."""
+    """The share of the step size at ``step``, counted from 0: half a wave of the cosine, from 1 to
+    0, or its first part, 1/``zeta`` of it; with ``zeta`` 2 it ends at a half."""
     return (1 + cos(pi * step / (zeta * steps))) / 2
