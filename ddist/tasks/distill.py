@@ -69,12 +69,12 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     if "teacher" in cfg.method and not get_object(cfg.method._target_).learns:
         data.to(device(cfg.trainer.accelerator))  # no fitting, which would move it
     init = build_init(cfg, data)
+    evaluator = build_evaluator(cfg, chosen_names()["network"], data, init)
+    if cfg.teacher.store:
+        factor = cfg.synthetic.factor
+        check_stored(cfg.teacher.temperature, cfg.teacher.top_k, data.num_classes, factor)
     method = build_method(cfg, data, init)
     check_precision(cfg.trainer.precision, method)
-    if cfg.teacher.store:
-        factor = method.synthetic.factor
-        check_stored(cfg.teacher.temperature, cfg.teacher.top_k, data.num_classes, factor)
-    evaluator = build_evaluator(cfg, chosen_names()["network"], data, init)
     claim(folder, cfg)
     say_borrowed(cfg)
     with finishing(instantiate(cfg.logger)) as logger:
