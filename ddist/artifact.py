@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from ddist.artifact_format import TENSORS, encode, read_folder
+from ddist.artifact_format import TENSORS, encode, read_folder, stored_tensors
 from ddist.errors import DdistError
 from ddist.folder import write_folder
 from ddist.formation import expand
-from ddist.probabilities import nearest_probabilities
+from ddist.probabilities import at_temperature, nearest_probabilities
 from ddist.report.card import card
 from ddist.report.grid import image_grid
 
@@ -40,6 +40,7 @@ class DistilledDataset:
 
     images: Tensor  # float32 [N, C, H, W], in training space
     labels: Tensor  # int64 [N], or float [N, K]: soft, or any numbers that regression learned
+    # float16 from a teacher (meta: label_temperature, label_top_k; see ddist.teachers.labels)
     weights: Tensor | None = None  # float [N], of the samples in the loss
     step_sizes: Tensor | None = None  # float [E, S]: E epochs over S student steps
     step_index: Tensor | None = None  # int64 [N]: the student step 0..S-1 an image belongs to
@@ -62,17 +63,23 @@ class DistilledDataset:
         return TensorDataset(*[part for part in self.examples() if part is not None])
 
     def examples(
-        self, chosen: Tensor | None = None, *, as_learned: bool = False
+        self, chosen: Tensor | None = None, *, as_learned: bool = False, temperature: float = 1.0
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """What to train on: images [M, C, H, W], labels and weights [M] or None; of the stored
         images ``chosen`` (a mask [N]) or of all. M = N, but for ``factor`` ** 2 training images in
         each stored one (see :mod:`ddist.formation`). Soft labels that regression learned come as
-        the nearest probabilities, or ``as_learned``."""
+        the nearest probabilities, or ``as_learned``; a teacher's as it gives them at
+        ``temperature``."""
         take = slice(None) if chosen is None else chosen
         images = expand(self.images[take], self.factor)
         labels = self.labels[take].repeat_interleave(self.factor**2, 0)
         if labels.is_floating_point() and not as_learned:
-            labels = nearest_probabilities(labels)
+            had = self.label_temperature
+            labels = (
+                nearest_probabilities(labels)
+                if had is None
+                else at_temperature(labels, had, temperature)
+            )
         if self.weights is None:
             return images, labels, None
         return images, labels, self.weights[take].repeat_interleave(self.factor**2)
@@ -81,6 +88,12 @@ class DistilledDataset:
     def factor(self) -> int:
         """Training images in a stored one, per side."""
         return int(self.meta.get("factor", 1))
+
+    @property
+    def label_temperature(self) -> float | None:
+        """At which a teacher gave the labels; None for labels that none gave."""
+        found = self.meta.get("label_temperature") if self.labels.is_floating_point() else None
+        return None if found is None else float(found)
 
     def replay(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """(images, labels, step size) of each student step, in the order that was learned."""
@@ -99,8 +112,8 @@ class DistilledDataset:
     def num_bytes(self) -> int:
         """Bytes of what was distilled: images, labels, weights and steps. Neither θ₀ nor the
         normalisation counts: they are the same for every set made from this dataset and seed."""
-        tensors = (getattr(self, name) for name in TENSORS)
-        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+        tensors = stored_tensors({name: getattr(self, name) for name in TENSORS}, self.meta)
+        return sum(tensor.nbytes for tensor in tensors.values() if tensor is not None)
 
     def save(self, path: str | Path) -> Path:
         """Write the folder ``path``, all of it or nothing; an earlier artifact is replaced."""
@@ -157,6 +170,11 @@ class DistilledDataset:
             )
         if not soft and not ((labels >= 0) & (labels < num_classes)).all():
             yield f"expected labels in 0..{num_classes - 1}, got {labels.min()}..{labels.max()}"
+        had, k = self.meta.get("label_temperature"), self.meta.get("label_top_k")
+        if had is not None and not (isinstance(had, (int, float)) and had > 0):
+            yield f"expected a label_temperature above 0, got {had!r}"
+        if k is not None and not (isinstance(k, int) and 0 < k < num_classes):
+            yield f"expected a label_top_k between 1 and {num_classes - 1}, got {k!r}"
         if self.weights is not None and self.weights.shape != (count,):
             yield f"expected weights [{count}], got {list(self.weights.shape)}"
         yield from self._step_problems(count)

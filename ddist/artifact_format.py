@@ -1,6 +1,7 @@
 """The artifact's files, as bytes: what is in them, and how to tell a good one from a bad one.
 
-- data.safetensors: images, labels and the other tensors
+- data.safetensors: images, labels and the other tensors; of a teacher's labels the largest, where
+  the meta says so (label_top_k), as labels.values and labels.indices
 - meta.json: what they are, in words, and the checksums of the other two
 - config.yaml: the composed configuration of the run
 - grid.png, README.md: for people; loading does not need them
@@ -17,10 +18,23 @@ import torch
 from torch import Tensor
 
 from ddist.errors import DdistError
+from ddist.probabilities import keep_top, spread
 
-FORMAT, SCHEMA = "ddist.DistilledDataset", 1
+FORMAT, SCHEMA = "ddist.DistilledDataset", 2
 DATA, META, CONFIG = "data.safetensors", "meta.json", "config.yaml"
 TENSORS = ("images", "labels", "weights", "step_sizes", "step_index")
+TOP = ("labels.values", "labels.indices")
+
+
+def stored_tensors(
+    tensors: dict[str, Tensor | None], meta: dict[str, Any]
+) -> dict[str, Tensor | None]:
+    """``tensors`` as the file holds them."""
+    labels, k = tensors["labels"], meta.get("label_top_k")
+    if k is None or labels is None or not labels.is_floating_point():
+        return tensors
+    kept = {name: value for name, value in tensors.items() if name != "labels"}
+    return {**kept, **dict(zip(TOP, keep_top(labels, k), strict=True))}
 
 
 def encode(
@@ -32,7 +46,7 @@ def encode(
 ) -> dict[str, bytes]:
     """The three files that :func:`read_folder` reads, by name. ``meta`` must be JSON."""
     named: dict[str, Tensor | str | None] = {
-        **tensors,
+        **stored_tensors(tensors, meta),
         **{f"normalization.{k}": v for k, v in normalization.items()},
         **{f"initial_weights.{k}": v for k, v in (initial_weights or {}).items()},
     }
@@ -45,7 +59,8 @@ def encode(
     files = {DATA: safetensors.torch.save(stored), CONFIG: config.encode()}
     document = {
         "format": FORMAT,
-        "schema": SCHEMA,
+        # A teacher's labels need a reader that knows them; all else is as it ever was.
+        "schema": SCHEMA if "label_temperature" in meta else 1,
         **{k: v for k, v in meta.items() if k != "schema"},
         "normalization": {k: v for k, v in normalization.items() if isinstance(v, str)},
         "sha256": {name: sha256(content) for name, content in files.items()},
@@ -71,6 +86,9 @@ def read_folder(path: Path) -> dict[str, Any]:
         config = contents[CONFIG].decode()
     except (safetensors.SafetensorError, ValueError) as error:
         raise DdistError(f"{DATA} or {CONFIG} cannot be read ({error}).") from None
+    if tensors.keys() >= set(TOP) and isinstance(meta.get("num_classes"), int):
+        values, indices = (tensors[name] for name in TOP)
+        tensors["labels"] = spread(values, indices, meta["num_classes"])
     missing = {"images", "labels"} - tensors.keys()
     if missing:
         raise DdistError(f"{DATA} lacks the tensors {sorted(missing)}.")

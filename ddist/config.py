@@ -18,12 +18,13 @@ from ddist.errors import DdistError
 _NO_MATTER = {
     "task", "paths", "logger", "callbacks", "budget", "resume", "artifact", "evaluation", "threads",
     "compile", "reference",
-    "trajectories", "kernel", "generative",  # methods that use these hold a copy
+    "trajectories", "kernel", "generative", "teacher",  # methods that use these hold a copy
 }  # fmt: skip
 _NO_MATTER_IN = {
     "dataset": {"verify", "download"},
     "trainer": {"default_root_dir", "log_every_n_steps"},
     "method.trajectories": {"epochs", "shard"},
+    "method.teacher": {"store", "temperature", "top_k"},
 }
 _BY_IPC = re.compile(r"\$\{by_ipc:\$\{ipc\},\s*(\{.*?\})\s*\}", re.S)
 _KEY = re.compile(r"[{,]\s*(\d+)\s*:")  # of such a table
@@ -42,6 +43,7 @@ def register_resolvers() -> None:
         "at_most": min,
         "share": lambda count, share: max(1, round(count * share)),
         "times": lambda value, factor: value * factor,
+        "inverse": lambda value: 1 / value,
         "ddist_path": default_path,
         "laptop_presets": laptop_presets,
     }

@@ -1,4 +1,5 @@
-"""Soft labels that are any numbers, as kernel regression learns them, as probabilities."""
+"""Soft labels: any numbers, as kernel regression learns them, as probabilities; those of a teacher
+at a temperature, and the largest of them."""
 
 import torch
 from torch import Tensor
@@ -20,3 +21,27 @@ def nearest_probabilities(labels: Tensor) -> Tensor:
     kept = (ranked > shifts).sum(1, keepdim=True)
     nearest = (labels - shifts.gather(1, kept - 1)).clamp_min(0)
     return torch.where(are_probabilities(labels)[:, None], labels, nearest)
+
+
+def at_temperature(p: Tensor, had: float, wanted: float) -> Tensor:
+    """softmax(logits / ``wanted``), float32 [N, K], of ``p`` = softmax(logits / ``had``), which
+    tells the logits but for a constant that changes neither."""
+    powers = p.float() ** (had / wanted)
+    return powers / powers.sum(1, keepdim=True)
+
+
+def keep_top(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest probabilities of each row of ``p`` [N, K], float16 [N, k], and where they
+    are, in as few bytes as the number of classes takes: integers [N, k]."""
+    values, indices = p.float().topk(k, dim=1)
+    num_classes = p.shape[1]
+    small = torch.uint8 if num_classes <= 2**8 else torch.int16
+    return values.half(), indices.to(small if num_classes <= 2**15 else torch.int32)
+
+
+def spread(values: Tensor, indices: Tensor, num_classes: int) -> Tensor:
+    """What :func:`keep_top` kept as probabilities float16 [N, ``num_classes``]: the other classes
+    share what is left of 1 evenly."""
+    rest = (1 - values.float().sum(1, keepdim=True)).clamp_min(0)
+    rest = rest / (num_classes - values.shape[1])
+    return rest.half().repeat(1, num_classes).scatter(1, indices.long(), values)

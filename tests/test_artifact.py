@@ -72,7 +72,7 @@ def test_round_trip(saved):
     assert loaded.normalization.keys() == original.normalization.keys()
     assert loaded.normalization["kind"] == "mean_std"
     assert same(loaded.normalization["std"], STD)
-    assert loaded.meta == {**META_FIELDS, "schema": SCHEMA, "bytes": original.num_bytes}
+    assert loaded.meta == {**META_FIELDS, "schema": 1, "bytes": original.num_bytes}
     assert loaded.config == original.config
     assert not loaded.images.requires_grad
 

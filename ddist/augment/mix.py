@@ -73,3 +73,7 @@ class InTurn:
         for part in self.parts.values():
             x = part(x, generator)
         return x
+
+    def __repr__(self) -> str:
+        """All that they do, for the signatures of what is made with them."""
+        return f"InTurn({self.parts})"

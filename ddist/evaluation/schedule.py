@@ -1,6 +1,7 @@
 """How a protocol's step size falls."""
 
 from dataclasses import dataclass
+from functools import partial
 from math import cos, pi
 
 from ddist.errors import DdistError
@@ -27,6 +28,8 @@ def schedule_by_name(name: str, epochs: int) -> Schedule:
     passes, a tenth once after pass epochs // 2 + 1, where the momentum starts anew.
     ``multistep``: a fifth after two thirds and again after five sixths (Kim et al. 2022).
     ``warmup_cosine``: step by step, see :func:`warmup_cosine` (Zhou et al. 2022, code).
+    ``cosine`` and ``smooth_cosine``: step by step, see :func:`cosine`, with zeta 1 (Yin et al.
+    2023) and 2 (Shao et al. 2024; Sun et al. 2024, code).
     ``constant``: no drop. Raises DdistError for another name."""
     if name == "halfway":
         return Schedule(epochs + 1, (epochs // 2 + 1,), 0.1, reset_momentum=True)
@@ -34,9 +37,11 @@ def schedule_by_name(name: str, epochs: int) -> Schedule:
         return Schedule(epochs, (2 * epochs // 3 - 1, 5 * epochs // 6 - 1), 0.2)
     if name == "warmup_cosine":
         return Schedule(epochs, scale=warmup_cosine)
+    if name in ("cosine", "smooth_cosine"):
+        return Schedule(epochs, scale=partial(cosine, zeta=1 if name == "cosine" else 2))
     if name == "constant":
         return Schedule(epochs)
-    known = "halfway, multistep, warmup_cosine, constant"
+    known = "halfway, multistep, warmup_cosine, cosine, smooth_cosine, constant"
     raise DdistError(f"evaluation.schedule is one of {known}, not {name!r}.")
 
 
@@ -47,3 +52,9 @@ def warmup_cosine(step: int, steps: int) -> float:
         return step / WARM_UP
     progress = min(1.0, (step - WARM_UP) / max(1, steps - WARM_UP))
     return 0.01 + 0.99 * (1 + cos(pi * progress)) / 2
+
+
+def cosine(step: int, steps: int, zeta: float) -> float:
+    """The share of the step size at ``step``, counted from 0: half a wave of the cosine, from 1 to
+    0, or its first part, 1/``zeta`` of it; with ``zeta`` 2 it ends at a half."""
+    return (1 + cos(pi * step / (zeta * steps))) / 2

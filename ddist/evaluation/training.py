@@ -1,6 +1,6 @@
 """The field's common protocols: ordinary training on the distilled images, from fresh weights."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from ddist.artifact import DistilledDataset
 from ddist.augment.mix import Mix
 from ddist.data import RealData
 from ddist.data.split import Split
+from ddist.errors import DdistError
 from ddist.evaluation.protocol import Protocol
 from ddist.evaluation.replay import in_chunks
 from ddist.evaluation.schedule import Schedule, schedule_by_name
@@ -20,6 +21,9 @@ from ddist.inner.predict import accuracy
 from ddist.inner.stacking import num_members
 from ddist.matching.kernel import targets
 from ddist.seeding import generator
+
+Teach = Callable[[Tensor, float], Tensor]
+"""Soft labels [N, K] of images [N, C, H, W] at a temperature."""
 
 
 class Training(Protocol):
@@ -43,7 +47,12 @@ class Training(Protocol):
         batch_size, optimizer, lr, momentum, weight_decay: of :func:`ddist.inner.fit.fit`.
         augment: applied to each batch of each network; None for none.
         mix: mixes the augmented images of a batch; None for none.
+        temperature: at which networks learn soft labels, see :func:`ddist.inner.fit.fit`.
+        labels: "own", those of the set, or "teacher", those that ``teacher`` gives each batch as it
+            is trained on, augmented and mixed.
         chunk: networks held at a time.
+        teacher: gives the labels of images at a temperature, such as
+            :meth:`ddist.teachers.Teacher.probabilities`.
     """
 
     def __init__(
@@ -61,8 +70,18 @@ class Training(Protocol):
         weight_decay: float,
         augment: Augment | None,
         mix: Mix | None,
+        temperature: float,
+        labels: str,
         chunk: int,
+        teacher: Teach | None = None,
     ) -> None:
+        if labels not in ("own", "teacher"):
+            raise DdistError(f"evaluation.labels is own or teacher, not {labels!r}.")
+        if labels == "teacher" and teacher is None:
+            raise DdistError(
+                f"The protocol {name} has its labels from a teacher: choose one (teacher=trained), "
+                "or set evaluation.labels=own."
+            )
         self.name = name
         self.num_networks = num_networks
         by_images = epochs if isinstance(epochs, Mapping) else {1: epochs}
@@ -71,7 +90,13 @@ class Training(Protocol):
         self.batch_size, self.optimizer = batch_size, optimizer
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.augment, self.mix = augment, mix
-        self.chunk = chunk
+        self.temperature, self.chunk = temperature, chunk
+        self.teacher = teacher if labels == "teacher" else None
+
+    def label(self, x: Tensor) -> Tensor:
+        """The teacher's labels of a batch [B, C, H, W], at the protocol's temperature: [B, K]."""
+        assert self.teacher is not None
+        return self.teacher(x, self.temperature)
 
     def rate(self, distilled: DistilledDataset) -> float:
         """The step size that training starts with."""
@@ -95,9 +120,14 @@ class Training(Protocol):
         regresses = self.loss == "mse"
         x, y, weighed = (
             None if each is None else each.to(data.device)
-            for each in distilled.examples(as_learned=regresses)
+            for each in distilled.examples(as_learned=regresses, temperature=self.temperature)
         )
         assert x is not None and y is not None
+        if self.temperature != 1 and self.teacher is None and not y.is_floating_point():
+            raise DdistError(
+                f"evaluation.temperature={self.temperature} is for soft labels, which this set has "
+                "not: set evaluation.labels=teacher, or teacher.store=true where it is distilled."
+            )
         if regresses:
             y = targets(y, data.num_classes).to(x.dtype)
         schedule = self.schedule(len(x))
@@ -125,8 +155,10 @@ class Training(Protocol):
                 reset_momentum=schedule.reset_momentum,
                 lr_scale=schedule.scale,
                 criterion=self.loss,
+                temperature=self.temperature,
                 augment=self.augment,
                 mix=self.mix,
+                label=None if self.teacher is None else self.label,
                 generators=[
                     generator(seed, "evaluate", first + k) for k in range(num_members(weights))
                 ],
@@ -143,6 +175,11 @@ class Training(Protocol):
 class LearnedRate(Training):
     """The same with the step size that was learned with the images (their mean, of several), as
     MTT's authors do; ``lr`` for a set without one."""
+
+    def label(self, x: Tensor) -> Tensor:
+        """The teacher's labels of a batch [B, C, H, W], at the protocol's temperature: [B, K]."""
+        assert self.teacher is not None
+        return self.teacher(x, self.temperature)
 
     def rate(self, distilled: DistilledDataset) -> float:
         sizes = distilled.step_sizes

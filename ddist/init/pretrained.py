@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -15,7 +16,7 @@ from ddist.errors import DdistError
 from ddist.init.base import InitialWeights
 from ddist.init.fresh import Random, device_of
 from ddist.init.schemes import draw_weights
-from ddist.init.trained import check_source, signature
+from ddist.init.trained import check_source, log_tenths, signature
 from ddist.inner.fit import Optimizer, fit
 from ddist.networks.base import Weights
 from ddist.seeding import generator
@@ -153,11 +154,6 @@ class Pretrained(InitialWeights):
             self.source.train.y.to(device),
             generators=[generator(self.seed, "pool", "order", k) for k in range(num)],
             normalize=self.source.normalization.to(device),
-            progress=_log_tenths,
+            progress=partial(log_tenths, "Pre-training"),
             **self.recipe,
         )
-
-
-def _log_tenths(done: int, total: int) -> None:
-    if done * 10 // total > (done - 1) * 10 // total:
-        logger.info("Pre-training: %d %% done.", done * 100 // total)

@@ -1,5 +1,6 @@
 """What networks that are trained on real data and kept have in common."""
 
+import logging
 from typing import Any
 
 from torch import nn
@@ -10,6 +11,14 @@ from ddist.init.fresh import device_of
 from ddist.inner.stacking import keeps_statistics
 from ddist.networks.base import Network
 from ddist.signature import signature as of_settings
+
+log = logging.getLogger(__name__)
+
+
+def log_tenths(what: str, done: int, total: int) -> None:
+    """A line of the log for each tenth of the training of ``what``."""
+    if done * 10 // total > (done - 1) * 10 // total:
+        log.info("%s: %d %% done.", what, done * 100 // total)
 
 
 def check_source(network: nn.Module, source: RealData, keeper: str, use: str, remedy: str) -> None:
@@ -23,6 +32,12 @@ def check_source(network: nn.Module, source: RealData, keeper: str, use: str, re
             f"{keeper} keeps weights only, not the running statistics of batch normalisation: "
             "choose network.norm=instance."
         )
+    check_fits(network, source, use, remedy)
+
+
+def check_fits(network: nn.Module, source: RealData, use: str, remedy: str) -> None:
+    """Raise a DdistError unless ``network`` is for the images and classes of ``source``; ``use``
+    and ``remedy`` as in :func:`check_source`."""
     if not isinstance(network, Network):
         return  # a caller's own module: it fails by itself if it does not fit
     expected = (network.num_classes, network.image_shape)

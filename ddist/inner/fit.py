@@ -17,7 +17,7 @@ from torch.func import functional_call
 from ddist.augment.mix import Mix
 from ddist.errors import DdistError
 from ddist.inner.compiled import compiled as compile_function
-from ddist.inner.minibatches import Augment, Minibatch, Minibatches
+from ddist.inner.minibatches import Augment, Label, Minibatch, Minibatches
 from ddist.inner.sharpness import flat_gradient
 from ddist.inner.stacking import (
     Precision,
@@ -38,7 +38,7 @@ Optimizer = Literal["sgd", "adam", "adamw"]
 Criterion = Literal["cross_entropy", "mse"]
 Scale = Callable[[int, int], float]
 """A step's share of the step size, from the steps before it and the number of all."""
-Loss = Callable[[nn.Module, Weights, Weights, Minibatch, Precision, Criterion], Tensor]
+Loss = Callable[[nn.Module, Weights, Weights, Minibatch, Precision, Criterion, float], Tensor]
 
 
 def fit(
@@ -59,12 +59,14 @@ def fit(
     reset_momentum: bool = False,
     lr_scale: Scale | None = None,
     criterion: Criterion = "cross_entropy",
+    temperature: float = 1.0,
     rho: float = 0.0,
     alpha: float = 0.0,
     sample_weights: Tensor | None = None,
     normalize: Callable[[Tensor], Tensor] | None = None,
     augment: Augment | None = None,
     mix: Mix | None = None,
+    label: Label | None = None,
     stacked: Stacked = "auto",
     precision: Precision = "32-true",
     compiled: bool = False,
@@ -89,6 +91,9 @@ def fit(
             by; None for 1.
         criterion: the loss of an image: "cross_entropy", or "mse" for half its squared errors,
             summed over classes.
+        temperature: T of "cross_entropy": logits are divided by T and the loss is multiplied by
+            T^2 (Hinton et al. 2015, section 2.1). With labels that a teacher gives at the same T,
+            its gradient is that of T^2 KL(teacher || network): they differ by a constant.
         rho, alpha: of sharpness-aware training, see :func:`ddist.inner.sharpness.flat_gradient`;
             ``rho`` 0 is none. Costs two gradients per step.
         sample_weights: [N], factors of the images' losses (mean 1 keeps the scale).
@@ -96,6 +101,8 @@ def fit(
         augment: applied after it, to each network's batch with its generator.
         mix: applied last, likewise; mixes images and losses, such as
             ``functools.partial(ddist.augment.mix.cutmix, probability=0.5, beta=1.0)``.
+        label: gives the labels of each batch as it is trained on, augmented and mixed, in the
+            place of ``y``: soft float [B, C] of images [B, C, H, W].
         stacked: train all together, one after the other, or the faster ("auto").
         precision: of the forward pass and its gradient; the weights stay in theirs.
         compiled: with torch.compile (see :func:`ddist.inner.compiled.pays`), if it works here, and
@@ -114,13 +121,15 @@ def fit(
         )
     if criterion not in get_args(Criterion):
         raise DdistError(f"The loss of a training is cross_entropy or mse, not {criterion!r}.")
+    if not temperature > 0:
+        raise DdistError(f"The temperature of labels is above 0, such as 20, not {temperature}.")
     batch_size = min(batch_size, len(x))
     steps = epochs * ceil(len(x) / batch_size)
     together = choose_stacked(network, stacked, batch_size, x.device.type, precision)
     loss: Loss = _stacked_loss if together else _single_loss
     if compiled and not together:
         loss = _compiled_loss()
-    data = Minibatches(x, y, sample_weights, batch_size, normalize, augment, mix)
+    data = Minibatches(x, y, sample_weights, batch_size, normalize, augment, mix, label)
     parts = list(groups(weights, batch_size)) if together else singles(weights)
     trained = []
     with mode(network, training=True), torch.enable_grad():
@@ -133,7 +142,7 @@ def fit(
                     if lr_scale is not None:
                         descent.scale(lr_scale(done, steps))
                     gradient = partial(
-                        _gradient, loss, network, buffers, batch, precision, criterion
+                        _gradient, loss, network, buffers, batch, precision, criterion, temperature
                     )
                     descent.step(flat_gradient(gradient, parameters, rho, alpha))
                     done += 1
@@ -209,10 +218,11 @@ def _gradient(
     batch: Minibatch,
     precision: Precision,
     criterion: Criterion,
+    temperature: float,
     weights: Weights,
 ) -> Weights:
     """The gradients of the stacked ``weights``."""
-    total = loss(network, weights, buffers, batch, precision, criterion)
+    total = loss(network, weights, buffers, batch, precision, criterion, temperature)
     return dict(zip(weights, torch.autograd.grad(total, list(weights.values())), strict=True))
 
 
@@ -223,15 +233,16 @@ def _stacked_loss(
     batch: Minibatch,
     precision: Precision,
     criterion: Criterion,
+    temperature: float,
 ) -> Tensor:
     """Sum of the networks' losses: its gradient holds each network's own."""
     with autocast(precision, batch.x.device.type):
         logits = forward_members(network, weights | buffers, batch.x, 0 if batch.own else None)
     num = len(logits)
     y = batch.y if batch.own else batch.y.expand(num, *batch.y.shape)
-    losses = _weighted(criterion, logits, y, batch.factors)
+    losses = _weighted(criterion, temperature, logits, y, batch.factors)
     if batch.others is not None:
-        losses = losses + _weighted(criterion, logits, *batch.others)
+        losses = losses + _weighted(criterion, temperature, logits, *batch.others)
     return losses.mean(1).sum()
 
 
@@ -248,6 +259,7 @@ def _single_loss(
     batch: Minibatch,
     precision: Precision,
     criterion: Criterion,
+    temperature: float,
 ) -> Tensor:
     """The loss of a stack of one, without vmap."""
     # squeeze and not [0]: its backward is a view, where that of [0] copies all weights.
@@ -256,19 +268,23 @@ def _single_loss(
     with autocast(precision, x.device.type):
         logits = functional_call(network, one, (x,)).unsqueeze(0)
     y, factors = batch.y, batch.factors
-    losses = _weighted(criterion, logits, y if batch.own else y.unsqueeze(0), factors)
+    y = y if batch.own else y.unsqueeze(0)
+    losses = _weighted(criterion, temperature, logits, y, factors)
     if batch.others is not None:
-        losses = losses + _weighted(criterion, logits, *batch.others)
+        losses = losses + _weighted(criterion, temperature, logits, *batch.others)
     return losses.mean()
 
 
-def _weighted(criterion: Criterion, logits: Tensor, y: Tensor, factors: Tensor | None) -> Tensor:
+def _weighted(
+    criterion: Criterion, temperature: float, logits: Tensor, y: Tensor, factors: Tensor | None
+) -> Tensor:
     """Losses [K, B] of ``logits`` [K, B, C] for labels [K, B] or [K, B, C], times ``factors``."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if criterion == "mse":
         losses = half_squared_error(logits, y)
     else:
-        losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(0, 1), reduction="none")
+        cooled = logits.flatten(0, 1) / temperature
+        losses = temperature**2 * F.cross_entropy(cooled, y.flatten(0, 1), reduction="none")
         losses = losses.reshape(logits.shape[:2])
     return losses if factors is None else losses * factors
 

@@ -1,7 +1,7 @@
 """Minibatches for K networks, each with its own random order of the same data."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -9,6 +9,8 @@ from torch import Tensor
 from ddist.augment.mix import Mix
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
+Label = Callable[[Tensor], Tensor]
+"""Soft labels [B, C] of images [B, C, H, W]."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,13 @@ class Minibatches:
     normalize: Callable[[Tensor], Tensor] | None
     augment: Augment | None
     mix: Mix | None = None
+    label: Label | None = None
 
     def epoch(self, generators: Sequence[torch.Generator]) -> Iterator[Minibatch]:
         """One pass over the data, each network in its own order."""
         if len(self.x) <= self.batch_size:
             # One full batch: its order changes nothing, and common images are faster.
-            yield self._full_batch(generators)
+            yield self._labelled(self._full_batch(generators))
             return
         orders = torch.stack(
             [torch.randperm(len(self.x), generator=g, device=g.device) for g in generators]
@@ -49,7 +52,7 @@ class Minibatches:
             factors = None if self.factors is None else self.factors[index]
             x = self._normalized(self.x[index.flatten()])
             x = x.reshape(*index.shape, *x.shape[1:])
-            yield self._changed(x, self.y[index], factors, generators)
+            yield self._labelled(self._changed(x, self.y[index], factors, generators))
 
     def _full_batch(self, generators: Sequence[torch.Generator]) -> Minibatch:
         x = self._normalized(self.x)
@@ -80,3 +83,16 @@ class Minibatches:
         others = (y[rows, partner], factors[rows, partner] * (1 - share))
         x = torch.stack([each.x for each in mixed])
         return Minibatch(x, y, factors * share, own=True, others=others)
+
+    def _labelled(self, batch: Minibatch) -> Minibatch:
+        """The same with the labels that ``label`` gives the images as they are: a mixed one has a
+        single label, and the weights of its samples in their shares."""
+        if self.label is None:
+            return batch
+        factors = batch.factors
+        if batch.others is not None:
+            assert factors is not None
+            factors = factors + batch.others[1]
+        y = self.label(batch.x.flatten(0, 1) if batch.own else batch.x)
+        y = y.view(*batch.x.shape[:-3], y.shape[1])
+        return replace(batch, y=y, factors=factors, others=None)

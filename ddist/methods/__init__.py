@@ -15,7 +15,9 @@ from ddist.methods.kip import KIP
 from ddist.methods.mtt import MTT
 from ddist.methods.ncfm import NCFM
 from ddist.methods.rat import RaT
+from ddist.methods.rded import RDED
 from ddist.methods.selection import OptimizedRandom, Selection
+from ddist.methods.sre2l import SRe2L
 
 __all__ = [
     "CAFE",
@@ -29,10 +31,12 @@ __all__ = [
     "KIP",
     "MTT",
     "NCFM",
+    "RDED",
     "Coreset",
     "FRePo",
     "Method",
     "OptimizedRandom",
     "RaT",
+    "SRe2L",
     "Selection",
 ]

@@ -42,7 +42,7 @@ class _Body(nn.Module):
 
     def _create(self) -> nn.Module:
         name, arguments = self._recipe
-        model: nn.Module = _timm().create_model(name, **arguments)
+        model: nn.Module = timm_library().create_model(name, **arguments)
         for layer in model.modules():
             # In-place sums break torch.func; fused attention has no second derivative.
             for option in ("inplace", "fused_attn"):
@@ -60,7 +60,7 @@ class _Body(nn.Module):
 
 def _takes_image_size(model: str) -> bool:
     """Whether the network (a vision transformer, say) is made for one image size."""
-    timm = _timm()
+    timm = timm_library()
     if not timm.is_model(model.split(".")[0]):
         raise DdistError(
             f"timm has no model {model!r}: set network.model to one of timm.list_models()."
@@ -69,11 +69,12 @@ def _takes_image_size(model: str) -> bool:
     return config is not None and bool(config.fixed_input_size)
 
 
-def _timm() -> Any:
+def timm_library(asker: str = "network=timm") -> Any:
+    """The timm library, for ``asker``. Raises DdistError where it is not installed."""
     try:
         import timm
     except ImportError as error:
         raise DdistError(
-            "network=timm needs the timm library, which is not installed: pip install ddist[timm]."
+            f"{asker} needs the timm library, which is not installed: pip install ddist[timm]."
         ) from error
     return timm

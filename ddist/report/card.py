@@ -57,6 +57,11 @@ REGRESSION = """\
 The labels were made for kernel regression and are no probabilities: `labels` has them as they are,
 `as_dataset()` and `examples()` give the nearest probabilities.
 """
+TEACHER = """\
+The labels are a teacher's at temperature {temperature:g}, in half precision{kept}:
+`as_dataset()` gives them at temperature 1, `examples(temperature=T)` at any other, for logits that
+are divided by T as well.
+"""
 FIXED = """\
 They were made for one fixed start of the network, and the figures hold for it only:
 `network.load_state_dict(distilled.initial_weights, strict=False)`.
@@ -78,7 +83,11 @@ def card(distilled: "DistilledDataset") -> str:
         LOAD,
         NORMALIZE.format(kind=distilled.normalization.get("kind")),
     ]
-    if distilled.labels.is_floating_point() and not are_probabilities(distilled.labels).all():
+    if distilled.label_temperature is not None:
+        top_k = meta.get("label_top_k")
+        kept = "" if top_k is None else f", the {top_k} largest of each image"
+        parts.append(TEACHER.format(temperature=distilled.label_temperature, kept=kept))
+    elif distilled.labels.is_floating_point() and not are_probabilities(distilled.labels).all():
         parts.append(REGRESSION)
     if distilled.step_sizes is not None:
         epochs, steps = distilled.step_sizes.shape

@@ -10,10 +10,12 @@ from torch import nn
 
 from ddist.config import load_option, to_plain
 from ddist.data import RealData
+from ddist.errors import DdistError
 from ddist.evaluation import Evaluator, Protocol
 from ddist.init import InitialWeights
 from ddist.methods import Method
 from ddist.tasks.checks import check_augment, check_init, check_ipc, check_protocol
+from ddist.teachers import Teacher
 from ddist.trajectories import Trajectories
 
 
@@ -80,7 +82,9 @@ def build_method(cfg: DictConfig, data: RealData, init: InitialWeights) -> Metho
     config = to_plain(cfg.method)
     if "trajectories" in config:
         options["trajectories"] = build_trajectories(cfg, data)
-    for key in ("batch_real", "real_per_class", "published", "trajectories"):
+    if "teacher" in config:
+        options["teacher"] = find_teacher(cfg, data)
+    for key in ("batch_real", "real_per_class", "published", "trajectories", "teacher"):
         config.pop(key, None)  # for other parts of the run, or made already
     method: Method = instantiate(config)(**options)
     method.compiles = cfg.compile
@@ -95,6 +99,31 @@ def build_trajectories(cfg: DictConfig, data: RealData) -> Trajectories:
         source=data, cache=cfg.paths.cache, seed=cfg.seed, compile=cfg.compile
     )
     return trajectories
+
+
+def build_teacher(cfg: DictConfig, data: RealData) -> Teacher | None:
+    """The teacher of ``cfg``, asked about ``data``; None where there is none."""
+    config = to_plain(cfg.teacher)
+    for key in ("store", "temperature", "top_k"):
+        config.pop(key)  # of the labels that it leaves in the artifact
+    if "_target_" not in config:
+        return None
+    options: dict[str, Any] = {"source": data}
+    if "network" in config:
+        network = config.pop("network")
+        named = isinstance(network, str)
+        described = load_option("network", network) if named else DictConfig(network)
+        options["network"] = build_network(described, data)
+    teacher: Teacher = instantiate(config)(**options)
+    return teacher
+
+
+def find_teacher(cfg: DictConfig, data: RealData) -> Teacher:
+    """The same for who cannot do without."""
+    teacher = build_teacher(cfg, data)
+    if teacher is None:
+        raise DdistError("This run needs a teacher: choose one, such as teacher=trained.")
+    return teacher
 
 
 def without_batch_norm(name: str, config: DictConfig) -> tuple[str, DictConfig]:
@@ -115,7 +144,10 @@ def build_evaluator(
     bare = config.pop("without_batch_norm")
     names = [names] if isinstance(names, str) else names
     check_protocol(config)
-    protocol: Protocol = instantiate(config)()
+    options = {}
+    if config.get("labels") == "teacher":
+        options["teacher"] = find_teacher(cfg, data).probabilities
+    protocol: Protocol = instantiate(config)(**options)
     protocol.compile, protocol.precision = cfg.compile, precision
     configs: Mapping[str, Any] = (
         {network_name: cfg.network}

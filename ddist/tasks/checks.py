@@ -89,6 +89,27 @@ def check_groups_used(*parts: DictConfig) -> None:
             )
 
 
+def check_teacher_used(cfg: DictConfig, used: bool) -> None:
+    """Raise a DdistError where the command line names a teacher and neither the protocol nor, as
+    ``used`` says, anything else asks one."""
+    if named("teacher") and not used and cfg.evaluation.get("labels") != "teacher":
+        raise DdistError(
+            "No teacher is asked in this run: leave teacher out, or choose evaluation=rded (labels "
+            "on the fly) or teacher.store=true (labels in the artifact)."
+        )
+
+
+def check_labels(cfg: DictConfig) -> None:
+    """Raise a DdistError for a protocol of soft labels where the set will have hard ones."""
+    temperature = cfg.evaluation.get("temperature", 1)
+    hard = cfg.synthetic.labels == "hard" and not cfg.teacher.store
+    if temperature != 1 and hard and cfg.evaluation.labels == "own":
+        raise DdistError(
+            f"evaluation.temperature={temperature} is for soft labels, which this set will not "
+            "have: set teacher.store=true, or evaluation.labels=teacher."
+        )
+
+
 def check_precision(precision: object, method: Method) -> None:
     """Raise a DdistError for fp16 where inner losses are differentiated twice."""
     if method.unrolls and precision in HALF:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytorch_lightning
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -25,17 +25,28 @@ from ddist.config import borrowed_ipcs, differences, learned_settings
 from ddist.errors import DdistError
 from ddist.folder import write_file_whole
 from ddist.methods import Method
-from ddist.tasks.build import build_data, build_evaluator, build_init, build_method, uses_network
+from ddist.tasks.build import (
+    build_data,
+    build_evaluator,
+    build_init,
+    build_method,
+    find_teacher,
+    uses_network,
+)
 from ddist.tasks.checks import (
     check_devices,
     check_groups_used,
+    check_labels,
     check_network_used,
     check_precision,
+    check_teacher_used,
     check_values,
 )
+from ddist.tasks.evaluate import device
 from ddist.tasks.names import chosen_names, without_network
 from ddist.tasks.results import evaluate, publish
 from ddist.tasks.wandb_run import finishing
+from ddist.teachers.labels import check_stored, with_labels
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +57,8 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     check_values(cfg)
     check_devices(cfg)
     check_groups_used(cfg.method, cfg.evaluation)
+    check_teacher_used(cfg, "teacher" in cfg.method or cfg.teacher.store)
+    check_labels(cfg)
     with_network = uses_network(cfg.method) or uses_network(cfg.evaluation)
     check_network_used(cfg, with_network)
     if cfg.threads is not None:
@@ -53,10 +66,15 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     folder = Path(cfg.paths.run)
     started = time.monotonic()
     data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
+    if "teacher" in cfg.method and not get_object(cfg.method._target_).learns:
+        data.to(device(cfg.trainer.accelerator))  # no fitting, which would move it
     init = build_init(cfg, data)
+    evaluator = build_evaluator(cfg, chosen_names()["network"], data, init)
+    if cfg.teacher.store:
+        factor = cfg.synthetic.factor
+        check_stored(cfg.teacher.temperature, cfg.teacher.top_k, data.num_classes, factor)
     method = build_method(cfg, data, init)
     check_precision(cfg.trainer.precision, method)
-    evaluator = build_evaluator(cfg, chosen_names()["network"], data, init)
     claim(folder, cfg)
     say_borrowed(cfg)
     with finishing(instantiate(cfg.logger)) as logger:
@@ -72,6 +90,10 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
         variants = {
             name: replace(distilled, **tensors) for name, tensors in method.variants().items()
         }
+        if cfg.teacher.store:
+            teacher, options = find_teacher(cfg, data), (cfg.teacher.temperature, cfg.teacher.top_k)
+            distilled = with_labels(distilled, teacher, *options)
+            variants = {name: with_labels(v, teacher, *options) for name, v in variants.items()}
         names = chosen_names() if with_network else without_network(chosen_names())
         results = evaluate(cfg, evaluator, distilled, data, names, seconds, baseline, variants)
         distilled.meta["results"] = results

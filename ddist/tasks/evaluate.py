@@ -16,6 +16,7 @@ from ddist.tasks.checks import (
     check_free,
     check_groups_used,
     check_network_used,
+    check_teacher_used,
     check_values,
 )
 from ddist.tasks.names import GROUPS, chosen, chosen_names, keys_set, named, without_network
@@ -24,8 +25,8 @@ from ddist.tasks.wandb_run import finishing
 
 # What an artifact says by itself, where the command line is silent.
 ADOPTED = (
-    "method", "dataset", "network", "init", "objective", "synthetic", "kernel", "evaluation", "ipc",
-    "steps", "seed",
+    "method", "dataset", "network", "init", "objective", "synthetic", "kernel", "teacher",
+    "evaluation", "ipc", "steps", "seed",
 )  # fmt: skip
 
 
@@ -40,6 +41,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> None:
     names = adopt(cfg, distilled)
     check_values(cfg)
     check_groups_used(cfg.evaluation)
+    check_teacher_used(cfg, baseline and distilled.label_temperature is not None)
     check_network_used(cfg, uses_network(cfg.evaluation))
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
@@ -71,6 +73,8 @@ def adopt(cfg: DictConfig, distilled: DistilledDataset) -> dict[str, str]:
     for group in ADOPTED:
         if chosen(group) or group not in own:
             continue
+        if group == "teacher" and "_target_" not in own.teacher:
+            continue  # that of the protocol, if it needs one
         set_by_hand = {key: OmegaConf.select(cfg, key) for key in keys_set(group)}
         cfg[group] = own[group]
         if group in GROUPS:

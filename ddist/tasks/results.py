@@ -26,7 +26,9 @@ from ddist.seeding import generator
 from ddist.signature import signature
 from ddist.synthetic.start import start_images
 from ddist.synthetic.steps import spread_over_steps
+from ddist.tasks.build import find_teacher
 from ddist.tasks.wandb_run import log_results
+from ddist.teachers import with_labels
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,9 @@ def evaluate(
     others = dict(variants)
     if baseline:
         others["random"] = random_real(distilled, data, cfg.seed)
+        if distilled.label_temperature is not None:  # the same teacher's labels for both
+            options = distilled.label_temperature, distilled.meta.get("label_top_k")
+            others["random"] = with_labels(others["random"], find_teacher(cfg, data), *options)
     baselines: dict[str, Any] = {}
     for name, other in others.items():
         found = evaluator.run(other, data)

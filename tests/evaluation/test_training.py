@@ -42,6 +42,8 @@ OPTIONS: dict[str, Any] = {
     "weight_decay": 5e-4,
     "augment": None,
     "mix": None,
+    "temperature": 1.0,
+    "labels": "own",
     "chunk": 20,
 }
 
@@ -250,8 +252,75 @@ def test_multistep_is_torchs_schedule() -> None:
         theirs.step()
         lr *= found.factor if done in found.drops else 1
         assert theirs.get_last_lr() == [pytest.approx(lr)]
-    with pytest.raises(DdistError, match="multistep, warmup_cosine, constant, not 'cosine'"):
-        schedule_by_name("cosine", 10)
+    with pytest.raises(DdistError, match="cosine, smooth_cosine, constant, not 'linear'"):
+        schedule_by_name("linear", 10)
+
+
+def test_cosines_are_torchs_schedule() -> None:
+    """CosineAnnealingLR down to 0; with zeta 2 the first half of one twice as long."""
+    for name, length in (("cosine", 30), ("smooth_cosine", 60)):
+        scale = schedule_by_name(name, 10).scale
+        assert scale is not None
+        sgd = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        theirs = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, T_max=length)
+        for step in range(30):
+            assert scale(step, 30) == pytest.approx(theirs.get_last_lr()[0], abs=1e-9)
+            sgd.step()
+            theirs.step()
+
+
+def test_the_settings_of_the_decoupled_methods(protocol: Callable[..., Training]) -> None:
+    def teach(x: Tensor, temperature: float) -> Tensor:
+        return torch.full((len(x), 10), 0.1)
+
+    rded, rd3, sre2l = (protocol(name, teacher=teach) for name in ("rded", "rd3", "sre2l"))
+    assert [each.schedule(10).passes for each in (rded, rd3, sre2l)] == [300, 400, 300]
+    assert [each.batch_size for each in (rded, rd3, sre2l)] == [10, 50, 1024]  # of ipc 1
+    for each, end in ((rded, 0.5), (rd3, 0.5), (sre2l, 0.0)):
+        assert (each.optimizer, each.lr, each.momentum, each.weight_decay) == (
+            "adamw", 0.001, 0.9, 0.01,
+        )  # fmt: skip
+        scale = each.schedule(10).scale
+        assert scale is not None and scale(1000, 1000) == pytest.approx(end)
+        assert each.temperature == 20 and each.teacher is teach
+        assert isinstance(each.mix, partial)
+        assert each.mix.keywords == {"probability": 1.0, "beta": 1.0}
+        assert isinstance(each.augment, InTurn)
+        shuffle, crop = each.augment.parts.values()
+        assert shuffle.factor == 1 and not crop.mirror  # digits
+        assert crop.scale == ((0.08, 1.0) if each is sre2l else (1.0, 1.0))
+    with pytest.raises(
+        DdistError, match=r"^The protocol rded has its labels from a teacher: .*own"
+    ):
+        protocol("rded")
+
+
+def test_labels_of_the_teacher_on_the_fly_are_those_in_the_artifact(
+    digits: RealData, network: MLP, make_distilled: Make, trained: list[Weights]
+) -> None:
+    """Where nothing changes the images; and hard labels are refused at a temperature."""
+    teacher = MLP(10, digits.image_shape, [16], "tanh")
+
+    @torch.no_grad()
+    def teach(x: Tensor, temperature: float) -> Tensor:
+        return (teacher(x) / temperature).softmax(1)
+
+    hard = make_distilled()
+    meta = {**hard.meta, "label_temperature": 20.0}
+    stored = make_distilled(labels=teach(hard.images, 20.0), meta=meta)
+    options = OPTIONS | {"temperature": 20.0, "batch_size": 16}
+    for distilled, labels in ((hard, "teacher"), (stored, "own")):
+        Training(**options | {"labels": labels}, teacher=teach).accuracies(
+            distilled, digits, digits.test, network, Random("default", 0), seed=0
+        )
+    for name, weights in trained[0].items():
+        torch.testing.assert_close(weights, trained[1][name], rtol=1e-4, atol=1e-5)
+    with pytest.raises(
+        DdistError, match=r"temperature=20\.0 is for soft labels, which this set has"
+    ):
+        Training(**options).accuracies(
+            hard, digits, digits.test, network, Random("default", 0), seed=0
+        )
 
 
 @pytest.mark.parametrize("steps", [2000, 501, 300])

@@ -373,3 +373,69 @@ def test_convolutions_are_not_stacked_in_mixed_precision() -> None:
     weights = Random("default", 0).draw(network, 2)
     with pytest.raises(DdistError, match="cannot be stacked in mixed precision"):
         train(network, weights, *toy_data(), stacked=True, precision="bf16-mixed")
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+@pytest.mark.parametrize("batch_size", [5, 100])
+def test_learning_from_a_teacher_is_the_papers_loop(stacked: bool, batch_size: int) -> None:
+    """T^2 KL(softmax(teacher / T) || softmax(student / T)) on the images as they are trained on,
+    augmented and mixed (Hinton et al. 2015, section 2.1); a mixed image has its samples' weights in
+    their shares."""
+    network, (x, y), temperature = tiny_convnet(), toy_data(), 4.0
+    teacher = MLP(3, SHAPE, [8], "tanh")
+    factors = torch.rand(len(x), generator=generator(3))
+    weights = Random("default", 0).draw(network, 2)
+    seen: list[tuple[Tensor, Tensor]] = []  # images and factors of each step of the last network
+
+    def noted(x: Tensor, stream: torch.Generator) -> Mixed:
+        found = cut(x, stream)
+        order = [int((images - each).abs().flatten(1).sum(1).argmin()) for each in x]
+        share = found.share * factors[order] + (1 - found.share) * factors[order][found.partner]
+        seen.append((found.x, share))
+        return found
+
+    images = x
+
+    def label(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return (teacher(x) / temperature).softmax(1)
+
+    fitted = train(
+        network, weights, x, y, batch_size=batch_size, mix=noted, label=label,
+        temperature=temperature, sample_weights=factors, stacked=stacked,
+    )  # fmt: skip
+    num_steps = 3 * -(-len(x) // batch_size)
+    assert len(seen) == 2 * num_steps
+    for k in range(2):
+        # stacked, the networks take each step in turn
+        mine = seen[k::2] if stacked else seen[k * num_steps : (k + 1) * num_steps]
+        network.load_state_dict(member(weights, k))
+        sgd = torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, weight_decay=5e-4)
+        for mixed, share in mine:
+            sgd.zero_grad()
+            p = (teacher(mixed).detach() / temperature).softmax(1)
+            log_q = (network(mixed) / temperature).log_softmax(1)
+            kl = temperature**2 * F.kl_div(log_q, p, reduction="none").sum(1)
+            (share * kl).mean().backward()
+            sgd.step()
+        assert_same(member(fitted, k), {n: w.detach() for n, w in network.named_parameters()})
+
+
+def test_labels_given_once_are_those_given_on_the_fly() -> None:
+    """Where nothing changes the images."""
+    network, (x, y) = tiny_convnet(), toy_data()
+    weights, teacher = Random("default", 0).draw(network, 2), MLP(3, SHAPE, [8], "tanh")
+    with torch.no_grad():
+        soft = (teacher(x) / 4.0).softmax(1)
+        fly = train(
+            network, weights, x, y, label=lambda x: (teacher(x) / 4.0).softmax(1), temperature=4.0
+        )
+    assert_same(fly, train(network, weights, x, soft, temperature=4.0))
+    assert not torch.allclose(fly["head.weight"], train(network, weights, x, soft)["head.weight"])
+
+
+def test_a_temperature_is_positive() -> None:
+    network, (x, y) = tiny_convnet(), toy_data()
+    weights = Random("default", 0).draw(network, 1)
+    with pytest.raises(DdistError, match="temperature of labels is above 0"):
+        train(network, weights, x, y, temperature=0.0)

@@ -1,0 +1,113 @@
+"""RDED: the most realistic crops of real images, stitched (Sun et al. 2024, arXiv 2312.03526)."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddist.augment.crop import RandomResizedCrop
+from ddist.data import RealData
+from ddist.errors import DdistError
+from ddist.methods.base import Method
+from ddist.methods.selection import refuse_tiles
+from ddist.seeding import generator
+from ddist.teachers import Teacher
+
+_AT_ONCE = 256  # candidates whose crops are held at a time
+
+
+class RDED(Method):
+    """Nothing is learned: ``num_crops`` random crops of each candidate, a random real image, are
+    scored by
+
+        realism(crop, y) = -cross_entropy(teacher(crop), y),
+
+    the best one is kept, and the ``factor``^2 ipc best of a class are stitched, ``factor`` x
+    ``factor`` in each image. What a network trains on is the stitched image.
+
+    Args:
+        ipc: stitched images per class.
+        teacher: scores the crops, each alone in the middle of an image of zeros.
+        factor: crops in an image, per side.
+        num_crops: crops of each candidate.
+        candidates: random images of each class; None for all.
+        scale: the least and largest share of an image's area in a crop, which has its shape.
+    """
+
+    learns = False
+
+    def __init__(
+        self,
+        *,
+        ipc: int,
+        teacher: Teacher,
+        factor: int,
+        num_crops: int,
+        candidates: int | None,
+        scale: tuple[float, float],
+        **common: Any,
+    ) -> None:
+        data: RealData = common["data"]
+        for name, value in {"factor": factor, "num_crops": num_crops}.items():
+            if not isinstance(value, int) or value < 1:
+                raise DdistError(f"method.{name} is a whole number of at least 1, not {value!r}.")
+        _, height, width = data.image_shape
+        if height % factor or width % factor:
+            raise DdistError(
+                f"method.factor={factor} must divide the images' sides, which are {height}x{width} "
+                "pixels: choose another factor, or resize with dataset.size."
+            )
+        needed, smallest = factor**2 * ipc, data.smallest_class()
+        if needed > min(smallest, candidates or smallest):
+            raise DdistError(
+                f"ipc={ipc} takes {needed} real images of each class, one for each crop, but "
+                f"method.candidates={candidates} and the smallest class of {data.name} has "
+                f"{smallest}: choose a smaller ipc or method.factor, or more candidates."
+            )
+        super().__init__(
+            class_labels=torch.arange(data.num_classes).repeat_interleave(ipc), **common
+        )
+        refuse_tiles(self.synthetic)
+        self.teacher, self.factor, self.num_crops = teacher, factor, num_crops
+        self.crop = RandomResizedCrop(
+            scale=scale,
+            ratio=(width / height, width / height),
+            mirror=False,
+            size=(height // factor, width // factor),
+        )
+        stitched = []
+        for c in range(data.num_classes):
+            stream = generator(self.seed, "rded", c)
+            start, count = data.train.offsets[c], data.train.counts[c]
+            chosen = start + torch.randperm(count, generator=stream)[:candidates]
+            parts = [self.best_crops(part, c, stream) for part in chosen.split(_AT_ONCE)]
+            crops, losses = (torch.cat(each) for each in zip(*parts, strict=True))
+            best = losses.argsort(stable=True)[: factor**2 * ipc]
+            stitched.append(stitch(crops[best], factor))
+        self.synthetic.begin(torch.cat(stitched))
+
+    def best_crops(self, indices: Tensor, c: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The most realistic of ``num_crops`` crops of each training image at ``indices`` (int64
+        [N], all of class ``c``), [N, C, h, w], and its cross-entropy [N]."""
+        x = self.data.images(indices.to(self.data.device))
+        crops = [self.crop(x, stream) for _ in range(self.num_crops)]
+        losses = torch.stack([self.losses(each, c) for each in crops])  # [num_crops, N]
+        best = losses.argmin(0)
+        rows = torch.arange(len(x), device=x.device)
+        return torch.stack(crops)[best, rows], losses[best, rows]
+
+    def losses(self, crops: Tensor, c: int) -> Tensor:
+        """The teacher's cross-entropy [N] of crops [N, C, h, w], padded with zeros, and class c."""
+        _, height, width = self.data.image_shape
+        down, across = height - crops.shape[2], width - crops.shape[3]
+        pads = (across // 2, across - across // 2, down // 2, down - down // 2)
+        return -self.teacher.predict(F.pad(crops, pads)).log_softmax(1)[:, c]
+
+
+def stitch(crops: Tensor, factor: int) -> Tensor:
+    """Crops [factor^2 M, C, h, w], the best first, as images [M, C, factor h, factor w]: the M best
+    are the first tile of one image each, the next M the second, row by row."""
+    channels, height, width = crops.shape[1:]
+    tiles = crops.view(factor, factor, -1, channels, height, width)
+    return tiles.permute(2, 3, 0, 4, 1, 5).reshape(-1, channels, factor * height, factor * width)

@@ -1,0 +1,86 @@
+"""SRe2L: squeeze, recover, relabel (Yin, Xing & Shen 2023, arXiv 2306.13092)."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ddist.errors import DdistError
+from ddist.inner.minibatches import Augment
+from ddist.matching.statistics import statistics_loss
+from ddist.methods.base import Batch, Method
+from ddist.methods.matching import sum_of_terms
+from ddist.seeding import generator
+from ddist.teachers import Teacher
+
+
+class SRe2L(Method):
+    """Images that a trained network (squeeze) takes for their classes and for real ones (recover):
+
+        min over x of CE(teacher(A(x)), y)
+                      + r_bn sum_l m_l (||mean_l(A(x)) - BN_l.mean|| + ||var_l(A(x)) - BN_l.var||)
+
+    over the inputs of the teacher's layers of batch normalisation, m_1 = ``first_factor``, m_l = 1.
+    Statistics are those of a batch, whose images are of different classes; all batches take their
+    step in each outer step. Labels are the teacher's (relabel): see the protocol sre2l and
+    ``teacher.store``.
+
+    Args:
+        ipc: images per class.
+        teacher: a network with batch normalisation.
+        batch_classes: images of a batch, at most, each of another class.
+        r_bn, first_factor: how much statistics count, and those of the first layer.
+        augment: A, applied to each batch; None for none.
+        jitter: A also rolls a batch by up to so many pixels, downwards and to the right.
+    """
+
+    def __init__(
+        self,
+        *,
+        ipc: int,
+        teacher: Teacher,
+        batch_classes: int,
+        r_bn: float,
+        first_factor: float,
+        augment: Augment | None,
+        jitter: int,
+        **common: Any,
+    ) -> None:
+        num_classes = common["data"].num_classes
+        if batch_classes < 1 or jitter < 0:
+            raise DdistError("method.batch_classes is at least 1 and method.jitter at least 0.")
+        if not teacher.batch_norms():
+            raise DdistError(
+                "SRe2L matches the statistics of batch normalisation, which this teacher has not: "
+                "choose one that has them, such as teacher.network=convnet_bn."
+            )
+        super().__init__(class_labels=torch.arange(num_classes).repeat_interleave(ipc), **common)
+        self.teacher, self.batch_classes = teacher, batch_classes
+        self.r_bn, self.first_factor = r_bn, first_factor
+        self.augment, self.jitter = augment, jitter
+
+    def outer_loss(self, batch: Batch) -> Tensor:
+        images, labels = self.synthetic()
+        # One image of each class after the other, so that a slice is a batch.
+        x, y = (each.unflatten(0, (self.data.num_classes, -1)).transpose(0, 1).flatten(0, 1)
+                for each in (images, labels))  # fmt: skip
+        rows = torch.arange(len(x)).split(self.data.num_classes)
+        parts = [part for row in rows for part in row.split(self.batch_classes)]
+
+        def term(x: Tensor, part: Tensor) -> Tensor:
+            key = self.global_rank, self.global_step, int(part[0])
+            return self.loss(x, y[part.to(y.device)], generator(self.seed, "recover", *key))
+
+        return sum_of_terms(term, x, parts)
+
+    def loss(self, x: Tensor, y: Tensor, stream: torch.Generator) -> Tensor:
+        """The loss of one batch: images [B, C, H, W] and labels, [B] or [B, K]."""
+        if self.augment is not None:
+            x = self.augment(x, stream)
+        down, right = torch.randint(self.jitter + 1, (2,), generator=stream).tolist()
+        logits, inputs = self.teacher.with_inputs(torch.roll(x, (down, right), (2, 3)))
+        factors = [self.first_factor] + [1.0] * (len(inputs) - 1)
+        features, means, variances = zip(*inputs, strict=True)
+        statistics = statistics_loss(features, means, variances, factors)
+        return F.cross_entropy(logits, y) + self.r_bn * statistics

@@ -1,0 +1,90 @@
+"""What a teacher is."""
+
+import logging
+from abc import ABC, abstractmethod
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ddist.data import RealData
+from ddist.data.split import Split
+from ddist.seeding import generator
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 250  # images asked at a time
+_SAMPLE = 1000  # training images that say how good it is
+
+
+class Teacher(ABC):
+    """A trained classifier of the classes of ``source``, in their order, that is only asked. It is
+    trained or read when it is asked for the first time."""
+
+    def __init__(self, network: nn.Module, source: RealData) -> None:
+        self._network, self.source = network, source
+
+    @abstractmethod
+    def load(self, network: nn.Module) -> None:
+        """Give ``network`` its weights. Raises DdistError where there are none to be had."""
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """What the network is given for images ``x`` [B, C, H, W] in training space."""
+        return x
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """In evaluation mode, on the device of the data; its weights have no gradients."""
+        network = self._network.to(self.source.device)
+        self.load(network)
+        self.__dict__["network"] = network.requires_grad_(False).eval()  # which is asked now
+        share, num = self._known()
+        log.info("The teacher knows %.1f %% of %d training images.", 100 * share, num)
+        return network
+
+    def batch_norms(self) -> list[_BatchNorm]:
+        """The network's layers of batch normalisation with running statistics."""
+        norms = [m for m in self._network.modules() if isinstance(m, _BatchNorm)]
+        return [norm for norm in norms if norm.track_running_stats]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """[B, K] of images [B, C, H, W] in training space, on its device. Differentiable."""
+        logits: Tensor = self.network(self.prepare(x))
+        return logits
+
+    def with_inputs(self, x: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
+        """The same, and for each layer of batch normalisation, in the order in which they are
+        passed, its input [B, C, ...] and its running mean and variance [C]."""
+        network = self.network  # made before it is listened to
+        found: list[tuple[Tensor, Tensor, Tensor]] = []
+
+        def note(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
+            assert isinstance(norm, _BatchNorm)
+            assert norm.running_mean is not None and norm.running_var is not None
+            found.append((args[0], norm.running_mean, norm.running_var))
+
+        hooks = [norm.register_forward_pre_hook(note) for norm in self.batch_norms()]
+        try:
+            logits: Tensor = network(self.prepare(x))
+            return logits, found
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Tensor:
+        """The logits [N, K] of images [N, C, H, W], some at a time, without a graph."""
+        return torch.cat([self.logits(part) for part in x.split(_AT_ONCE)])
+
+    def probabilities(self, x: Tensor, temperature: float) -> Tensor:
+        """softmax(logits / temperature) [N, K] of images [N, C, H, W], likewise."""
+        return (self.predict(x) / temperature).softmax(1)
+
+    def _known(self) -> tuple[float, int]:
+        """The share of some training images that it classifies correctly, and their number."""
+        train: Split = self.source.train
+        order = torch.randperm(len(train), generator=generator(self.source.seed, "teacher", "ask"))
+        sample = train.take(order[:_SAMPLE].to(train.y.device))
+        found = self.predict(self.source.normalization(sample.x)).argmax(1)
+        return float((found == sample.y).double().mean()), len(sample)

@@ -1,0 +1,46 @@
+"""Labels that a teacher gives a distilled set once and for all, kept in its artifact."""
+
+from dataclasses import replace
+
+from ddist.artifact import DistilledDataset
+from ddist.errors import DdistError
+from ddist.probabilities import keep_top, spread
+from ddist.teachers.base import Teacher
+
+
+def with_labels(
+    distilled: DistilledDataset, teacher: Teacher, temperature: float, top_k: int | None
+) -> DistilledDataset:
+    """The same images with softmax(logits of ``teacher`` / ``temperature``) as labels, float16
+    [N, K]; of which the ``top_k`` largest are kept and the others share what is left evenly, or all
+    for None. The meta says ``label_temperature`` and ``label_top_k``.
+
+    Raises:
+        DdistError: see :func:`check_stored`.
+    """
+    num_classes = distilled.meta["num_classes"]
+    check_stored(temperature, top_k, num_classes, distilled.factor)
+    images = distilled.images.to(teacher.source.device)
+    labels = teacher.probabilities(images, temperature).cpu().half()
+    meta = {**distilled.meta, "label_temperature": float(temperature)}
+    if top_k is not None:
+        labels = spread(*keep_top(labels, top_k), num_classes)
+        meta["label_top_k"] = top_k
+    return replace(distilled, labels=labels, meta=meta)
+
+
+def check_stored(temperature: float, top_k: int | None, num_classes: int, factor: int) -> None:
+    """Raise a DdistError for values that are none, and for stored images that hold ``factor`` x
+    ``factor`` training images, which have a label each."""
+    if not temperature > 0:
+        raise DdistError(f"teacher.temperature is above 0, such as 20, not {temperature}.")
+    if top_k is not None and not (isinstance(top_k, int) and 0 < top_k < num_classes):
+        raise DdistError(
+            f"teacher.top_k is null or between 1 and {num_classes - 1} of {num_classes} classes, "
+            f"not {top_k!r}."
+        )
+    if factor > 1:
+        raise DdistError(
+            f"A teacher labels whole images, not {factor}x{factor} in each: set "
+            "teacher.store=false, or synthetic=pixel."
+        )

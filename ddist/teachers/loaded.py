@@ -1,0 +1,209 @@
+"""Teachers whose weights come from elsewhere: a file, torchvision or timm."""
+
+import json
+import pickle
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from ddist.data import RealData
+from ddist.data.normalization import mean_std
+from ddist.errors import DdistError
+from ddist.networks.base import Weights
+from ddist.networks.timm import timm_library
+from ddist.teachers.base import Teacher
+
+Found = tuple[Weights, list[str] | None]
+"""Weights by name, and the names of the classes in their order, where they are known."""
+
+_WRAPPINGS = ("state_dict", "model", "net")  # under which checkpoints keep the weights
+
+
+class Loaded(Teacher):
+    """``network`` with the weights of a file.
+
+    The file is .safetensors, whose metadata may name the classes (``class_names``, a JSON list), or
+    what torch.save wrote of a state dict, of which nothing but tensors is read.
+
+    Args:
+        network: whose weights they are.
+        source: the data that it is asked about.
+        weights: the file.
+        class_names: of the weights, in their order: a list, or a text file with a name in each
+            line; None for what the file says.
+        mean, std: per channel, of the pixels that it was trained with; None where it takes images
+            as they are in training space.
+
+    Where the names of the classes are known they have to be the dataset's, in its order.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        source: RealData,
+        weights: str | None,
+        class_names: Sequence[str] | str | None,
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
+    ) -> None:
+        super().__init__(network, source)
+        self.weights, self.class_names = weights, class_names
+        known = mean is not None or std is not None
+        self._space = mean_std(source.train.x, mean, std) if known else None
+
+    def prepare(self, x: Tensor) -> Tensor:
+        if self._space is None:
+            return x
+        return self._space.to(x.device)(self.source.normalization.inverse(x))
+
+    def load(self, network: nn.Module) -> None:
+        weights, known = self.find()
+        names = known if self.class_names is None else read_names(self.class_names)
+        check_classes(names, self.source)
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise DdistError(
+                f"The weights {self.weights} are not those of this network for "
+                f"{self.source.num_classes} classes ({reason[:200]}): choose the network that they "
+                "were trained with."
+            ) from None
+
+    def find(self) -> Found:
+        """The weights and the names of their classes."""
+        if self.weights is None:
+            raise DdistError(
+                "Which weights has the teacher? Name their file: teacher.weights=FILE."
+            )
+        return read_weights(Path(self.weights).expanduser())
+
+
+class Published(Loaded):
+    """A network of torchvision or timm with the weights that the library publishes, or those of a
+    file.
+
+    Args:
+        library: "torchvision" or "timm".
+        model: the library's name of the network.
+        weights: a file (see :class:`Loaded`); or torchvision's name of the weights, such as
+            IMAGENET1K_V1, or None for timm's own, which are downloaded.
+        source, class_names, mean, std: see :class:`Loaded`.
+    """
+
+    def __init__(self, *, library: str, model: str, source: RealData, **options: Any) -> None:
+        if library not in ("torchvision", "timm"):
+            raise DdistError(f"teacher.library is torchvision or timm, not {library!r}.")
+        if library == "torchvision" and source.image_shape[0] != 3:
+            raise DdistError("Teachers of torchvision take colour images: set dataset.channels=3.")
+        self.library, self.model = library, model
+        with torch.random.fork_rng(devices=[]):
+            super().__init__(network=self._empty(source), source=source, **options)
+
+    def _empty(self, source: RealData) -> nn.Module:
+        try:
+            if self.library == "timm":
+                network: nn.Module = timm_library("teacher=timm").create_model(
+                    self.model, num_classes=source.num_classes, in_chans=source.image_shape[0]
+                )
+                return network
+            from torchvision.models import get_model
+
+            network = get_model(self.model, weights=None, num_classes=source.num_classes)
+            return network
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise DdistError(
+                f"{self.library} cannot build the teacher {self.model!r}: {error}; set "
+                "teacher.model."
+            ) from error
+
+    def find(self) -> Found:
+        named = None if self.weights is None else Path(self.weights).expanduser()
+        if named is not None and (named.suffix or named.exists()):
+            return read_weights(named)
+        try:
+            return self._published()
+        except (OSError, RuntimeError) as error:
+            raise DdistError(
+                f"The weights of the teacher {self.model} cannot be downloaded ({error}): set "
+                "teacher.weights to a file."
+            ) from error
+
+    def _published(self) -> Found:
+        if self.library == "timm":
+            make = timm_library("teacher=timm").create_model
+            return make(self.model, pretrained=True).state_dict(), None
+        from torchvision.models import get_model_weights
+
+        known = get_model_weights(self.model).__members__
+        if self.weights not in known:
+            raise DdistError(
+                f"torchvision has no weights {self.weights!r} of {self.model}: set teacher.weights "
+                f"to a file or to one of {', '.join(known)}."
+            )
+        found = known[self.weights]
+        names = found.meta.get("categories")
+        # Folders of ImageNet are called by its numbers, whose order is that of the weights.
+        numbered = all(re.fullmatch(r"n\d{8}", name) for name in self.source.class_names)
+        return found.get_state_dict(progress=False), None if numbered else names
+
+
+def read_weights(path: Path) -> Found:
+    """The weights in a file, on the CPU. Raises DdistError for one that is missing or damaged, or
+    that is neither of the two kinds that are read."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                names = json.loads((file.metadata() or {}).get("class_names", "null"))
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            names = content.get("class_names")
+            while inner := next((n for n in _WRAPPINGS if isinstance(content.get(n), dict)), None):
+                content = content[inner]
+            weights = {name.removeprefix("module."): w for name, w in content.items()}
+    except FileNotFoundError:
+        raise DdistError(f"There is no file {path}, which teacher.weights names.") from None
+    except (
+        OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError,
+        AttributeError,
+    ) as error:  # fmt: skip
+        reason = str(error).strip().split("\n")[0].split(". ")[0]
+        raise DdistError(
+            f"The teacher's file {path} cannot be read ({reason or type(error).__name__}): copy it "
+            "again, or save its weights as .safetensors."
+        ) from None
+    return weights, None if names is None else [str(name) for name in names]
+
+
+def read_names(names: Sequence[str] | str) -> list[str]:
+    """The names in a list, or in the lines of a text file."""
+    if not isinstance(names, str):
+        return [str(name) for name in names]
+    try:
+        return Path(names).expanduser().read_text().split("\n")[:-1]
+    except OSError as error:
+        raise DdistError(
+            f"teacher.class_names is a list or a text file; {names} cannot be read "
+            f"({error.strerror})."
+        ) from None
+
+
+def check_classes(names: Sequence[str] | None, source: RealData) -> None:
+    """Raise a DdistError where a teacher's classes are others than the dataset's, or in another
+    order. ``names`` of None are not known."""
+    if names is None or list(names) == list(source.class_names):
+        return
+    pairs = zip([*names, "none"], [*source.class_names, "none"], strict=False)
+    at, (theirs, ours) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+    raise DdistError(
+        f"The teacher's classes are not those of {source.name} in their order (class {at} is "
+        f"{theirs!r} there and {ours!r} here): take a teacher of this dataset, or say in which "
+        "order its classes are with teacher.class_names."
+    )

@@ -1,0 +1,115 @@
+"""A teacher that is trained on the dataset itself."""
+
+import logging
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from ddist.data import RealData
+from ddist.data.cache import cached_tensors
+from ddist.errors import DdistError
+from ddist.evaluation.schedule import schedule_by_name
+from ddist.init.fresh import Random
+from ddist.init.trained import check_fits, log_tenths, signature
+from ddist.inner.fit import Optimizer, fit
+from ddist.inner.minibatches import Augment
+from ddist.inner.stacking import member
+from ddist.networks.base import Weights
+from ddist.seeding import generator
+from ddist.teachers.base import Teacher
+
+log = logging.getLogger(__name__)
+
+
+class Trained(Teacher):
+    """``network`` after ordinary training on ``source``: the squeezing of SRe2L (Yin et al. 2023).
+
+    Kept under ``<cache>/teachers/<signature>.safetensors`` and shared by all methods, ipc and
+    protocols; the signature covers all that changes it.
+
+    Args:
+        network: a network for the source's images; its own weights are not used.
+        source: the data that it is trained on and asked about.
+        scheme: how the weights start, see :func:`ddist.init.schemes.draw_weights`.
+        train_per_class: most images of each class that it is trained on; None for all.
+        epochs, schedule: how long, and how the step size falls, see
+            :func:`ddist.evaluation.schedule.schedule_by_name`.
+        batch_size, optimizer, lr, momentum, weight_decay: of :func:`ddist.inner.fit.fit`.
+        augment: applied to each batch; its repr says all that it does. None for none.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: nn.Module,
+        source: RealData,
+        scheme: str,
+        train_per_class: int | None,
+        epochs: int,
+        schedule: str,
+        batch_size: int,
+        optimizer: Optimizer,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        augment: Augment | None,
+    ) -> None:
+        if train_per_class is not None and train_per_class < 1:
+            raise DdistError(
+                f"teacher.train_per_class is null or at least 1, not {train_per_class}."
+            )
+        check_fits(network, source, "a teacher", "choose the network of this dataset")
+        super().__init__(network, source)
+        self.images = source
+        if train_per_class is not None:
+            self.images = source.limited(train_per_class, "teacher")
+        self.scheme, self.augment = scheme, augment
+        self.schedule_name, self.schedule = schedule, schedule_by_name(schedule, epochs)
+        self.recipe: dict[str, Any] = {
+            "epochs": self.schedule.passes,
+            "batch_size": batch_size,
+            "optimizer": optimizer,
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+        }
+
+    def signature(self) -> str:
+        """8 hex digits that change with anything that changes the teacher."""
+        return signature(
+            self._network,
+            self.images,
+            self.source.seed,
+            scheme=self.scheme,
+            schedule=self.schedule_name,
+            recipe=self.recipe,
+            augment=repr(self.augment),
+        )
+
+    def load(self, network: nn.Module) -> None:
+        path = self.source.cache / "teachers" / f"{self.signature()}.safetensors"
+        network.load_state_dict(cached_tensors(path, partial(self._train, network)))
+
+    def _train(self, network: nn.Module) -> Weights:
+        data, seed = self.images.to(self.source.device), self.source.seed
+        log.info("Training the teacher on %s; this is done once.", data.name)
+        found = fit(
+            network,
+            Random(self.scheme, seed).draw(network, 1, "teacher"),
+            data.train.x,
+            data.train.y,
+            generators=[generator(seed, "teacher", "order")],
+            normalize=data.normalization,
+            lr_drops=self.schedule.drops,
+            lr_factor=self.schedule.factor,
+            reset_momentum=self.schedule.reset_momentum,
+            lr_scale=self.schedule.scale,
+            augment=self.augment,
+            progress=partial(log_tenths, "The teacher"),
+            **self.recipe,
+        )
+        if not all(torch.isfinite(w).all() for w in found.values()):
+            raise DdistError("The teacher's training diverged: lower teacher.lr.")
+        return member(found, 0)

@@ -1,0 +1,141 @@
+"""SRe2L: its loss by the authors' formula, and that a killed run goes on."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ddist import DistilledDataset
+from ddist.augment.crop import RandomResizedCrop
+from ddist.data import RealData
+from ddist.errors import DdistError
+from ddist.methods.sre2l import SRe2L
+from ddist.networks import MLP, ConvNet
+from ddist.seeding import generator
+from ddist.teachers import Teacher
+
+
+class Untrained(Teacher):
+    """A network in double precision, with statistics of noise."""
+
+    def load(self, network: nn.Module) -> None:
+        for norm in self.batch_norms():
+            norm.running_mean.normal_(generator=generator(0, "mean"))
+            norm.running_var.uniform_(generator=generator(0, "var"))
+
+    def _known(self) -> tuple[float, int]:
+        return 0.0, 0
+
+
+@pytest.fixture
+def teacher(digits: RealData) -> Untrained:
+    return Untrained(ConvNet(10, digits.image_shape, 2, 4, "batch", "avg", "relu").double(), digits)
+
+
+@pytest.fixture
+def make(
+    common: dict[str, Any], teacher: Untrained, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., SRe2L]:
+    monkeypatch.setattr(SRe2L, "global_step", 3)
+    monkeypatch.setattr(SRe2L, "global_rank", 0)
+
+    def build(**changes: Any) -> SRe2L:
+        options = {"ipc": 2, "teacher": teacher, "batch_classes": 6, "r_bn": 0.05,
+                   "first_factor": 10.0, "augment": None, "jitter": 4,
+                   "lr": {"images": 0.25}}  # fmt: skip
+        return SRe2L(**(common | options | changes)).double()
+
+    return build
+
+
+def authors_loss(teacher: Untrained, x: Tensor, y: Tensor) -> Tensor:
+    """get_images of data_synthesis.py, layer by layer."""
+    network = teacher.network
+    terms, features = [], x
+    layers = [m for m in network.body.modules() if not list(m.children())]
+    for layer in layers:
+        if isinstance(layer, nn.BatchNorm2d):
+            mean = features.mean([0, 2, 3])
+            var = features.transpose(0, 1).reshape(features.shape[1], -1).var(1, unbiased=False)
+            terms.append(
+                torch.norm(layer.running_var - var, 2) + torch.norm(layer.running_mean - mean, 2)
+            )
+        features = layer(features)
+    logits = network.head(features.flatten(1))
+    return F.cross_entropy(logits, y) + 0.05 * (10 * terms[0] + terms[1])
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_the_loss_is_the_authors_batch_by_batch(
+    make: Callable[..., SRe2L], teacher: Untrained, crop: bool
+) -> None:
+    """A batch is one image of each of 6 (and then the other 4) classes, augmented and rolled."""
+    augment = RandomResizedCrop(scale=[0.3, 1.0], ratio=[1.0, 1.0], mirror=True) if crop else None
+    method = make(augment=augment)
+    images, labels = method.synthetic()
+    total = torch.zeros((), dtype=torch.float64)
+    for i, classes, first in ((0, range(6), 0), (0, range(6, 10), 6), (1, range(6), 10),
+                              (1, range(6, 10), 16)):  # fmt: skip
+        rows = [2 * c + i for c in classes]
+        assert labels[rows].tolist() == list(classes)
+        stream = generator(0, "recover", 0, 3, first)
+        x = images[rows] if augment is None else augment(images[rows], stream)
+        down, right = torch.randint(5, (2,), generator=stream).tolist()
+        total = total + authors_loss(teacher, torch.roll(x, (down, right), (2, 3)), labels[rows])
+    found = method.outer_loss((torch.empty(0), torch.empty(0)))
+    torch.testing.assert_close(found, total)
+    ours, theirs = (
+        torch.autograd.grad(each, method.synthetic.images)[0] for each in (found, total)
+    )
+    torch.testing.assert_close(ours, theirs)
+    assert ours.abs().max() > 1e-4
+
+
+def test_only_the_images_are_learned(make: Callable[..., SRe2L], teacher: Untrained) -> None:
+    method = make()
+    assert [name for name, _ in method.named_parameters()] == ["synthetic.images"]
+    assert teacher.network is not None
+    assert not any(p.requires_grad for p in teacher.network.parameters())
+
+
+def test_a_teacher_without_statistics_is_one_sentence(
+    make: Callable[..., SRe2L], digits: RealData
+) -> None:
+    plain = Untrained(MLP(10, digits.image_shape, [8], "relu"), digits)
+    with pytest.raises(DdistError, match=r"statistics of batch normalisation.*=convnet_bn\.$"):
+        make(teacher=plain)
+    for wrong in ({"batch_classes": 0}, {"jitter": -1}):
+        with pytest.raises(DdistError, match="batch_classes is at least 1 and"):
+            make(**wrong)
+
+
+RUN = (
+    "method=sre2l", "dataset=digits", "network.width=8", "network.depth=2", "teacher.epochs=2",
+    "evaluation.num_networks=1", "evaluation.epochs=2", "paths.cache=cache",
+)  # fmt: skip
+
+
+def test_killed_and_resumed_it_ends_with_the_same_images(same_after_a_kill: Any) -> None:
+    assert same_after_a_kill(4, *RUN, "steps=7")
+
+
+def test_images_come_to_be_of_their_class_within_the_range_of_pixels(ddist: Any) -> None:
+    done = ddist(*RUN, "steps=60", "method.jitter=1",
+                 "teacher.store=true", "teacher.temperature=1", "ipc=2",
+                 "evaluation=dc2021", "evaluation.epochs=2", "task.baseline=false",
+                 "hydra.run.dir=run")  # fmt: skip
+    assert (done.code, done.err) == (0, ""), done.err
+    distilled = DistilledDataset.load(ddist.folder / "run" / "distilled")
+    classes = torch.arange(10).repeat_interleave(2)
+    assert float((distilled.labels.argmax(1) == classes).float().mean()) > 0.9
+    pixels = distilled._pixels()
+    assert pixels.min() > -1e-5 and pixels.max() < 1 + 1e-5
+
+
+def test_a_network_without_batch_normalisation_on_the_command_line(ddist: Any) -> None:
+    done = ddist("method=sre2l", "dataset=digits", "network=mlp", "hydra.run.dir=run")
+    assert done.code == 1 and done.err.count("\n") == 1
+    assert "choose one that has them, such as teacher.network=convnet_bn." in done.err
