@@ -176,11 +176,6 @@ class LearnedRate(Training):
     """The same with the step size that was learned with the images (their mean, of several), as
     MTT's authors do; ``lr`` for a set without one."""
 
-    def label(self, x: Tensor) -> Tensor:
-        """The teacher's labels of a batch [B, C, H, W], at the protocol's temperature: [B, K]."""
-        assert self.teacher is not None
-        return self.teacher(x, self.temperature)
-
     def rate(self, distilled: DistilledDataset) -> float:
         sizes = distilled.step_sizes
         return self.lr if sizes is None else float(sizes.mean())

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ddist.augment.crop import RandomResizedCrop
 from ddist.data import RealData
-from ddist.errors import DdistError
+from ddist.errors import DdistError, check_whole
 from ddist.methods.base import Method
 from ddist.methods.selection import refuse_tiles
 from ddist.seeding import generator
@@ -49,9 +49,7 @@ class RDED(Method):
         **common: Any,
     ) -> None:
         data: RealData = common["data"]
-        for name, value in {"factor": factor, "num_crops": num_crops}.items():
-            if not isinstance(value, int) or value < 1:
-                raise DdistError(f"method.{name} is a whole number of at least 1, not {value!r}.")
+        check_whole("method", {"factor": factor, "num_crops": num_crops})
         _, height, width = data.image_shape
         if height % factor or width % factor:
             raise DdistError(
