@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from torch import nn
@@ -78,10 +79,10 @@ def find(model: str | None, download: Callable[[str], str]) -> Path:
     try:
         return Path(download(model))
     except Exception as error:  # of the hub's client, its transport, or the disk
-        reason = str(error).strip().split("\n")[0].rstrip(".")[:200]
         raise DdistError(
-            f"There is no folder {model}, and no model of that name could be downloaded ({reason}):"
-            " set generative.model to a folder, or repeat the command with a connection."
+            f"There is no folder {model}, and no model of that name could be downloaded "
+            f"({first_words(error)}): set generative.model to a folder, or repeat the command with "
+            "a connection."
         ) from error
 
 
@@ -103,8 +104,14 @@ def read_part(kind: Any, folder: Path, **options: Any) -> Any:
     try:
         part = kind.from_pretrained(str(folder), local_files_only=True, **options)
     except Exception as error:  # whatever the libraries raise for what is missing or damaged
-        reason = str(error).strip().split("\n")[0].rstrip(".")[:200]
         raise DdistError(
-            f"{folder} cannot be read as a {kind.__name__} ({reason}): copy or download it again."
+            f"{folder} cannot be read as a {kind.__name__} ({first_words(error)}): copy it or "
+            "download it again."
         ) from error
     return part.requires_grad_(False).eval() if isinstance(part, nn.Module) else part
+
+
+def first_words(error: Exception) -> str:
+    """What another library says, in a few words."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return shorten(first.split(" (")[0].rstrip("."), 120, placeholder="…")
