@@ -2,8 +2,11 @@
 
 from ddist.generative.autoencoder import Autoencoder
 from ddist.generative.base import Pair
+from ddist.generative.dit import DiT
 from ddist.generative.identity import Identity
 from ddist.generative.latents import Latents
 from ddist.generative.pca import PCA
+from ddist.generative.stable_diffusion import StableDiffusion
+from ddist.generative.vae import VAE
 
-__all__ = ["PCA", "Autoencoder", "Identity", "Latents", "Pair"]
+__all__ = ["PCA", "VAE", "Autoencoder", "DiT", "Identity", "Latents", "Pair", "StableDiffusion"]

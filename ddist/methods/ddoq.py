@@ -13,6 +13,7 @@ from ddist.data.cache import cached_tensors
 from ddist.errors import DdistError, check_whole
 from ddist.generative import Latents, Pair
 from ddist.generative.quantization import cells, clvq, sample, transport_error
+from ddist.init.trained import log_tenths
 from ddist.methods.base import Method
 from ddist.methods.selection import refuse_tiles
 from ddist.seeding import derive, generator
@@ -122,11 +123,14 @@ class DDOQ(Method):
         latents = latents.view(-1, *self.generative.latent_shape)
         classes = self.synthetic.classes.to(self.data.device)
         size = self.generative.images_at_once
-        parts = zip(latents.split(size), classes.split(size), strict=True)
-        pixels = [
-            self.generative.decode(z, y, generator(self.seed, "decode", number)).clamp(0, 1)
-            for number, (z, y) in enumerate(parts)
-        ]
+        parts = list(zip(latents.split(size), classes.split(size), strict=True))
+        log.info("Decoding %d points (%s).", len(latents), self.generative)
+        pixels = []
+        for number, (z, y) in enumerate(parts):
+            stream = generator(self.seed, "decode", number)
+            pixels.append(self.generative.decode(z, y, stream).clamp(0, 1))
+            if len(parts) > 1:
+                log_tenths("The decoding", number + 1, len(parts))
         return self.data.normalization(torch.cat(pixels))
 
     def tensors(self) -> dict[str, Any]:

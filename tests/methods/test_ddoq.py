@@ -131,6 +131,15 @@ def test_d4m_sees_ten_latents_of_a_prototype_at_a_time_once() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["ddoq", "d4m"])
+def test_a_recipes_dimensions_are_the_autoencoders_alone(name: str) -> None:
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        words = [f"method={name}", "dataset=cifar10"]
+        assert compose("config", words).generative.dims == 128
+        assert "dims" not in compose("config", [*words, "generative=pca"]).generative
+
+
 def test_weights_and_images_of_one_clustering_are_computed_once(
     make: Callable[..., DDOQ], monkeypatch: pytest.MonkeyPatch
 ) -> None:

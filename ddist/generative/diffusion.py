@@ -1,0 +1,138 @@
+"""Latent diffusion: prototypes are noised, and denoised as images of their classes."""
+
+import inspect
+from abc import abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddist.data import RealData
+from ddist.errors import DdistError, check_whole
+from ddist.generative.pretrained import diffusers_library, pipeline_folder, read_config, read_part
+from ddist.generative.vae import VAE
+
+
+class LatentDiffusion(VAE):
+    """The latents of a pipeline's autoencoder, decoded through its diffusion model: the first part
+    of the sampling is skipped (SDEdit, Meng et al. 2022, arXiv 2108.01073; D4M, Su et al. 2024,
+    arXiv 2407.15138),
+
+        z_t = sqrt(alpha_t) z + sqrt(1 - alpha_t) epsilon,  t at ``strength`` of the schedule,
+        z_s = step(z_t, e(z_t, nothing) + guidance (e(z_t, class) - e(z_t, nothing)))  down to 0
+
+    (alpha_t the cumulative product that the pipeline's scheduler has; classifier-free guidance: Ho
+    & Salimans 2022, arXiv 2207.12598), and what is left decodes to an image. With a strength of 0
+    it is :class:`VAE`.
+
+    Args:
+        strength: the share of the schedule that is passed, 0 to 1; 1 forgets the prototype.
+        guidance: the scale of the guidance, at least 1; 1 is none.
+        inference_steps: of the whole schedule.
+        model, revision, resolution, batch_size, dtype, accelerator: see :class:`VAE`; the
+            resolution None is what the model was trained on.
+
+    None of the first three changes a latent.
+    """
+
+    kinds: tuple[str, ...]  # of pipelines, the first of which messages name
+    denoiser: str  # the part that predicts the noise
+
+    def __init__(
+        self, *, strength: float, guidance: float, inference_steps: int, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        check_whole("generative", {"inference_steps": inference_steps})
+        if not 0 <= strength <= 1:
+            raise DdistError(f"generative.strength is between 0 and 1, not {strength}.")
+        if not guidance >= 1:
+            raise DdistError(f"generative.guidance is at least 1 (none), not {guidance}.")
+        self.steps_taken = round(strength * inference_steps)
+        if strength > 0 and not self.steps_taken:
+            raise DdistError(
+                f"generative.strength={strength} of {inference_steps} steps is none: choose 0 "
+                f"(no diffusion), or at least {1 / inference_steps:.2g}."
+            )
+        self.guidance, self.inference_steps = guidance, inference_steps
+
+    def _find(self, data: RealData) -> Path:
+        asker = f"generative={self.name}"
+        self.folder = pipeline_folder(self.model, self.revision, self.kinds, asker)
+        config = read_config(self.folder / self.denoiser / "config.json")
+        vae = read_config(self.folder / "vae" / "config.json")
+        factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        if self.resolution is None:
+            self.resolution = factor * config["sample_size"]
+        self._look(data, config, vae["latent_channels"])
+        return self.folder / "vae"
+
+    @abstractmethod
+    def _look(self, data: RealData, config: dict[str, Any], channels: int) -> None:
+        """Raise a DdistError where the classes of ``data`` have no condition, or where the denoiser
+        with the settings ``config`` is not for latents of so many ``channels``."""
+
+    @abstractmethod
+    def conditions(self, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """What the denoiser is told of images of ``classes`` [N]: [N, ...], and in their place of
+        images of nothing in particular, [N, ...]."""
+
+    @abstractmethod
+    def noise(self, z: Tensor, t: Tensor, condition: Tensor) -> Tensor:
+        """The denoiser's output, of the shape of ``z`` [N, C, H, W], at the times ``t`` [N]."""
+
+    @cached_property
+    def scheduler(self) -> Any:
+        """The pipeline's own."""
+        library = diffusers_library(f"generative={self.name}")
+        kind = read_config(self.folder / "model_index.json").get("scheduler", [None, None])[1]
+        if not hasattr(library, str(kind)):
+            raise DdistError(f"{self.folder} names no scheduler that diffusers has: {kind}.")
+        return read_part(getattr(library, kind), self.folder / "scheduler")
+
+    def network(self, kind: str) -> Any:
+        """The denoiser, of the class ``kind`` of diffusers."""
+        library = diffusers_library(f"generative={self.name}")
+        found = read_part(
+            getattr(library, kind),
+            self.folder / self.denoiser,
+            torch_dtype=self.dtype,
+            low_cpu_mem_usage=False,
+        )
+        return found.to(self.device)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
+        z = latents
+        if self.steps_taken:
+            z = self.denoised(latents.to(self.device), classes, generator)
+        return super().decode(z, classes, generator).to(latents.device)
+
+    def denoised(self, z: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
+        """The latents [N, C, H, W] after noising and denoising."""
+        scheduler = self.scheduler
+        scheduler.set_timesteps(self.inference_steps, device=self.device)
+        begin = (self.inference_steps - self.steps_taken) * scheduler.order
+        times = scheduler.timesteps[begin:]
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(begin)
+        random = {}
+        if "generator" in inspect.signature(scheduler.step).parameters:
+            random["generator"] = generator
+        epsilon = torch.randn(z.shape, generator=generator).to(self.device)
+        z = scheduler.add_noise(z, epsilon, times[:1].expand(len(z)))
+        condition, nothing = self.conditions(classes)
+        for t in times:
+            x = scheduler.scale_model_input(z, t).to(self.dtype)
+            output = self.guided(x, t.expand(len(z)), condition, nothing)
+            z = scheduler.step(output.float(), t, z, **random).prev_sample
+        return z
+
+    def guided(self, x: Tensor, t: Tensor, condition: Tensor, nothing: Tensor) -> Tensor:
+        """e(x, nothing) + guidance (e(x, condition) - e(x, nothing)), [N, C, H, W]."""
+        if self.guidance == 1:
+            return self.noise(x, t, condition)
+        both = self.noise(torch.cat([x, x]), torch.cat([t, t]), torch.cat([nothing, condition]))
+        unconditional, conditional = both.float().chunk(2)
+        return unconditional + self.guidance * (conditional - unconditional)

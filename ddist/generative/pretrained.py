@@ -1,0 +1,117 @@
+"""Models of the diffusers library: where they lie, and their parts."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+from torch import nn
+
+from ddist.errors import DdistError
+
+VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
+
+
+def diffusers_library(asker: str) -> Any:
+    """The diffusers library, for ``asker``. Raises DdistError where it is not installed, or
+    transformers, which has the text encoders."""
+    try:
+        import diffusers
+        import transformers
+    except ImportError as error:
+        raise DdistError(
+            f"{asker} needs the diffusers and transformers libraries, and {error.name} is not "
+            "installed: pip install ddist[diffusion]."
+        ) from error
+    # What they have to say (progress, missing options that nobody asked for) is not the user's.
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+    return diffusers
+
+
+def vae_folder(model: str | None, revision: str | None) -> Path:
+    """The folder of the autoencoder ``model``: a folder, that of a whole pipeline, or the name of
+    either on the hub (of whose files the autoencoder's are downloaded)."""
+
+    def download(name: str) -> str:
+        from huggingface_hub import snapshot_download
+
+        wanted = [*VAE_FILES, *(f"vae/{file}" for file in VAE_FILES)]
+        return snapshot_download(name, revision=revision, allow_patterns=wanted)
+
+    folder = find(model, download)
+    inner = folder / "vae"
+    return inner if inner.is_dir() else folder
+
+
+def pipeline_folder(
+    model: str | None, revision: str | None, kinds: tuple[str, ...], asker: str
+) -> Path:
+    """The folder of the pipeline ``model``, a folder or a name on the hub, which is one of
+    ``kinds``; ``asker`` is who needs it."""
+
+    def download(name: str) -> str:
+        pipeline = diffusers_library(asker).DiffusionPipeline
+        unused = {"safety_checker": None, "feature_extractor": None}
+        return str(pipeline.download(name, revision=revision, **unused))
+
+    folder = find(model, download)
+    kind = read_config(folder / "model_index.json").get("_class_name")
+    if kind not in kinds:
+        raise DdistError(
+            f"{asker} needs a {kinds[0]} in generative.model, but {model} is a {kind}: choose "
+            "another model."
+        )
+    return folder
+
+
+def find(model: str | None, download: Callable[[str], str]) -> Path:
+    """The folder ``model``, or where ``download`` has put the files of that name on the hub."""
+    if not model:
+        raise DdistError("Which model? Set generative.model to its folder, or its name on the hub.")
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
+        raise DdistError(f"There is no folder {model}, which generative.model names.")
+    try:
+        return Path(download(model))
+    except Exception as error:  # of the hub's client, its transport, or the disk
+        raise DdistError(
+            f"There is no folder {model}, and no model of that name could be downloaded "
+            f"({first_words(error)}): set generative.model to a folder, or repeat the command with "
+            "a connection."
+        ) from error
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """A model's settings. Raises DdistError for a file that is missing or damaged."""
+    try:
+        found: dict[str, Any] = json.loads(file.read_text())
+        return found
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no JSON"
+        raise DdistError(
+            f"generative.model names a folder that diffusers' save_pretrained has written, but "
+            f"{file} cannot be read ({reason})."
+        ) from None
+
+
+def read_part(kind: Any, folder: Path, **options: Any) -> Any:
+    """What ``kind``'s from_pretrained makes of ``folder``; a network without gradients."""
+    try:
+        part = kind.from_pretrained(str(folder), local_files_only=True, **options)
+    except Exception as error:  # whatever the libraries raise for what is missing or damaged
+        raise DdistError(
+            f"{folder} cannot be read as a {kind.__name__} ({first_words(error)}): copy it or "
+            "download it again."
+        ) from error
+    return part.requires_grad_(False).eval() if isinstance(part, nn.Module) else part
+
+
+def first_words(error: Exception) -> str:
+    """What another library says, in a few words."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return shorten(first.split(" (")[0].rstrip("."), 120, placeholder="…")
