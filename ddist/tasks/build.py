@@ -13,7 +13,8 @@ from ddist.config import load_option, to_plain
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.evaluation import Evaluator, Protocol
-from ddist.init import InitialWeights
+from ddist.init import ImageNet, InitialWeights
+from ddist.init.imagenet import SOURCE as IMAGENET
 from ddist.methods import Method
 from ddist.objectives import Objective
 from ddist.tasks.checks import (
@@ -72,7 +73,11 @@ def build_init(cfg: DictConfig, data: RealData) -> InitialWeights:
     if "source" not in config:
         init: InitialWeights = instantiate(config)(seed=cfg.seed)
         return init
-    name, subset = config.pop("source"), config.pop("subset")
+    name, subset, weights = (config.pop(key) for key in ("source", "subset", "weights"))
+    if name == IMAGENET:
+        return ImageNet(weights, download=cfg.dataset.download)
+    if weights is not None:
+        raise DdistError("init.weights are those of init.source=imagenet: leave them out.")
     source = data if name in (None, data.name) else build_source(cfg, name, data)
     if subset is not None:
         check_subset(subset)

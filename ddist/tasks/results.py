@@ -23,6 +23,7 @@ from ddist.evaluation import Evaluator, Row
 from ddist.evaluation.evaluator import summarise
 from ddist.evaluation.full import train_on_all
 from ddist.folder import write_file_whole
+from ddist.init.imagenet import SOURCE as IMAGENET
 from ddist.objectives import Objective
 from ddist.report.course import course_picture, course_table, has_course
 from ddist.report.table import results_table
@@ -107,8 +108,8 @@ def named_rows(name: str, rows: list[Row]) -> dict[str, Any]:
 
 
 def adapts(cfg: DictConfig, data: RealData) -> bool:
-    """Whether the networks start as trained ones of another dataset."""
-    return cfg.init.get("source") not in (None, data.name)
+    """Whether the networks start as trained ones of another dataset of the same classes."""
+    return cfg.init.get("source") not in (None, data.name, IMAGENET)
 
 
 def measured_full(cfg: DictConfig, evaluator: Evaluator, data: RealData) -> dict[str, Any]:

@@ -125,7 +125,8 @@ def test_a_set_without_step_sizes_is_tuned_to_do_what_is_wanted(
     distilled = make_distilled(labels=labels, meta={**distilled.meta, "student_epochs": 4})
     _, chosen = judge.accuracies(distilled, digits, digits.test, network, init, 0)
     assert chosen["epochs"] == 4
-    seen = tuning_split(digits, 100, 0)
+    seen, index = tuning_split(digits, 100, 0), distilled.step_index
+    assert index is not None
     weights = init.draw(network, 2, "tune")
     scores = {}
     for size in judge.step_size_grid:
@@ -134,7 +135,7 @@ def test_a_set_without_step_sizes_is_tuned_to_do_what_is_wanted(
             theta = {name: w[k].clone().requires_grad_() for name, w in weights.items()}
             for _ in range(4):
                 for step in range(2):
-                    images, wanted, _ = distilled.examples(distilled.step_index == step)
+                    images, wanted, _ = distilled.examples(index == step)
                     loss = torch.nn.functional.cross_entropy(
                         functional_call(network, theta, (images,)), wanted
                     )
