@@ -17,8 +17,9 @@ IMAGENET_FROM = 224  # pixels of a side from which "auto" is "imagenet"
 class AlexNet(Network):
     """``layout`` "small": five convolutions (128, 192, 256, 192, 192) and one linear layer,
     1,872,202 parameters on 3x32x32 with 10 classes, no normalisation, no dropout. "imagenet": that
-    of torchvision (Krizhevsky 2014, arXiv 1404.5997) without its dropout, 57,085,780 parameters with 20
-    classes; its weights fit (:class:`ddist.init.ImageNet`). "auto": that from 224 pixels on.
+    of torchvision (Krizhevsky 2014, arXiv 1404.5997) without its dropout, 57,085,780 parameters
+    with 20 classes, whose weights fit (:class:`ddist.init.ImageNet`). "auto": that from 224 pixels
+    on.
 
     Raises:
         DdistError: another layout, or images too small for it.

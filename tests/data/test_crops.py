@@ -12,8 +12,8 @@ from ddist.data import RealData
 from ddist.data.sources.boxes import VOC
 from ddist.errors import DdistError
 
-OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult><bndbox><xmin>{box[0]}</xmin>
-<ymin>{box[1]}</ymin><xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"""
+OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult>
+<bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin><xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"""
 
 
 def colour(label: int) -> tuple[int, int, int]:
@@ -113,7 +113,7 @@ def test_cub_is_split_as_its_files_say(cub: Path, real_data: Callable[..., RealD
 
 
 def test_what_is_wrong_with_a_cub_folder(cub: Path, real_data: Callable[..., RealData]) -> None:
-    with pytest.raises(DdistError, match="expected 200 classes, 5994 train .* got 2, 2 and 2"):
+    with pytest.raises(DdistError, match=r"expected 200 classes, 5994 train .* got 2, 2 and 2"):
         real_data("cub200", size=20).load()
     (cub / "image_class_labels.txt").write_text("1 1\n2 1\n3 9\n4 2\n")
     with pytest.raises(DdistError, match="disagree on picture 3"):
