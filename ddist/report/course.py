@@ -27,8 +27,8 @@ def course_table(results: dict[str, Any]) -> Table:
     rows = _followed(results)
     names = _measures(rows)
     table = Table(title="Step by step, %", title_style="bold")
-    for column in ("trained on", "network", "steps"):
-        table.add_column(column, justify="right" if column == "steps" else "left")
+    table.add_column("trained on", min_width=9)
+    table.add_column("steps", justify="right")
     for name in names:
         table.add_column(NAMES.get(name, name), justify="right")
     for title, row in rows:
@@ -36,8 +36,7 @@ def course_table(results: dict[str, Any]) -> Table:
         table.add_section()
         for k, step in enumerate(course["steps"]):
             cells = [_cell(course, name, k, alone) for name in names]
-            first = (title, row["network"]) if k == 0 else ("", "")
-            table.add_row(*first, str(step), *cells)
+            table.add_row(_title(title, row, rows) if k == 0 else "", str(step), *cells)
     return table
 
 
@@ -49,14 +48,13 @@ def course_picture(results: dict[str, Any]) -> bytes:
     matplotlib.use("Agg")
     rows = _followed(results)
     names = _measures(rows)
-    several = len({row["network"] for _, row in rows}) > 1
     figure = Figure(figsize=(3 * len(names), 3), layout="constrained")
     panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for panel, name in zip(panels, names, strict=True):
         for title, row in rows:
             course = row["course"]
             mean, std = ([100 * v for v in course[f"{name}_{kind}"]] for kind in ("mean", "std"))
-            label = f"{title}, {row['network']}" if several else title
+            label = _title(title, row, rows)
             (line,) = panel.plot(course["steps"], mean, marker="o", label=label)
             low, high = ([m + sign * s for m, s in zip(mean, std, strict=True)] for sign in (-1, 1))
             panel.fill_between(course["steps"], low, high, color=line.get_color(), alpha=0.15)
@@ -72,6 +70,12 @@ def course_picture(results: dict[str, Any]) -> bytes:
 
 def _followed(results: dict[str, Any]) -> list[Row]:
     return [(name, row) for name, row in accuracy_rows(results) if row.get("course")]
+
+
+def _title(name: str, row: dict[str, Any], rows: list[Row]) -> str:
+    """What a set is called, with the network where there are several."""
+    several = len({each["network"] for _, each in rows}) > 1
+    return f"{name}, {row['network']}" if several else name
 
 
 def _measures(rows: list[Row]) -> list[str]:
