@@ -59,6 +59,11 @@ MISTAKES = [
     # parts that do not go together
     ("init=fixed method.num_networks=2", "This init always gives the same weights, so"),
     ("init=pretrained init.source=mnits", "Unknown dataset 'mnits' (did you mean mnist?)"),
+    ("network=alexnet network.layout=imagenet dataset.size=32", "needs images of at least 63x63"),
+    ("init=pretrained init.weights=a.pth", "init.weights are those of init.source=imagenet: leave"),
+    ("init=pretrained init.source=imagenet init.weights=no.pth", "There is no file no.pth: set"),
+    ("dataset=voc_crops dataset.download=false paths.data=here", "voc_crops is not in here: expec"),
+    ("dataset=cub200 dataset.download=false paths.data=here", "cub200 is not in here: expected"),
     ("network=lenet", "LeNet needs images of at least 12x12 pixels, but these are 8x8"),
     ("augment=dsa", "This method does not augment its images: leave augment=none"),
     ("method=dm synthetic.labels=soft", "This method compares images class by class and learns"),

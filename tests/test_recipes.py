@@ -15,7 +15,7 @@ from ddist.config import borrowed_ipcs, by_ipc, conf_dir, nearest_ipc, register_
 CONF = conf_dir()
 RECIPES = sorted((CONF / "recipe").rglob("*.yaml"))
 EXPERIMENTS = sorted((CONF / "experiment").rglob("*.yaml"))
-PRESETS = [file for file in EXPERIMENTS if file.parent.name == "laptop"]
+PRESETS = [file for file in EXPERIMENTS if file.parent.name in ("laptop", "paper")]
 METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
 # What is learned and reached, without where it lies or what it looks like.
 GROUPS = (
@@ -171,4 +171,8 @@ def test_an_experiment_states_its_time_and_accuracy(experiment: Path) -> None:
 def test_a_laptop_preset_is_what_its_name_says(preset: Path) -> None:
     cfg = composed(option(preset))
     choices = cfg.hydra.runtime.choices
-    assert preset.stem.startswith(f"{choices.method}_{choices.dataset}_ipc{cfg.ipc}")
+    source, objective = cfg.init.get("source"), choices.objective
+    parts = [choices.method, source, choices.dataset]
+    parts += [objective if objective != "classification" else None]
+    parts += ["fixed" if source and cfg.init.fixed else None, f"ipc{cfg.ipc}"]
+    assert preset.stem.startswith("_".join(part for part in parts if part))

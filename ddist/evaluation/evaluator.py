@@ -1,7 +1,7 @@
 """Accuracy of a distilled set under a protocol, with its spread over networks."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import sqrt
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ddist.artifact import DistilledDataset
 from ddist.data import RealData
 from ddist.data.split import Split
-from ddist.evaluation.protocol import Protocol
+from ddist.evaluation.protocol import Course, Protocol
 from ddist.init import InitialWeights
 
 
@@ -27,9 +27,15 @@ class Row:
     accuracy_ci95: float | None  # half the width of the interval for the mean (Student's t)
     num_networks: int
     chosen: dict[str, float] = field(default_factory=dict)
+    course: Course = field(default_factory=dict)  # under an objective of its own
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        found = asdict(self)
+        return found if self.course else {k: v for k, v in found.items() if k != "course"}
+
+    def score(self) -> float:
+        """What is to be large: the accuracy, of what the objective wants where it has wishes."""
+        return self.course["accuracy_as_wanted_mean"][-1] if self.course else self.accuracy_mean
 
 
 class Evaluator:
@@ -58,10 +64,21 @@ class Evaluator:
             networks = {self.protocol.in_place_of_network: next(iter(networks.values()))}
         rows = []
         for name, network in networks.items():
-            accuracies, chosen = self.protocol.accuracies(
-                distilled, data, split, network.to(data.device), self.init, self.seed
-            )
-            rows.append(summarise(accuracies, self.protocol.name, name, chosen))
+            start = (network.to(data.device), self.init)
+            accuracies, chosen = self.protocol.accuracies(distilled, data, split, *start, self.seed)
+            course = self.protocol.course(distilled, data, split, *start, chosen)
+            row = summarise(accuracies, self.protocol.name, name, chosen)
+            rows.append(replace(row, course=course))
+        return rows
+
+    def before(self, data: RealData) -> list[Row]:
+        """The same for networks that are trained on nothing, as ``init`` gives them; nothing where
+        the protocol starts elsewhere."""
+        rows = []
+        for name, network in self.networks.items():
+            found = self.protocol.before(data, data.test, network.to(data.device), self.init)
+            if found is not None:
+                rows.append(summarise(found, self.protocol.name, name, {}))
         return rows
 
 

@@ -1,6 +1,7 @@
 """What a protocol is."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
@@ -10,6 +11,11 @@ from ddist.data.split import Split
 from ddist.init import InitialWeights
 from ddist.inner.compiled import Compile
 from ddist.inner.stacking import Precision, check_precision
+from ddist.objectives import Objective
+
+Course = dict[str, list[float]]
+"""How the measures of an objective go with the steps: ``steps`` says after how many, then
+``<name>_mean`` and ``<name>_std`` over the networks."""
 
 
 class Protocol(ABC):
@@ -19,16 +25,40 @@ class Protocol(ABC):
     name: str
     uses_network: bool = True
     """False where nothing is trained (nearest neighbours, kernel regression)."""
+    num_held_out: int | None = None
+    """How many held-out networks it asks of p(theta_0); None where it draws its own."""
     in_place_of_network: str = "none"
     """What results name where they name networks else."""
     compile: Compile = False
     """Whether networks are compiled; set by whoever builds the protocol."""
     precision: Precision = "32-true"
     """Of the networks; set likewise."""
+    objective: Objective | None = None
+    """What the networks are trained for, where that is not to be right; set likewise."""
 
     def check_precision(self) -> None:
         """Raise a DdistError for a precision that the protocol cannot have."""
         check_precision(self.precision)
+
+    def before(
+        self, data: RealData, split: Split, network: nn.Module, init: InitialWeights
+    ) -> Tensor | None:
+        """Accuracy on ``split`` of the networks that the protocol trains, as they start [K]; None
+        where it has no use for what ``init`` gives."""
+        return None
+
+    def course(
+        self,
+        distilled: DistilledDataset,
+        data: RealData,
+        split: Split,
+        network: nn.Module,
+        init: InitialWeights,
+        chosen: Mapping[str, float],
+    ) -> Course:
+        """The measures of the objective on ``split``, step by step; ``chosen`` as
+        :meth:`accuracies` gives it. Empty where there is no objective, or no step to follow."""
+        return {}
 
     @abstractmethod
     def accuracies(

@@ -1,6 +1,6 @@
 """DD's own protocol: the learned steps, in their order, on networks that training never saw."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,14 +9,17 @@ from ddist.artifact import DistilledDataset
 from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.errors import DdistError
-from ddist.evaluation.protocol import Protocol
+from ddist.evaluation.protocol import Course, Protocol
 from ddist.init import InitialWeights
 from ddist.inner.compiled import pays
-from ddist.inner.predict import accuracy
+from ddist.inner.predict import accuracy, predict
 from ddist.inner.stacking import num_members
 from ddist.inner.unroll import classification_loss, sgd, stacked, unroll
 from ddist.networks import Weights
+from ddist.objectives import Objective
 from ddist.seeding import generator
+
+SHOWN = 10  # points of a course, at most, without its start
 
 Steps = list[tuple[Tensor, Tensor]]
 """(images, labels) of each student step."""
@@ -49,7 +52,7 @@ class Replay(Protocol):
         chunk: int,
     ) -> None:
         self.name = name
-        self.num_networks = num_networks
+        self.num_networks = self.num_held_out = num_networks
         self.step_size_grid, self.epoch_grid = list(step_size_grid), sorted(epoch_grid)
         self.tuning_networks, self.tuning_images = tuning_networks, tuning_images
         self.chunk = chunk
@@ -79,12 +82,12 @@ class Replay(Protocol):
                 "protocol, such as evaluation=dc2021."
             )
         steps = steps_of(distilled, data.device)
-        step_sizes, chosen = distilled.step_sizes, {}
-        if step_sizes is None:
+        chosen: dict[str, float] = {}
+        if distilled.step_sizes is None:
             more = distilled.meta.get("student_epochs")
             size, epochs = self.tune(steps, data, network, init, seed, more)
-            step_sizes = torch.full((epochs, len(steps)), size)
             chosen = {"step_size": size, "epochs": epochs}
+        step_sizes = sizes_of(distilled, chosen, len(steps))
         start = init.held_out(network, self.num_networks)
         compiled = pays(self.compile, network, split.x[:1], num_members(start) * len(split))
         found = []
@@ -92,6 +95,53 @@ class Replay(Protocol):
             trained = replay(network, weights, steps, step_sizes.to(data.device))
             found.append(accuracy(network, trained, data.batches(split, 1000), compiled=compiled))
         return torch.cat(found).cpu(), chosen
+
+    def course(
+        self,
+        distilled: DistilledDataset,
+        data: RealData,
+        split: Split,
+        network: nn.Module,
+        init: InitialWeights,
+        chosen: Mapping[str, float],
+    ) -> Course:
+        if self.objective is None:
+            return {}
+        steps = steps_of(distilled, data.device)
+        sizes = sizes_of(distilled, chosen, len(steps)).to(data.device).flatten()
+        stops = shown_steps(len(sizes))
+        found: dict[str, list[list[Tensor]]] = {name: [] for name in self.objective.measures}
+        for weights in in_chunks(init.held_out(network, self.num_networks), self.chunk):
+            curves: dict[str, list[Tensor]] = {name: [] for name in found}
+            for before, stop in zip([0, *stops], stops, strict=False):
+                parts = [steps[t % len(steps)] for t in range(before, stop)]
+                weights = replay(network, weights, parts, sizes[None, before:stop])
+                predicted = [
+                    predict(network, weights, x).argmax(-1).cpu()
+                    for x, _ in data.batches(split, 1000)
+                ]
+                for name, measure in self.objective.measures.items():
+                    curves[name].append(measure(torch.cat(predicted, 1), split.y.cpu()))
+            for name, curve in curves.items():
+                found[name].append(curve)
+        stacked_up = {
+            name: torch.cat([torch.stack(curve, 1) for curve in curves])  # [K, stops]
+            for name, curves in found.items()
+        }
+        return {"steps": stops} | {
+            f"{name}_{kind}": values.tolist()
+            for name, each in stacked_up.items()
+            for kind, values in (
+                ("mean", each.mean(0)),
+                ("std", each.std(0, unbiased=len(each) > 1)),
+            )
+        }
+
+    def before(
+        self, data: RealData, split: Split, network: nn.Module, init: InitialWeights
+    ) -> Tensor | None:
+        start = init.held_out(network, self.num_networks)
+        return accuracy(network, start, data.batches(split, 1000)).cpu()
 
     def tune(
         self,
@@ -105,15 +155,18 @@ class Replay(Protocol):
         """The step size and number of epochs of the grid with the best accuracy; ``more_epochs``
         joins the grid, so that a baseline may go on for as long as what it is compared with."""
         epoch_grid = sorted({*self.epoch_grid, *([more_epochs] if more_epochs else [])})
+        if self.objective is not None and more_epochs:
+            epoch_grid = [more_epochs]  # what is asked is how far so many steps go
         images = tuning_split(data, self.tuning_images, seed)
-        start = init.draw(network, 1 if init.single else self.tuning_networks, "tune")
+        start = init.draw(network, init.different(self.tuning_networks), "tune")
         best = (-1.0, self.step_size_grid[0], epoch_grid[0])
         for size in self.step_size_grid:
             weights, done = start, 0
             for epochs in epoch_grid:
                 sizes = torch.full((epochs - done, len(steps)), size, device=data.device)
                 weights, done = replay(network, weights, steps, sizes), epochs
-                score = float(accuracy(network, weights, data.batches(images, 1000)).mean())
+                batches = as_wanted(data.batches(images, 1000), self.objective)
+                score = float(accuracy(network, weights, batches).mean())
                 best = max(best, (score, size, epochs), key=lambda found: found[0])
         return best[1], best[2]
 
@@ -127,6 +180,27 @@ def replay(network: nn.Module, weights: Weights, steps: Steps, step_sizes: Tenso
             steps * len(step_sizes),
             step_sizes.flatten().unbind(),
         )
+
+
+def sizes_of(distilled: DistilledDataset, chosen: Mapping[str, float], num_steps: int) -> Tensor:
+    """The learned step sizes [E, S], or the one that was ``chosen`` for a set without."""
+    if distilled.step_sizes is not None:
+        return distilled.step_sizes
+    return torch.full((int(chosen["epochs"]), num_steps), chosen["step_size"])
+
+
+def shown_steps(num: int) -> list[int]:
+    """After how many of ``num`` steps to look: 0, all, and evenly in between."""
+    points = min(num, SHOWN)
+    return [0, *(round(num * k / points) for k in range(1, points + 1))]
+
+
+def as_wanted(
+    batches: Iterable[tuple[Tensor, Tensor]], objective: Objective | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same images, called what the objective wants them to be called."""
+    for x, y in batches:
+        yield x, y if objective is None else objective.wanted(y)
 
 
 def steps_of(distilled: DistilledDataset, device: torch.device) -> Steps:

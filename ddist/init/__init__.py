@@ -2,6 +2,7 @@
 
 from ddist.init.base import InitialWeights
 from ddist.init.fresh import Fixed, Random
+from ddist.init.imagenet import ImageNet
 from ddist.init.pretrained import Pretrained
 
-__all__ = ["Fixed", "InitialWeights", "Pretrained", "Random"]
+__all__ = ["Fixed", "ImageNet", "InitialWeights", "Pretrained", "Random"]

@@ -16,6 +16,16 @@ class InitialWeights(ABC):
 
     single: bool = False
     """Whether the distribution is one point: every draw is the same network."""
+    trained: bool = False
+    """Whether the networks are trained ones."""
+    num_networks: int | None = None
+    """How many different ones there are to draw from; None: any number."""
+    num_held_out: int | None = None
+    """How many are held out; None: any number. (A single point is not counted: it is both.)"""
+
+    def different(self, num: int) -> int:
+        """How many of ``num`` wanted networks can differ from each other."""
+        return 1 if self.single else min(num, self.num_networks or num)
 
     @abstractmethod
     def draw(self, network: nn.Module, num: int, *keys: int | str) -> Weights:

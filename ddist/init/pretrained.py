@@ -42,6 +42,8 @@ class Pretrained(InitialWeights):
         seed: the run's root seed.
     """
 
+    trained = True
+
     def __init__(
         self,
         *,
@@ -62,8 +64,8 @@ class Pretrained(InitialWeights):
         seed: int,
     ) -> None:
         self.source = source
-        self.num_networks = 1 if fixed else num_networks
-        self.num_held_out = 0 if fixed else num_held_out
+        self.num_networks: int = 1 if fixed else num_networks
+        self.num_held_out: int = 0 if fixed else num_held_out
         self.single = fixed
         self.scheme = scheme
         self.recipe: dict[str, Any] = {
@@ -81,14 +83,14 @@ class Pretrained(InitialWeights):
         self._pools: WeakKeyDictionary[nn.Module, Weights] = WeakKeyDictionary()
 
     def draw(self, network: nn.Module, num: int, *keys: int | str) -> Weights:
-        pool = self._pool(network)
-        if self.single:
-            return {name: w.repeat_interleave(num, 0) for name, w in pool.items()}
-        if num > self.num_networks:
+        if num > self.num_networks and not self.single:
             raise DdistError(
                 f"{num} networks are wanted at once, but init.num_networks={self.num_networks}: "
                 "pre-train more networks."
             )
+        pool = self._pool(network)
+        if self.single:
+            return {name: w.repeat_interleave(num, 0) for name, w in pool.items()}
         chosen = self._chosen(num, *keys)
         return {name: w[chosen.to(w.device)] for name, w in pool.items()}
 
@@ -136,7 +138,8 @@ class Pretrained(InitialWeights):
                 self.source,
                 "init=pretrained",
                 "pre-trained",
-                "give both datasets the same size and channels",
+                "choose a source with as many classes, and give both datasets the same size and "
+                "channels",
             )
             pool = cached_tensors(path, lambda: self._train(network))
             device = device_of(network)

@@ -13,7 +13,8 @@ from ddist.methods.base import Batch, Method
 from ddist.networks import Weights
 from ddist.synthetic.steps import StepSizes, spread_over_steps
 
-Objective = Callable[[Tensor, Tensor], Tensor]
+OuterLoss = Callable[[Tensor, Tensor], Tensor]
+"""On real data, (logits [B, K], y [B]) -> scalar (see :mod:`ddist.objectives`)."""
 
 
 class DD(Method):
@@ -46,7 +47,7 @@ class DD(Method):
         num_networks: int,
         unroll: Graph,
         window: int | None,
-        objective: Objective,
+        objective: OuterLoss,
         **common: Any,
     ) -> None:
         labels, step_index = spread_over_steps(ipc, common["data"].num_classes, student_steps)

@@ -1,6 +1,5 @@
 """Random Truncated Backpropagation Through Time (Feng, Vedantam & Kempe 2024, arXiv 2311.07025)."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,10 +21,9 @@ from ddist.inner.unroll import (
     with_momentum,
 )
 from ddist.methods.base import Batch, Method
+from ddist.methods.dd import OuterLoss
 from ddist.networks import Weights
 from ddist.seeding import generator
-
-Objective = Callable[[Tensor, Tensor], Tensor]
 
 
 class RaT(Method):
@@ -74,7 +72,7 @@ class RaT(Method):
         unroll: Graph,
         augment: Siamese,
         augment_real: bool,
-        objective: Objective,
+        objective: OuterLoss,
         **common: Any,
     ) -> None:
         num_classes = common["data"].num_classes

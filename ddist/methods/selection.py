@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from ddist.errors import DdistError
-from ddist.evaluation.replay import Replay, replay, tuning_split
+from ddist.evaluation.replay import Replay, as_wanted, replay, tuning_split
 from ddist.inner.predict import accuracy
 from ddist.methods.base import Method
+from ddist.methods.dd import OuterLoss
+from ddist.objectives import Objective, classification
 from ddist.seeding import generator
 from ddist.synthetic import SyntheticData
 from ddist.synthetic.start import start_images
@@ -22,6 +24,7 @@ class Selection(Method):
     Args:
         start: "real", "average", "kmeans" or "noise" (see :mod:`ddist.synthetic.start`).
         student_steps: spreads the images over steps as DD spreads its own.
+        objective: gives the images, which stay those of their classes, the labels that it wants.
     """
 
     learns = False
@@ -33,6 +36,7 @@ class Selection(Method):
         student_steps: int,
         start: str,
         synthetic: partial[SyntheticData],
+        objective: OuterLoss = classification,
         **common: Any,
     ) -> None:
         labels, step_index = spread_over_steps(ipc, common["data"].num_classes, student_steps)
@@ -42,6 +46,9 @@ class Selection(Method):
             synthetic=partial(synthetic, start=start),
             **common,
         )
+        self.objective = objective if isinstance(objective, Objective) else None
+        if self.objective is not None:
+            self.synthetic.relabel(self.objective.wanted)
 
 
 class OptimizedRandom(Selection):
@@ -60,6 +67,7 @@ class OptimizedRandom(Selection):
         super().__init__(start="real", **common)
         refuse_tiles(self.synthetic)
         self.num_candidates, self.judge = num_candidates, judge
+        judge.objective = self.objective
         with torch.no_grad():
             images, labels = self.synthetic.stored()
             images.copy_(self._best(labels))
@@ -68,7 +76,8 @@ class OptimizedRandom(Selection):
         data, judge = self.data, self.judge
         assert self.step_index is not None
         sizes = torch.bincount(self.step_index).tolist()
-        judges = self.init.draw(self.network, judge.tuning_networks, "judge")
+        num_judges = self.init.different(judge.tuning_networks)
+        judges = self.init.draw(self.network, num_judges, "judge")
         images = tuning_split(data, judge.tuning_images, self.seed)
         found: list[tuple[float, Tensor]] = []
         step_sizes = None
@@ -80,7 +89,8 @@ class OptimizedRandom(Selection):
                 size, epochs = judge.tune(steps, data, self.network, self.init, self.seed)
                 step_sizes = torch.full((epochs, len(steps)), size, device=data.device)
             trained = replay(self.network, judges, steps, step_sizes)
-            score = accuracy(self.network, trained, data.batches(images, 1000)).mean()
+            batches = as_wanted(data.batches(images, 1000), self.objective)
+            score = accuracy(self.network, trained, batches).mean()
             found.append((float(score), x))
         return max(found, key=lambda pair: pair[0])[1]
 

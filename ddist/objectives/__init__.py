@@ -3,6 +3,11 @@
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from ddist.objectives.base import Measure, Objective
+from ddist.objectives.poison import Poison
+
+__all__ = ["Measure", "Objective", "Poison", "classification"]
+
 
 def classification(logits: Tensor, y: Tensor) -> Tensor:
     """Mean cross-entropy of logits [B, K] against classes y [B]: the student should be right."""

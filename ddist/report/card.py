@@ -9,7 +9,17 @@ from ddist.report.table import accuracy, accuracy_rows, interval, size
 if TYPE_CHECKING:
     from ddist.artifact import DistilledDataset
 
-FACTS = ("method", "network", "init", "steps", "seed", "protocol", "created", "versions")
+FACTS = (
+    "method",
+    "objective",
+    "network",
+    "init",
+    "steps",
+    "seed",
+    "protocol",
+    "created",
+    "versions",
+)
 
 LOAD = """\
 ```python

@@ -9,9 +9,11 @@ from ddist.errors import DdistError
 
 DISTILLED = "distilled images"
 BASELINES = {
+    "no_adaptation": "no adaptation",
     "random": "random real images",
     "raw": "the same, not averaged",
     "full": "all training images",
+    "full_measured": "all training images, measured",
 }
 FIGURES = {
     "quantization_error": "latent W2²",
@@ -23,13 +25,15 @@ Row = tuple[str, dict[str, Any]]  # name, {protocol, network, accuracy_mean, ...
 
 def results_table(results: dict[str, Any]) -> Table:
     """Accuracies, a pair of columns for each protocol (two protocols are never comparable), and
-    below them what the run cost, and in the caption what a paper says of training on all images.
+    below them what the run cost, and in the caption what training on all images gives.
     ``results`` is results.json's dict, accuracies being fractions."""
-    rows = [row for row in accuracy_rows(results) if row[0] != BASELINES["full"]]
+    full = [BASELINES["full"], BASELINES["full_measured"]]
+    rows = [row for row in accuracy_rows(results) if row[0] not in full]
     protocols = list(dict.fromkeys(row["protocol"] for _, row in rows))
     title = f"{results['method']} · {results['dataset']} · {results['ipc']} per class"
-    full = results.get("baselines", {}).get("full")
-    caption = None if full is None else published(full)
+    known = results.get("baselines", {})
+    captions = [on_all(known[name]) for name in ("full_measured", "full") if name in known]
+    caption = "\n".join(captions) or None
     table = Table(title=title, title_style="bold", caption=caption, caption_justify="left")
     table.add_column("trained on")
     table.add_column("network")
@@ -66,9 +70,12 @@ def accuracy_rows(results: dict[str, Any]) -> list[Row]:
     return sorted(rows, key=lambda each: networks.index(each[1]["network"]))
 
 
-def published(row: dict[str, Any]) -> str:
-    """A figure that was not measured here: a line below the table and no column of it."""
-    return f"{BASELINES['full']}: {100 * row['accuracy_mean']:.1f} % ({row['protocol']})"
+def on_all(row: dict[str, Any]) -> str:
+    """The figure of training on all images, published or measured, under a protocol of its own: a
+    line below the table and no column of it."""
+    published = row["protocol"].startswith("published")
+    found = f"{100 * row['accuracy_mean']:.1f} %" if published else f"{accuracy(row)} %"
+    return f"{BASELINES['full']}: {found} ({row['protocol']})"
 
 
 def figure_rows(results: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """The interface through which methods see what they learn."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
@@ -45,6 +46,10 @@ class SyntheticData(nn.Module, ABC):
         """Where learning starts, for methods that know better than ``synthetic.start``: training
         images [M, C, H, W]; logits [M, K] of soft labels, or free labels [M, K]. None is as it
         was."""
+
+    @abstractmethod
+    def relabel(self, wanted: Callable[[Tensor], Tensor]) -> None:
+        """Gives each image the hard label ``wanted(class)`` in the place of its class."""
 
     @abstractmethod
     def project(self) -> None:

@@ -1,5 +1,7 @@
 """Synthetic images stored as pixels: one training image in each, or several small ones."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
@@ -102,6 +104,10 @@ class Pixel(SyntheticData):
         if labels is not None:
             assert self.free_labels is not None, "only free labels are any numbers"
             self.free_labels.copy_(labels.unflatten(0, (-1, self.factor**2)).mean(1))
+
+    @torch.no_grad()
+    def relabel(self, wanted: Callable[[Tensor], Tensor]) -> None:
+        self.own_classes.copy_(wanted(self.own_classes))
 
     @torch.no_grad()
     def project(self) -> None:

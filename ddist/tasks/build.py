@@ -1,5 +1,6 @@
 """The objects of a run, made from its config."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,11 +13,23 @@ from ddist.config import load_option, to_plain
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.evaluation import Evaluator, Protocol
-from ddist.init import InitialWeights
+from ddist.init import ImageNet, InitialWeights
+from ddist.init.imagenet import SOURCE as IMAGENET
 from ddist.methods import Method
-from ddist.tasks.checks import check_augment, check_init, check_ipc, check_protocol
+from ddist.objectives import Objective
+from ddist.tasks.checks import (
+    check_augment,
+    check_held_out,
+    check_init,
+    check_ipc,
+    check_objective,
+    check_protocol,
+    check_subset,
+)
 from ddist.teachers import Teacher
 from ddist.trajectories import Trajectories
+
+log = logging.getLogger(__name__)
 
 
 def build_data(
@@ -56,19 +69,40 @@ def uses_network(part: DictConfig) -> bool:
 
 def build_init(cfg: DictConfig, data: RealData) -> InitialWeights:
     """p(theta_0)."""
-    make = instantiate(cfg.init)
-    if "source" not in cfg.init:
-        init: InitialWeights = make(seed=cfg.seed)
+    config = DictConfig({**cfg.init})
+    if "source" not in config:
+        init: InitialWeights = instantiate(config)(seed=cfg.seed)
         return init
-    source = data
-    if cfg.init.source is not None:
-        config = load_option("dataset", cfg.init.source)
-        # The source has to look like the dataset, or its networks could not read it.
-        config.channels, config.size = data.image_shape[0], data.image_shape[1]
-        same = {"verify": cfg.dataset.verify, "download": cfg.dataset.download}
-        source = build_data(DictConfig({**cfg, "dataset": {**config, **same}}))
-    pretrained: InitialWeights = make(seed=cfg.seed, source=source, cache=cfg.paths.cache)
+    name, subset, weights = (config.pop(key) for key in ("source", "subset", "weights"))
+    if name == IMAGENET:
+        return ImageNet(weights, download=cfg.dataset.download)
+    if weights is not None:
+        raise DdistError("init.weights are those of init.source=imagenet: leave them out.")
+    source = data if name in (None, data.name) else build_source(cfg, name, data)
+    if subset is not None:
+        check_subset(subset)
+        source = source.limited(subset, "source")
+    pretrained: InitialWeights = instantiate(config)(
+        seed=cfg.seed, source=source, cache=cfg.paths.cache
+    )
     return pretrained
+
+
+def build_source(cfg: DictConfig, name: str, data: RealData) -> RealData:
+    """The dataset ``name``, read, in the size and channels of ``data``: its networks have to be
+    able to read that."""
+    config = load_option("dataset", name)
+    config.channels, config.size = data.image_shape[0], data.image_shape[1]
+    same = {"verify": cfg.dataset.verify, "download": cfg.dataset.download}
+    source = build_data(DictConfig({**cfg, "dataset": {**config, **same}}))
+    if source.num_classes != data.num_classes:
+        raise DdistError(
+            f"init.source={name} has {source.num_classes} classes and {data.name} has "
+            f"{data.num_classes}, which one network cannot have: choose a source with as many."
+        )
+    if source.class_names != data.class_names:
+        log.info("The classes of %s are not those of %s.", name, data.name)
+    return source
 
 
 def build_method(cfg: DictConfig, data: RealData, init: InitialWeights) -> Method:
@@ -149,6 +183,10 @@ def build_evaluator(
         options["teacher"] = find_teacher(cfg, data).probabilities
     protocol: Protocol = instantiate(config)(**options)
     protocol.compile, protocol.precision = cfg.compile, precision
+    check_held_out(init, protocol)
+    objective = instantiate(cfg.objective)
+    check_objective(cfg, objective, data)
+    protocol.objective = objective if isinstance(objective, Objective) else None
     configs: Mapping[str, Any] = (
         {network_name: cfg.network}
         if names is None

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from ddist.data import RealData
 from ddist.errors import DdistError
+from ddist.evaluation import Protocol
 from ddist.init import InitialWeights
 from ddist.methods import Method
+from ddist.objectives import Objective
 from ddist.tasks.names import chosen, named
 
 HALF = {16, "16", "16-mixed", "16-true"}
@@ -49,6 +52,47 @@ def check_init(init: InitialWeights, method: DictConfig) -> None:
             f"This init always gives the same weights, so method.num_networks={num} would train "
             "one network several times: set method.num_networks=1, or choose init=random."
         )
+
+
+def check_subset(most: object) -> None:
+    """Raise a DdistError unless ``most`` is a number of images."""
+    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+        raise DdistError(f"init.subset is null or at least 1 image per class, not {most!r}.")
+
+
+def check_held_out(init: InitialWeights, protocol: Protocol) -> None:
+    """Raise a DdistError where a protocol wants more held-out networks than there will be, before
+    they are trained."""
+    wanted, most = protocol.num_held_out, init.num_held_out
+    if wanted is not None and most is not None and wanted > most and not init.single:
+        raise DdistError(
+            f"The evaluation asks for {wanted} held-out networks, but init.num_held_out={most}: "
+            "pre-train more or evaluate fewer."
+        )
+
+
+def check_objective(cfg: DictConfig, objective: object, data: RealData) -> None:
+    """Raise a DdistError for an objective that does not fit the classes, that the method does not
+    learn for, or that the protocol cannot follow."""
+    if not isinstance(objective, Objective):
+        return
+    objective.check(data.num_classes)
+    if "objective" not in cfg.method:
+        raise DdistError(
+            "This method always learns to classify: leave objective out, or choose method=dd."
+        )
+    if cfg.evaluation.name != "replay":
+        raise DdistError(
+            "What networks do under this objective is followed step by step: choose "
+            "evaluation=replay."
+        )
+
+
+def check_trained(cfg: DictConfig, init: InitialWeights) -> None:
+    """Raise a DdistError for an objective about trained networks where they start untrained."""
+    needs = getattr(get_object(cfg.objective._target_), "needs_trained", False)
+    if needs and not init.trained:
+        raise DdistError("This objective is about trained networks: choose init=pretrained.")
 
 
 def check_augment(cfg: DictConfig) -> None:

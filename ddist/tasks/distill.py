@@ -21,7 +21,7 @@ import ddist
 from ddist.artifact import DistilledDataset
 from ddist.callbacks import Interrupt
 from ddist.callbacks.schedule import find_budget
-from ddist.config import borrowed_ipcs, differences, learned_settings
+from ddist.config import borrowed_ipcs, differences, learned_settings, to_plain
 from ddist.errors import DdistError
 from ddist.folder import write_file_whole
 from ddist.methods import Method
@@ -40,10 +40,11 @@ from ddist.tasks.checks import (
     check_network_used,
     check_precision,
     check_teacher_used,
+    check_trained,
     check_values,
 )
 from ddist.tasks.evaluate import device
-from ddist.tasks.names import chosen_names, without_network
+from ddist.tasks.names import chosen_names, option_of, without_network
 from ddist.tasks.results import evaluate, publish
 from ddist.tasks.wandb_run import finishing
 from ddist.teachers.labels import check_stored, with_labels
@@ -75,6 +76,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
         check_stored(cfg.teacher.temperature, cfg.teacher.top_k, data.num_classes, factor)
     method = build_method(cfg, data, init)
     check_precision(cfg.trainer.precision, method)
+    check_trained(cfg, init)
     claim(folder, cfg)
     say_borrowed(cfg)
     with finishing(instantiate(cfg.logger)) as logger:
@@ -101,7 +103,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
         publish(results, distilled, folder, logger)
     log.info("The images: %s", folder / "distilled" / "grid.png")
     if data.validation is not None:
-        return -evaluator.run(distilled, data, data.validation)[0].accuracy_mean
+        return -evaluator.run(distilled, data, data.validation)[0].score()
     loss = trainer.callback_metrics.get("distill/loss")
     return None if loss is None else float(loss)
 
@@ -203,6 +205,9 @@ def describe(cfg: DictConfig, method: Method, steps: int) -> DistilledDataset:
         "versions": {"ddist": ddist.__version__, "torch": torch.__version__},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    wishes = {k: v for k, v in to_plain(cfg.objective).items() if not k.startswith("_")}
+    if wishes and "objective" in cfg.method:
+        meta["objective"] = {"name": option_of("objective"), **wishes}
     if figures := method.figures():
         meta["figures"] = figures
     return DistilledDataset(

@@ -11,6 +11,11 @@ def chosen_names() -> dict[str, str]:
     return {group: choices[group] for group in GROUPS}
 
 
+def option_of(group: str) -> str:
+    """The chosen option of ``group``."""
+    return str(HydraConfig.get().runtime.choices[group])
+
+
 def without_network(names: dict[str, str]) -> dict[str, str]:
     """``names`` of a run in which no network takes part."""
     return {**names, "network": "none", "init": "none"}

@@ -19,8 +19,13 @@ import ddist
 from ddist.artifact import DistilledDataset
 from ddist.config import learned_settings, to_plain
 from ddist.data import RealData
-from ddist.evaluation import Evaluator
+from ddist.evaluation import Evaluator, Row
+from ddist.evaluation.evaluator import summarise
+from ddist.evaluation.full import train_on_all
 from ddist.folder import write_file_whole
+from ddist.init.imagenet import SOURCE as IMAGENET
+from ddist.objectives import Objective
+from ddist.report.course import course_picture, course_table, has_course
 from ddist.report.table import results_table
 from ddist.seeding import generator
 from ddist.signature import signature
@@ -54,15 +59,17 @@ def evaluate(
     rows = [row.to_dict() for row in evaluator.run(distilled, data)]
     others = dict(variants)
     if baseline:
-        others["random"] = random_real(distilled, data, cfg.seed)
+        others["random"] = random_real(distilled, data, cfg.seed, evaluator.protocol.objective)
         if distilled.label_temperature is not None:  # the same teacher's labels for both
             options = distilled.label_temperature, distilled.meta.get("label_top_k")
             others["random"] = with_labels(others["random"], find_teacher(cfg, data), *options)
     baselines: dict[str, Any] = {}
+    if adapts(cfg, data):
+        baselines |= named_rows("no_adaptation", evaluator.before(data))
     for name, other in others.items():
-        found = evaluator.run(other, data)
-        names_of = [name, *(f"{name}:{row.network}" for row in found[1:])]
-        baselines |= {each: row.to_dict() for each, row in zip(names_of, found, strict=True)}
+        baselines |= named_rows(name, evaluator.run(other, data))
+    if cfg.reference.measure:
+        baselines["full_measured"] = measured_full(cfg, evaluator, data)
     if cfg.reference.full is not None:
         baselines["full"] = published_full(cfg.reference, names["network"])
     steps = distilled.meta.get("steps")
@@ -94,6 +101,27 @@ def evaluate(
     return results
 
 
+def named_rows(name: str, rows: list[Row]) -> dict[str, Any]:
+    """The rows of a baseline: ``name``, and ``name:network`` on further networks."""
+    names = [name, *(f"{name}:{row.network}" for row in rows[1:])]
+    return {each: row.to_dict() for each, row in zip(names, rows, strict=False)}
+
+
+def adapts(cfg: DictConfig, data: RealData) -> bool:
+    """Whether the networks start as trained ones of another dataset of the same classes."""
+    return cfg.init.get("source") not in (None, data.name, IMAGENET)
+
+
+def measured_full(cfg: DictConfig, evaluator: Evaluator, data: RealData) -> dict[str, Any]:
+    """The row of networks trained on all images, as ``cfg.reference.training`` says."""
+    training = cfg.reference.training
+    log.info("Training on all images, %d epochs.", training.epochs)
+    name, network = next(iter(evaluator.networks.items()))
+    found = train_on_all(data, network.to(data.device), evaluator.init, cfg.seed, **training)
+    protocol = f"measured, {training.epochs} epochs of Adam"
+    return summarise(found, protocol, name, {}).to_dict()
+
+
 def published_full(reference: DictConfig, network: str) -> dict[str, Any]:
     """The row of a network trained on all the data, as ``reference.source`` publishes it: never
     measured here, so its protocol is its own."""
@@ -113,10 +141,16 @@ def peak_memory_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def random_real(distilled: DistilledDataset, data: RealData, seed: int) -> DistilledDataset:
-    """Random real images of the same classes in the same steps: what distilling has to beat."""
-    labels = distilled.labels if distilled.labels.ndim == 1 else classes_of(distilled)
+def random_real(
+    distilled: DistilledDataset, data: RealData, seed: int, objective: Objective | None = None
+) -> DistilledDataset:
+    """Random real images of the same classes in the same steps: what distilling has to beat. With
+    an ``objective``, of any classes, as methods order them, under the labels that it wants."""
+    soft = distilled.labels.ndim > 1
+    labels = classes_of(distilled) if soft or objective is not None else distilled.labels
     images = start_images("real", data, labels, generator(seed, "baseline"))
+    if objective is not None:
+        labels = objective.wanted(labels)
     epochs = None if distilled.step_sizes is None else len(distilled.step_sizes)
     return DistilledDataset(
         images=images.cpu(),
@@ -143,3 +177,7 @@ def publish(
     write_file_whole(folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
     log_results(logger, results, distilled)
     rich.get_console().print(results_table(results))
+    if has_course(results):
+        write_file_whole(folder / "course.png", course_picture(results))
+        rich.get_console().print(course_table(results))
+        log.info("The curves: %s", folder / "course.png")

@@ -39,6 +39,8 @@ def network() -> MLP:
 
 def pretrained(digits: RealData, folder: Path, **changes: Any) -> Pretrained:
     config = OmegaConf.load(CONF / "init" / "pretrained.yaml")
+    for name in ("subset", "weights"):  # for whoever loads the source
+        config.pop(name)
     settings = {"num_networks": 3, "num_held_out": 2, "epochs": 8, "batch_size": 64, "lr": 0.01}
     init = instantiate(config, **{**settings, **changes})
     found: Pretrained = init(source=digits, cache=folder, seed=0)

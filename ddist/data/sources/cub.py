@@ -1,0 +1,76 @@
+"""Caltech-UCSD Birds 200-2011 (Wah et al. 2011)."""
+
+from pathlib import Path
+
+from filelock import FileLock
+
+from ddist.data.sources.base import Arrays, Request
+from ddist.data.sources.folder import Listing, _decode
+from ddist.data.sources.published import torchvision_datasets
+from ddist.errors import DdistError
+
+FOLDER = "CUB_200_2011"
+URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
+MD5 = "97eceeb196236b17998738112f37df78"
+
+
+def cub200(request: Request) -> Arrays:
+    """Reads ``root``/CUB_200_2011, the unpacked archive: images.txt, image_class_labels.txt,
+    train_test_split.txt and classes.txt name what lies below images/. Labels follow classes.txt.
+    ``verify`` counts the pictures, since the archive with the checksum need not be kept."""
+    root = request.root / FOLDER
+    if not (root / "images.txt").is_file():
+        _download(request, root)
+    classes = read_table(root / "classes.txt")
+    order = {key: label for label, key in enumerate(classes)}
+    pictures, of_class, training = (
+        read_table(root / name)
+        for name in ("images.txt", "image_class_labels.txt", "train_test_split.txt")
+    )
+    parts: dict[str, Listing] = {"1": [], "0": []}
+    for key, picture in pictures.items():
+        try:
+            label, part = order[of_class[key]], parts[training[key]]
+        except KeyError as error:
+            raise DdistError(
+                f"cub200: the files in {root} disagree on picture {key} ({error.args[0]!r} is not "
+                "there): unpack the archive again."
+            ) from None
+        part.append((root / "images" / picture, label))
+    found = (len(classes), len(parts["1"]), len(parts["0"]))
+    if request.verify and found != (200, 5994, 5794):
+        raise DdistError(
+            f"cub200: expected 200 classes, 5994 train and 5794 test pictures in {root}, got "
+            f"{found[0]}, {found[1]} and {found[2]}; delete the folder to download it again, or "
+            "set dataset.verify=false to take it as it is."
+        )
+    names = tuple(name.partition(".")[2] or name for name in classes.values())
+    return _decode(request, root, parts["1"], parts["0"], names)
+
+
+def read_table(path: Path) -> dict[str, str]:
+    """Lines "key value"."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise DdistError(f"cub200: {path} cannot be read ({error.strerror}).") from error
+    return {key: value.strip() for key, _, value in (line.partition(" ") for line in lines) if key}
+
+
+def _download(request: Request, root: Path) -> None:
+    if not request.download:
+        raise DdistError(
+            f"cub200 is not in {request.root}: expected {root / 'images.txt'}; set paths.data "
+            "(DDIST_DATA) to the folder that holds it, or dataset.download=true."
+        )
+    download = torchvision_datasets().utils.download_and_extract_archive
+    try:
+        request.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(request.root / ".cub200.lock"):
+            if not (root / "images.txt").is_file():
+                download(URL, str(request.root), md5=MD5)
+    except (OSError, RuntimeError) as error:
+        raise DdistError(
+            f"cub200 could not be downloaded to {request.root} ({error}); unpack {URL} there "
+            "yourself or set paths.data (DDIST_DATA) to where it is."
+        ) from error

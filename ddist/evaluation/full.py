@@ -1,0 +1,42 @@
+"""What a small set is measured against: training on all images."""
+
+from torch import Tensor, nn
+
+from ddist.data import RealData
+from ddist.init import InitialWeights
+from ddist.inner.fit import fit
+from ddist.inner.predict import accuracy
+from ddist.inner.stacking import num_members
+from ddist.seeding import generator
+
+
+def train_on_all(
+    data: RealData,
+    network: nn.Module,
+    init: InitialWeights,
+    seed: int,
+    *,
+    num_networks: int,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+) -> Tensor:
+    """Test accuracy of held-out networks of ``init`` after so many epochs of Adam on the training
+    images [K], as fractions; pre-trained networks are fine-tuned. ``num_networks`` at most."""
+    most = init.num_held_out
+    start = init.held_out(network, num_networks if most is None else min(num_networks, most))
+    trained = fit(
+        network,
+        start,
+        data.train.x,
+        data.train.y,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer="adam",
+        lr=lr,
+        momentum=0.9,
+        weight_decay=0.0,
+        generators=[generator(seed, "full", k) for k in range(num_members(start))],
+        normalize=data.normalization,
+    )
+    return accuracy(network, trained, data.batches(data.test, 1000)).cpu()

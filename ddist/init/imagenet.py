@@ -1,0 +1,115 @@
+"""AlexNet trained on ImageNet, for datasets of other classes."""
+
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from ddist.errors import DdistError
+from ddist.init.base import InitialWeights
+from ddist.init.fresh import device_of
+from ddist.networks.base import Weights
+
+SOURCE = "imagenet"
+
+
+class ImageNet(InitialWeights):
+    """One network: torchvision's AlexNet, whose last layer is a new one of weights 0 and biases 1
+    (Wang et al. 2018, the authors' code).
+
+    Args:
+        weights: a file of torchvision's state (.pth) or the same as .safetensors; None downloads
+            torchvision's (its own folder of torch.hub keeps them).
+        download: whether that may happen.
+    """
+
+    single = True
+    trained = True
+
+    def __init__(self, weights: str | Path | None, download: bool) -> None:
+        self.file = None if weights is None else Path(weights).expanduser()
+        self.download = download
+        self._known: Weights | None = None
+
+    def draw(self, network: nn.Module, num: int, *keys: int | str) -> Weights:
+        device = device_of(network)
+        return {
+            name: w.to(device).expand(num, *w.shape).clone()
+            for name, w in self._one(network).items()
+        }
+
+    def held_out(self, network: nn.Module, num: int) -> Weights:
+        return self.draw(network, 1)
+
+    def _one(self, network: nn.Module) -> Weights:
+        wanted = {name: p.shape for name, p in network.named_parameters()}
+        if self._known is None:
+            self._known = self._read()
+        # In torchvision's order, as the layers are; but for the last one, the head.
+        names = [name for name in wanted if not name.startswith("head.")]
+        found = list(self._known.values())[: len(names)]
+        fits = len(found) == len(names) and all(
+            w.shape == wanted[name] for name, w in zip(names, found, strict=True)
+        )
+        if not fits:
+            raise DdistError(
+                "The weights of init.source=imagenet are those of torchvision's AlexNet and fit "
+                "no other network: choose network=alexnet network.layout=imagenet, on images with "
+                "3 channels, such as dataset=voc_crops."
+            )
+        body = dict(zip(names, (w.float() for w in found), strict=True))
+        head = {"head.weight": torch.zeros, "head.bias": torch.ones}
+        return body | {name: make(wanted[name]) for name, make in head.items()}
+
+    def _read(self) -> Weights:
+        if self.file is None:
+            return self._fetch()
+        try:
+            if self.file.suffix == ".safetensors":
+                state = load_file(self.file)
+            else:
+                state = torch.load(self.file, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            raise DdistError(f"There is no file {self.file}: set init.weights.") from None
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+            reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
+            raise DdistError(
+                f"init.weights={self.file} cannot be read ({reason}): give torchvision's file of "
+                "weights."
+            ) from None
+        return _in_order(state)
+
+    def _fetch(self) -> Weights:
+        from torchvision.models import AlexNet_Weights
+
+        known = AlexNet_Weights.IMAGENET1K_V1
+        kept = Path(torch.hub.get_dir()) / "checkpoints" / Path(known.url).name
+        if not (self.download or kept.exists()):
+            raise DdistError(
+                f"torchvision's weights are not in {kept}: set init.weights to a file of them, or "
+                "dataset.download=true."
+            )
+        try:
+            return _in_order(known.get_state_dict(progress=False, check_hash=True))
+        except OSError as error:
+            raise DdistError(
+                f"torchvision's weights could not be downloaded ({error}): set init.weights to a "
+                f"file of them, fetched from {known.url}."
+            ) from error
+
+
+def _in_order(state: object) -> Weights:
+    """The tensors of torchvision's AlexNet, layer by layer: features.0.weight, features.0.bias ...
+    classifier.6.bias. Others give nothing that fits."""
+    if not isinstance(state, dict):
+        return {}
+
+    def place(name: str) -> tuple[bool, int, bool]:
+        part, _, rest = name.partition(".")
+        number, _, kind = rest.partition(".")
+        return part == "classifier", int(number) if number.isdigit() else -1, kind == "bias"
+
+    return {name: state[name] for name in sorted(state, key=place)}
