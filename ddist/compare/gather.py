@@ -135,10 +135,11 @@ def read(file: Path, protocols: Mapping[str, dict[str, Any]]) -> list[Figure]:
     for row in results["evaluation"]:
         accuracy = accuracy_of(row)
         random = [
-            accuracy_of(other)
+            accuracy_of(other, "baselines")
             for name, other in results["baselines"].items()
             if name.partition(":")[0] == "random"
-            and (other["network"], other["protocol"]) == (row["network"], row["protocol"])
+            and same(other, row, "network")
+            and same(other, row, "protocol")
         ]
         found.append(
             Figure(
@@ -182,8 +183,13 @@ def load(file: Path) -> dict[str, Any]:
     return results
 
 
-def accuracy_of(row: Any) -> Accuracy:
-    """Raises DdistError where ``row`` is no row of results.json."""
+def same(one: Any, other: dict[str, Any], key: str) -> bool:
+    """Whether two rows agree; one that is none goes on, to be refused by :func:`accuracy_of`."""
+    return not isinstance(one, dict) or one.get(key) == other[key]
+
+
+def accuracy_of(row: Any, part: str = "evaluation") -> Accuracy:
+    """Raises DdistError where ``row`` is no row of that part of results.json."""
     try:
         mean, std, num = row["accuracy_mean"], row["accuracy_std"], row["num_networks"]
         if not (isinstance(row["network"], str) and isinstance(row["protocol"], str)):
@@ -191,7 +197,7 @@ def accuracy_of(row: Any) -> Accuracy:
         mean, std = float(mean), None if std is None or num == 1 else float(std)
         num = int(num)
     except (TypeError, KeyError, ValueError):
-        raise DdistError("a row of its evaluation is not as ddist writes it.") from None
+        raise DdistError(f"a row of its {part} is not as ddist writes it.") from None
     if not 0 <= mean <= 1 or num < 1 or not (std is None or (math.isfinite(std) and std >= 0)):
         raise DdistError(f"an accuracy is a fraction from 0 to 1, and this has {mean} ± {std}.")
     return Accuracy(mean, std, num)
