@@ -32,7 +32,10 @@ def test_tables_files_and_plots(ddist, runs: Path) -> None:
     for name in ("ipc.png", "bytes.png", "seconds.png"):
         with Image.open(folder / name) as picture:
             assert min(picture.size) > 200
-    tables = {path.stem: list(csv.DictReader(path.open())) for path in folder.glob("*.csv")}
+    tables = {
+        path.stem: list(csv.DictReader(path.read_text().splitlines()))
+        for path in folder.glob("*.csv")
+    }
     replay, dc2021 = tables["replay-epoch_grid-1"], tables["dc2021-epochs-2"]
     assert [(row["ipc"], row["num_seeds"]) for row in replay] == [("1", "2"), ("2", "1")]
     assert {row["protocol"] for row in dc2021} == {"dc2021 (epochs=2)"}

@@ -19,7 +19,9 @@ PROTOCOL = ("evaluation=dc2021", "evaluation.epochs=2", "evaluation.num_networks
 @pytest.fixture(scope="module")
 def run(shared_ddist) -> Path:
     """Real digits, whose pixels 8 bits hold exactly."""
-    return shared_ddist.distil("method=random", "ipc=2", "network=mlp", *PROTOCOL[:3])
+    done = shared_ddist("method=random", "ipc=2", "hydra.run.dir=run", *PROTOCOL)
+    assert (done.code, done.err) == (0, ""), done.err
+    return shared_ddist.folder / "run"
 
 
 def figures(ddist, artifact: object) -> dict:
@@ -53,8 +55,9 @@ def test_out_and_in_again_gives_the_same_figures(ddist, run: Path, format: str) 
     assert torch.equal(first.labels, second.labels)
     expected = figures(ddist, run / "distilled")
     for one, other in zip(expected, figures(ddist, again), strict=True):
-        assert one == pytest.approx(other) if format != "png" else True
         assert one["accuracy_mean"] == pytest.approx(other["accuracy_mean"], abs=0.005)
+        if format != "png":  # whose images come back but for rounding
+            assert one == other
 
 
 def test_soft_labels_and_weights_go_along(ddist, tmp_path: Path, run: Path) -> None:
@@ -66,11 +69,9 @@ def test_soft_labels_and_weights_go_along(ddist, tmp_path: Path, run: Path) -> N
     ddist("task=export", f"artifact={tmp_path}/soft", "format=hub", "hydra.run.dir=out")
     hub = ddist.folder / "out" / "hub"
     again = DistilledDataset.load(imported(ddist, "format=folder", f"path={hub}", "dataset=digits"))
-    order = soft.argmax(1)
     assert again.weights is not None and again.labels.is_floating_point()
     torch.testing.assert_close(again.labels, soft)
     torch.testing.assert_close(again.weights, weights)
-    assert order.shape == (len(soft),)
     card = (hub / "README.md").read_text()
     assert card.startswith("---\n") and "soft_label" in card and "class_label" in card
 
@@ -125,9 +126,9 @@ BROKEN = [
     ("no images", {"data": [[X[:0], Y[:0]]]}, "images are floating-point [N, C, H, W], and these"),
     ("flat", {"data": [[X.flatten(1), Y]]}, "images are floating-point [N, C, H, W], and these"),
     ("too few labels", {"data": [[X, Y[:9]]]}, "10 images need as many labels [N] or [N, K], and"),
-    ("soft of others", {"data": [[X, X.new_ones(10, 3)]]}, "has soft labels of 3 classes and digits"),
+    ("soft of others", {"data": [[X, X.new_ones(10, 3)]]}, "has soft labels of 3 classes and"),
     ("halves", {"data": [[X, Y / 2]]}, "labels [N] are whole numbers, and these are not."),
-    ("other keys", {"images": X}, "a dict with a list of [images, labels] under 'data', not a dict"),
+    ("other keys", {"images": X}, "a dict with a list of [images, labels] under 'data', not"),
     ("a tensor", X, "under 'data', not a tensor [10, 1, 8, 8]."),
     ("a string", {"data": [[X, "labels"]]}, "[images, labels], two tensors, not a list of 2."),
     ("not numbers", {"data": [[X * float("nan"), Y]]}, "not finite numbers"),
