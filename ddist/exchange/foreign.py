@@ -229,7 +229,8 @@ def class_numbers(root: Path, folders: list[str], class_names: Sequence[str]) ->
     found = [int(number[1]) for number in numbers if number]
     if len(found) == len(folders) and max(found, default=0) < len(class_names):
         return found
-    unknown = next(name for name in folders if name not in class_names)
+    neither = [name for name, number in zip(folders, numbers, strict=True) if number is None]
+    unknown = next((name for name in neither if name not in class_names), folders[0])
     raise DdistError(
         f"{root} has the folder {unknown!r}, which is neither a class of the dataset "
         f"({', '.join(class_names[:5])}{', …' if len(class_names) > 5 else ''}) nor its number "
