@@ -120,7 +120,7 @@ class DistilledDataset:
         tensors = {name: getattr(self, name) for name in TENSORS}
         meta = {**self.meta, "bytes": self.num_bytes}
         files = encode(tensors, self.initial_weights, self.normalization, meta, self.config)
-        files |= {"grid.png": self._grid(), "README.md": card(self).encode()}
+        files |= {"grid.png": self.picture(), "README.md": card(self).encode()}
         write_folder(Path(path), files)
         return Path(path)
 
@@ -140,7 +140,8 @@ class DistilledDataset:
         normalization = Normalization.from_state(self.normalization).to(self.images.device)
         return normalization.inverse(self.images.detach())
 
-    def _grid(self) -> bytes:
+    def picture(self) -> bytes:
+        """All images on one picture, as PNG."""
         m = self.meta
         title = f"{m['dataset']} · {m['method']} · {m['ipc']} per class"
         picture = image_grid(

@@ -4,10 +4,13 @@ settings are called."""
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -80,6 +83,17 @@ def laptop_presets(method: str, dataset: str) -> ListConfig:
     return ListConfig([f"laptop/{file.stem}" for file in files])
 
 
+def composed_apart(overrides: Iterable[str]) -> DictConfig:
+    """What a command line of ``overrides`` would compose, from within a run or without one.
+    Raises Hydra's errors."""
+    running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return compose("config", list(overrides))
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
 def load_option(group: str, name: str) -> DictConfig:
     """The config of one option of a group, e.g. ("network", "convnet"), beyond the composed one.
 
@@ -102,8 +116,12 @@ def load_option(group: str, name: str) -> DictConfig:
 
 def learned_settings(cfg: DictConfig) -> dict[str, Any]:
     """The settings that change what is learned, as plain values."""
-    plain = to_plain(cfg)
-    kept = {key: value for key, value in plain.items() if key not in _NO_MATTER}
+    return learned(to_plain(cfg))
+
+
+def learned(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a config that is plain already, as results.json has it."""
+    kept = deepcopy({key: value for key, value in plain.items() if key not in _NO_MATTER})
     for path, keys in _NO_MATTER_IN.items():
         part = kept
         for name in path.split("."):

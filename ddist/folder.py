@@ -9,7 +9,8 @@ from ddist.errors import DdistError
 
 
 def write_folder(path: Path, files: dict[str, bytes]) -> None:
-    """Make ``path`` a folder of exactly ``files`` (name to content), or change nothing.
+    """Make ``path`` a folder of exactly ``files`` (name, or path in it, to content), or change
+    nothing.
 
     The files are written to a hidden sibling, flushed to the disk and renamed; an earlier folder
     of the same files is replaced only then. Raises DdistError where the system refuses (disk full,
@@ -19,9 +20,10 @@ def write_folder(path: Path, files: dict[str, bytes]) -> None:
     token = uuid4().hex[:8]
     fresh = path.with_name(f".{path.name}.{token}.new")
     try:
-        refuse_others(path, set(files))
+        refuse_others(path, {Path(name).parts[0] for name in files})
         fresh.mkdir(parents=True)
         for name, content in files.items():
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
             write_file(fresh / name, content)
         swap(fresh, path, retired=path.with_name(f".{path.name}.{token}.old"))
     except OSError as error:

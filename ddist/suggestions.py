@@ -4,14 +4,12 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from ddist.config import conf_dir
+from ddist.config import composed_apart, conf_dir
 
 _NUMBERS = ("${at_most:", "${by_ipc:", "${share:")  # what these resolvers give
 
@@ -37,15 +35,10 @@ def known_settings(overrides: Iterable[str]) -> dict[str, Any]:
     ``overrides``; groups are in it by their names. Empty where that cannot be composed."""
     groups = known_groups()
     chosen = [text for text in overrides if text.split("=")[0] in groups]
-    running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            composed = compose("config", chosen)
-        plain = OmegaConf.to_container(composed, resolve=False)
+        plain = OmegaConf.to_container(composed_apart(chosen), resolve=False)
     except HydraException:
         return {}
-    finally:
-        GlobalHydra.instance().hydra = running
     assert isinstance(plain, dict)
     return dict(flatten({**{group: {} for group in groups}, **plain}))
 

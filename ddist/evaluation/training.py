@@ -48,8 +48,9 @@ class Training(Protocol):
         augment: applied to each batch of each network; None for none.
         mix: mixes the augmented images of a batch; None for none.
         temperature: at which networks learn soft labels, see :func:`ddist.inner.fit.fit`.
-        labels: "own", those of the set, or "teacher", those that ``teacher`` gives each batch as it
-            is trained on, augmented and mixed.
+        labels: "own", those of the set; "hard", the class that each of them is likeliest to mean,
+            learned at temperature 1; or "teacher", those that ``teacher`` gives each batch as it is
+            trained on, augmented and mixed.
         chunk: networks held at a time.
         teacher: gives the labels of images at a temperature, such as
             :meth:`ddist.teachers.Teacher.probabilities`.
@@ -75,8 +76,8 @@ class Training(Protocol):
         chunk: int,
         teacher: Teach | None = None,
     ) -> None:
-        if labels not in ("own", "teacher"):
-            raise DdistError(f"evaluation.labels is own or teacher, not {labels!r}.")
+        if labels not in ("own", "hard", "teacher"):
+            raise DdistError(f"evaluation.labels is own, hard or teacher, not {labels!r}.")
         if labels == "teacher" and teacher is None:
             raise DdistError(
                 f"The protocol {name} has its labels from a teacher: choose one (teacher=trained), "
@@ -90,7 +91,8 @@ class Training(Protocol):
         self.batch_size, self.optimizer = batch_size, optimizer
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
         self.augment, self.mix = augment, mix
-        self.temperature, self.chunk = temperature, chunk
+        self.hard = labels == "hard"
+        self.temperature, self.chunk = 1.0 if self.hard else temperature, chunk
         self.teacher = teacher if labels == "teacher" else None
 
     def label(self, x: Tensor) -> Tensor:
@@ -123,6 +125,8 @@ class Training(Protocol):
             for each in distilled.examples(as_learned=regresses, temperature=self.temperature)
         )
         assert x is not None and y is not None
+        if self.hard and y.is_floating_point():
+            y = y.argmax(1)
         if self.temperature != 1 and self.teacher is None and not y.is_floating_point():
             raise DdistError(
                 f"evaluation.temperature={self.temperature} is for soft labels, which this set has "

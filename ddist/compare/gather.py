@@ -1,0 +1,287 @@
+"""results.json files, found and checked: one :class:`Figure` for each accuracy in them."""
+
+import glob
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ddist.config import learned
+from ddist.errors import DdistError
+
+RESULTS = "results.json"
+NEEDED: dict[str, type | tuple[type, ...]] = {
+    "method": str,
+    "dataset": str,
+    "network": str,
+    "init": str,
+    "ipc": int,
+    "seed": int,
+    "evaluation": list,
+    "baselines": dict,
+    "cost": dict,
+    "provenance": dict,
+}
+# What of a protocol's settings may differ under one name: how many networks, how they are computed.
+_SAME_PROTOCOL = {
+    "name", "num_networks", "chunk", "networks", "precision", "kernel", "tuning_networks",
+    "tuning_images", "without_batch_norm",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Of trained networks, as fractions."""
+
+    mean: float
+    std: float | None  # over networks; None where there is one
+    num_networks: int
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One distilled set under one network and one protocol, as one run found it."""
+
+    file: Path
+    method: str
+    dataset: str
+    init: str
+    ipc: int
+    seed: int
+    protocol: str  # its name, and its settings where they are not those of conf/evaluation
+    network: str
+    accuracy: Accuracy
+    random: Accuracy | None  # random real images under the same network and protocol
+    config: dict[str, Any]  # of the run
+    made: float  # when the file was written, seconds
+    artifact: str  # the folder of the distilled set
+    seconds: float | None  # of distilling
+    memory: int | None  # bytes, the most while distilling
+    num_bytes: int | None  # of the distilled set
+    settings: str = field(default="", compare=False)  # all that was learned with but the seed
+
+    @property
+    def own_network(self) -> bool:
+        """Whether the run's config describes the network (else it is conf/network's)."""
+        return not evaluation(self.config).get("networks")
+
+    def setting(self, path: str) -> Any:
+        """The setting ``method.lr.images`` of the run, ``init`` by its name; None where there is
+        none of that name."""
+        if path == "init":
+            return self.init
+        value: Any = self.config
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        return value
+
+
+@dataclass(frozen=True)
+class Gathered:
+    figures: list[Figure]
+    problems: list[str]  # one sentence for each file that is left out
+
+
+def find(runs: Iterable[str]) -> tuple[list[Path], list[str]]:
+    """The results.json files that ``runs`` name, as files, folders or patterns, ``**`` being any
+    depth; and a sentence for each run there that left none."""
+    files: dict[Path, None] = {}
+    problems: dict[str, None] = {}
+    for pattern in runs:
+        text = str(Path(pattern).expanduser())
+        while text.endswith("/**"):  # what a folder means anyway
+            text = text.removesuffix("/**")
+        matches = [text] if Path(text).exists() else sorted(glob.glob(text, recursive=True))
+        for match in map(Path, matches):
+            if match.is_dir():
+                files.update(dict.fromkeys(sorted(match.rglob(RESULTS))))
+                for note in sorted(match.rglob("settings.json")):
+                    if not (note.parent / RESULTS).exists():
+                        said = f"{note.parent} has no {RESULTS}: that run did not finish."
+                        problems[said] = None
+            elif match.name == RESULTS or str(match) == text:
+                files[match] = None
+    return list(files), list(problems)
+
+
+def gather(runs: Iterable[str], protocols: Mapping[str, dict[str, Any]]) -> Gathered:
+    """Everything that ``runs`` (see :func:`find`) hold. ``protocols`` has the settings that each
+    name of a protocol stands for."""
+    files, problems = find(runs)
+    figures: list[Figure] = []
+    for file in files:
+        try:
+            figures += read(file, protocols)
+        except DdistError as error:
+            problems.append(f"{file} is left out: {error}")
+    kept, repeated = newest(with_costs(figures))
+    return Gathered(kept, problems + repeated)
+
+
+def read(file: Path, protocols: Mapping[str, dict[str, Any]]) -> list[Figure]:
+    """The figures of one results.json. Raises DdistError for a damaged or foreign one."""
+    results = load(file)
+    config = results["provenance"]["config"]
+    try:
+        settings = identity(config)
+    except (AttributeError, TypeError):
+        raise DdistError("its settings (provenance.config) are not as ddist writes them.") from None
+    changed = changed_settings(protocols.get(results.get("protocol", ""), {}), evaluation(config))
+    cost, artifact = results["cost"], config.get("artifact")
+    folder = Path(str(artifact)).expanduser() if artifact else file.parent / "distilled"
+    found = []
+    for row in results["evaluation"]:
+        accuracy = accuracy_of(row)
+        random = [
+            accuracy_of(other, "baselines")
+            for name, other in results["baselines"].items()
+            if name.partition(":")[0] == "random"
+            and same(other, row, "network")
+            and same(other, row, "protocol")
+        ]
+        found.append(
+            Figure(
+                file=file,
+                **{key: results[key] for key in ("method", "dataset", "init", "ipc", "seed")},
+                protocol=protocol_label(row["protocol"], changed),
+                network=row["network"],
+                accuracy=accuracy,
+                random=random[0] if random else None,
+                config=config,
+                made=file.stat().st_mtime,
+                artifact=str(folder.resolve()),
+                seconds=cost.get("distill_seconds"),
+                memory=cost.get("peak_memory_bytes"),
+                num_bytes=cost.get("artifact_bytes"),
+                settings=settings,
+            )
+        )
+    return found
+
+
+def load(file: Path) -> dict[str, Any]:
+    """results.json's dict, known to have what is needed. Raises DdistError."""
+    try:
+        results = json.loads(file.read_text())
+    except OSError as error:
+        raise DdistError(f"it cannot be read ({error.strerror}).") from None
+    except (ValueError, RecursionError):
+        raise DdistError("it is damaged (not JSON): run it again.") from None
+    if not isinstance(results, dict) or not isinstance(results.get("schema"), int):
+        raise DdistError("it was not written by ddist.")
+    if results["schema"] != 1:
+        raise DdistError(f"it has schema {results['schema']}: a newer ddist reads that.")
+    for key, kind in NEEDED.items():
+        if not isinstance(results.get(key), kind):
+            raise DdistError(f"it has no {key!r} as ddist writes it.")
+    if not isinstance(results["provenance"].get("config"), dict):
+        raise DdistError("it does not say with which settings it was made (provenance.config).")
+    if not results["evaluation"]:
+        raise DdistError("it holds no evaluation.")
+    return results
+
+
+def same(one: Any, other: dict[str, Any], key: str) -> bool:
+    """Whether two rows agree; one that is none goes on, to be refused by :func:`accuracy_of`."""
+    return not isinstance(one, dict) or one.get(key) == other[key]
+
+
+def accuracy_of(row: Any, part: str = "evaluation") -> Accuracy:
+    """Raises DdistError where ``row`` is no row of that part of results.json."""
+    try:
+        mean, std, num = row["accuracy_mean"], row["accuracy_std"], row["num_networks"]
+        if not (isinstance(row["network"], str) and isinstance(row["protocol"], str)):
+            raise TypeError
+        mean, std = float(mean), None if std is None or num == 1 else float(std)
+        num = int(num)
+    except (TypeError, KeyError, ValueError):
+        raise DdistError(f"a row of its {part} is not as ddist writes it.") from None
+    if not 0 <= mean <= 1 or num < 1 or not (std is None or (math.isfinite(std) and std >= 0)):
+        raise DdistError(f"an accuracy is a fraction from 0 to 1, and this has {mean} ± {std}.")
+    return Accuracy(mean, std, num)
+
+
+def evaluation(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The protocol's settings of a run; of an older one maybe none."""
+    found = config.get("evaluation")
+    return found if isinstance(found, dict) else {}
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run learned with, but its seed, and the precision of what it evaluated."""
+    settings = learned(config)
+    settings.pop("seed", None)
+    return {**settings, "evaluation": {"precision": evaluation(config).get("precision")}}
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """Equal for two runs that differ in nothing of that."""
+    return json.dumps(settings_of(config), sort_keys=True, default=str)
+
+
+def changed_settings(
+    usual: Mapping[str, Any], own: Mapping[str, Any], prefix: str = ""
+) -> dict[str, Any]:
+    """The settings of a protocol, by their dotted names, that are not as ``usual``. What only one
+    side has, and what the YAML leaves to be computed, is not compared."""
+    changed: dict[str, Any] = {}
+    for key in usual.keys() & own.keys():
+        one, other = usual[key], own[key]
+        computed = isinstance(one, str) and "${" in one
+        if computed or (not prefix and str(key) in _SAME_PROTOCOL) or str(key).startswith("_"):
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            changed |= changed_settings(by_name(one), by_name(other), f"{prefix}{key}.")
+        elif one != other:
+            changed[f"{prefix}{key}"] = other
+    return changed
+
+
+def by_name(tree: Mapping[Any, Any]) -> dict[str, Any]:
+    """JSON has made names of the numbers that YAML has."""
+    return {str(key): value for key, value in tree.items()}
+
+
+def protocol_label(name: str, changed: Mapping[str, Any]) -> str:
+    """``dc2021_dsa``, or ``dc2021_dsa (epochs=300)`` where its settings were others."""
+    if not changed:
+        return name
+    return f"{name} ({', '.join(f'{key}={changed[key]}' for key in sorted(changed))})"
+
+
+def with_costs(figures: list[Figure]) -> list[Figure]:
+    """Those of a set that was evaluated by itself (task=evaluate) get the cost of the run that
+    distilled it, where that is among them or its folder is still there."""
+    known = {each.artifact: each for each in figures if each.seconds is not None}
+    return [complete(each, known) for each in figures]
+
+
+def complete(figure: Figure, known: Mapping[str, Figure]) -> Figure:
+    if figure.seconds is not None:
+        return figure
+    source = known.get(figure.artifact)
+    if source is not None:
+        return Figure(**{**vars(figure), "seconds": source.seconds, "memory": source.memory})
+    try:
+        cost = load(Path(figure.artifact).parent / RESULTS)["cost"]
+    except DdistError:
+        return Figure(**{**vars(figure), "memory": None})
+    costs = {"seconds": cost.get("distill_seconds"), "memory": cost.get("peak_memory_bytes")}
+    return Figure(**{**vars(figure), **costs})
+
+
+def newest(figures: list[Figure]) -> tuple[list[Figure], list[str]]:
+    """One of the figures that repeat each other, settings and seed and all; and what was left
+    out."""
+    kept: dict[tuple[Any, ...], Figure] = {}
+    left: dict[str, None] = {}
+    for each in sorted(figures, key=lambda figure: figure.made):
+        key = (each.method, each.dataset, each.ipc, each.protocol, each.network, each.seed,
+               each.settings)  # fmt: skip
+        older = kept.pop(key, None)
+        if older is not None:
+            left[f"{older.file} is left out: {each.file} repeats its settings and its seed."] = None
+        kept[key] = each
+    return list(kept.values()), list(left)

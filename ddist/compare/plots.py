@@ -1,0 +1,144 @@
+"""Accuracy against the number of images and against what it cost: a panel for each dataset and
+protocol, whose figures nobody should read off one axis."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from math import ceil, floor, log10
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import NullFormatter
+
+from ddist.compare.rows import Row
+
+MARKERS = "os^vD<>Pp*X"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c564b",
+           "#7f7f7f", "#9467bd", "#bcbd22", "#2ca02c")  # fmt: skip
+LEAST_SECONDS = 1.0  # of choosing images without learning, on the logarithmic axis
+LEAST_POINTS = 4.0  # per cent that an axis shows: chance should not fill it
+BESIDE = 1.04
+COLUMNS = 3
+
+Panels = dict[tuple[str, str], list[Row]]  # dataset and protocol
+
+
+def panels_of(tables: dict[str, list[Row]], known: Callable[[Row], object]) -> Panels:
+    """The rows of each panel, of which ``known`` says something."""
+    panels: Panels = defaultdict(list)
+    for protocol, rows in tables.items():
+        for row in rows:
+            if known(row) is not None:
+                panels[row.first.dataset, protocol].append(row)
+    return dict(sorted(panels.items()))
+
+
+def draw_ipc(tables: dict[str, list[Row]], file: Path) -> bool:
+    """Accuracy against images per class; published figures that can be compared are hollow, random
+    real images grey. Whether there was anything to draw."""
+    return draw(panels_of(tables, lambda row: row.first.ipc), "images per class", file, by_ipc)
+
+
+def draw_cost(tables: dict[str, list[Row]], file: Path) -> bool:
+    """Accuracy against seconds of distilling."""
+    panels = panels_of(tables, lambda row: row.seconds)
+    return draw(panels, "seconds of distilling", file, by_seconds)
+
+
+def draw_size(tables: dict[str, list[Row]], file: Path) -> bool:
+    """Accuracy against the bytes of the distilled set, labels included."""
+    panels = panels_of(tables, lambda row: row.num_bytes)
+    return draw(panels, "bytes of the distilled set", file, by_bytes)
+
+
+def draw(panels: Panels, label: str, file: Path, plot: Callable[[Axes, list[Row]], None]) -> bool:
+    if not panels:
+        return False
+    columns = min(COLUMNS, len(panels))
+    lines = ceil(len(panels) / columns)
+    most = max(len(kinds(rows)) for rows in panels.values())
+    height = max(3.2, 0.17 * most + 1.0)
+    canvas = Canvas(figsize=(6.4 * columns, height * lines), layout="constrained")
+    grid = canvas.subplots(lines, columns, squeeze=False).flatten()
+    for axes, ((dataset, protocol), rows) in zip(grid, panels.items(), strict=False):
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        plot(axes, rows)
+        low, high = axes.get_ylim()
+        missing = max(0, LEAST_POINTS - (high - low)) / 2
+        axes.set_ylim(low - missing, high + missing)
+        axes.set_title(f"{dataset}, {protocol}", fontsize=10)
+        axes.set_xlabel(label)
+        axes.set_ylabel("test accuracy, %")
+        axes.grid(alpha=0.3)
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1.02), frameon=False, fontsize=7)
+    for axes in grid[len(panels) :]:
+        axes.axis("off")
+    canvas.savefig(file, dpi=100)
+    return True
+
+
+def by_ipc(axes: Axes, rows: list[Row]) -> None:
+    found = kinds(rows)
+    for number, (name, members) in enumerate(found.items()):
+        members = sorted(members, key=lambda row: row.first.ipc)
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+        aside = BESIDE ** (number - (len(found) - 1) / 2)  # so that methods do not hide each other
+        x = [row.first.ipc * aside for row in members]
+        unique = len(set(x)) == len(x)  # else several settings of one size: no line
+        errorbar(axes, x, members, colour, marker, name, "-" if unique else "")
+        for row in members:
+            published = row.comparison.published
+            if published is not None and row.comparison.difference is not None:
+                axes.plot(row.first.ipc * aside, 100 * published.mean, marker=marker, color=colour,
+                          fillstyle="none", markersize=9, linestyle="")  # fmt: skip
+    for network in dict.fromkeys(row.network for row in rows):
+        randoms = {r.first.ipc: r.random for r in rows if r.network == network and r.random}
+        if randoms:
+            x = sorted(randoms)
+            y = [100 * randoms[ipc].mean for ipc in sorted(randoms)]
+            axes.plot(x, y, color="0.6", linestyle="--", marker=".", label=f"real, {network}")
+    ticks = sorted({row.first.ipc for row in rows})
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_xlim(ticks[0] / 2, ticks[-1] * 2)
+
+
+def by_seconds(axes: Axes, rows: list[Row]) -> None:
+    by_cost(axes, rows, lambda row: max(row.seconds or 0, LEAST_SECONDS))
+
+
+def by_bytes(axes: Axes, rows: list[Row]) -> None:
+    by_cost(axes, rows, lambda row: row.num_bytes or 1)
+
+
+def by_cost(axes: Axes, rows: list[Row], cost: Callable[[Row], float]) -> None:
+    """A colour for each method and network, a marker for each number of images."""
+    ipcs = sorted({row.first.ipc for row in rows})
+    for number, (name, members) in enumerate(kinds(rows).items()):
+        for ipc in sorted({row.first.ipc for row in members}):
+            chosen = [row for row in members if row.first.ipc == ipc]
+            label = name if len(ipcs) == 1 else f"{name}, ipc {ipc}"
+            marker = MARKERS[ipcs.index(ipc) % len(MARKERS)]
+            x = [cost(row) for row in chosen]
+            errorbar(axes, x, chosen, COLOURS[number % len(COLOURS)], marker, label, "")
+    costs = [cost(row) for row in rows]
+    axes.set_xlim(10 ** floor(log10(min(costs) / 1.2)), 10 ** ceil(log10(max(costs) * 1.2)))
+
+
+def errorbar(
+    axes: Axes, x: list[float], rows: list[Row], colour: str, marker: str, label: str,
+    line: str,
+) -> None:  # fmt: skip
+    y = [100 * row.accuracy.mean for row in rows]
+    spread = [100 * (row.accuracy.std or 0) for row in rows]
+    axes.errorbar(x, y, yerr=spread, fmt=marker, linestyle=line, capsize=3, markersize=5,
+                  color=colour, label=label)  # fmt: skip
+
+
+def kinds(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """The rows by method and network."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[f"{row.first.method}, {row.network}"].append(row)
+    return dict(sorted(found.items()))

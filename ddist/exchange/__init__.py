@@ -1,0 +1,1 @@
+"""Distilled sets in the formats of others: out (`export`) and in (`foreign`)."""

@@ -1,0 +1,171 @@
+"""A distilled set in formats that other programs read, each with labels, weights and the card."""
+
+import io
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor
+
+from ddist.artifact import DistilledDataset
+from ddist.artifact_format import CONFIG, DATA, META, TENSORS, encode
+from ddist.errors import DdistError
+from ddist.report.card import card
+
+Files = dict[str, bytes]
+
+LICENSE = "other"  # whoever uploads knows that of the real images
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))  # the hub's names
+HUB = """\
+
+## In this folder
+
+`train/` has the images as pictures of 8 bits, with labels, soft labels, weights and steps in
+`train/metadata.jsonl`: `datasets.load_dataset("imagefolder", data_dir="…")` reads them without a
+network. `distilled/` has the same as it was learned, without rounding: `ddist.load("…/distilled")`.
+"""
+
+
+def exported(distilled: DistilledDataset, format: str) -> Files:
+    """The files, by their paths in the exported folder. Raises DdistError for an unknown format.
+
+    - png: train/<class>/*.png, pixels in [0, 1] rounded to 8 bits, and train/metadata.jsonl, which
+      has for each picture its label and, where there are such, soft label, weight and step.
+    - npz: distilled.npz for numpy, all as it was learned, in training space; no pickle.
+    - torch: distilled.pt, the same for ``torch.load(..., weights_only=True)``.
+    - hub: a folder of a Hugging Face dataset, png and the artifact itself, the card with its YAML.
+    """
+    formats: dict[str, Callable[[DistilledDataset], Files]] = {
+        "png": png,
+        "npz": npz,
+        "torch": torch_file,
+        "hub": hub,
+    }
+    if format not in formats:
+        raise DdistError(f"task=export needs format={'|'.join(formats)}, not {format!r}.")
+    files = formats[format](distilled)
+    return {"README.md": card(distilled).encode(), "grid.png": distilled.picture(), **files}
+
+
+def png(distilled: DistilledDataset) -> Files:
+    """A folder for each class, whose sorted names are in the order of the labels."""
+    names = distilled.meta["class_names"]
+    pixels = (distilled.to_pixels() * 255).round().to(torch.uint8)
+    classes = hard_labels(distilled.labels)
+    soft = distilled.labels.float() if distilled.labels.is_floating_point() else None
+    files: Files = {}
+    lines = []
+    for i, (image, label) in enumerate(zip(pixels, classes.tolist(), strict=True)):
+        file = f"{label:05d}_{slug(names[label])}/{i:05d}.png"
+        files[f"train/{file}"] = encoded(image)
+        line: dict[str, Any] = {"file_name": file, "label": label}
+        if soft is not None:
+            line["soft_label"] = soft[i].tolist()
+        if distilled.weights is not None:
+            line["weight"] = float(distilled.weights[i])
+        if distilled.step_index is not None:
+            line["step"] = int(distilled.step_index[i])
+        lines.append(json.dumps(line))
+    return {**files, "train/metadata.jsonl": ("\n".join(lines) + "\n").encode()}
+
+
+def npz(distilled: DistilledDataset) -> Files:
+    tensors, texts = parts(distilled)
+    arrays = {name: value.numpy() for name, value in tensors.items()}
+    arrays |= {name: np.array(text) for name, text in texts.items()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return {"distilled.npz": buffer.getvalue()}
+
+
+def torch_file(distilled: DistilledDataset) -> Files:
+    tensors, texts = parts(distilled)
+    buffer = io.BytesIO()
+    torch.save({**tensors, **texts}, buffer)
+    return {"distilled.pt": buffer.getvalue()}
+
+
+def hub(distilled: DistilledDataset) -> Files:
+    files = png(distilled)
+    meta = {**distilled.meta, "bytes": distilled.num_bytes}
+    artifact = encode(
+        {name: getattr(distilled, name) for name in TENSORS},
+        distilled.initial_weights,
+        distilled.normalization,
+        meta,
+        distilled.config,
+    )
+    assert artifact.keys() == {DATA, META, CONFIG}
+    files |= {f"distilled/{name}": content for name, content in artifact.items()}
+    return {**files, "README.md": (front_matter(distilled) + card(distilled) + HUB).encode()}
+
+
+def front_matter(distilled: DistilledDataset) -> str:
+    """The hub's description, in YAML: what the columns are, and which files are the data."""
+    meta = distilled.meta
+    count = len(distilled.images)
+    names = {str(i): name for i, name in enumerate(meta["class_names"])}
+    features: list[dict[str, Any]] = [
+        {"name": "image", "dtype": "image"},
+        {"name": "label", "dtype": {"class_label": {"names": names}}},
+    ]
+    if distilled.labels.is_floating_point():
+        features.append({"name": "soft_label", "sequence": "float32"})
+    if distilled.weights is not None:
+        features.append({"name": "weight", "dtype": "float32"})
+    if distilled.step_index is not None:
+        features.append({"name": "step", "dtype": "int64"})
+    title = f"{meta['dataset']}, distilled to {meta['ipc']} per class by {meta['method']}"
+    description = {
+        "pretty_name": title,
+        "license": LICENSE,
+        "task_categories": ["image-classification"],
+        "tags": ["dataset-distillation", "ddist", str(meta["method"])],
+        "size_categories": [next((name for most, name in SIZES if count < most), "100K<n<1M")],
+        "dataset_info": {"features": features},
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [{"split": "train", "path": "train/**"}],
+            }
+        ],
+    }
+    text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True, width=100)
+    return f"---\n{text}---\n\n"
+
+
+def parts(distilled: DistilledDataset) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors by name, and the words: meta (JSON), config (YAML)."""
+    tensors = {name: value for name in TENSORS if (value := getattr(distilled, name)) is not None}
+    state = distilled.normalization
+    tensors |= {f"normalization.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
+    tensors |= {f"initial_weights.{k}": v for k, v in (distilled.initial_weights or {}).items()}
+    words = {key: value for key, value in state.items() if isinstance(value, str)}
+    meta = {**distilled.meta, "normalization": words}
+    plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    return plain, {"meta": json.dumps(meta, ensure_ascii=False), "config": distilled.config}
+
+
+def hard_labels(labels: Tensor) -> Tensor:
+    """The classes int64 [N] of hard or soft labels."""
+    return labels.argmax(1) if labels.is_floating_point() else labels
+
+
+def encoded(image: Tensor) -> bytes:
+    """A uint8 image [C, H, W] as PNG; grey, RGB, or the mean of any other number of channels."""
+    if image.shape[0] not in (1, 3):
+        image = image.float().mean(0, keepdim=True).round().to(torch.uint8)
+    array = image[0].numpy() if image.shape[0] == 1 else image.permute(1, 2, 0).numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(array)).save(buffer, format="png")
+    return buffer.getvalue()
+
+
+def slug(name: str) -> str:
+    """``name`` as part of a folder's name."""
+    return re.sub(r"[^\w.-]+", "_", name)

@@ -1,0 +1,104 @@
+"""task=compare: many runs in tables and plots, beside what papers publish."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from rich.console import Console
+
+from ddist.compare.gather import gather
+from ddist.compare.plots import draw_cost, draw_ipc, draw_size
+from ddist.compare.published import check_limits
+from ddist.compare.rows import make_rows
+from ddist.compare.scores import check_full, robust_scores
+from ddist.compare.tables import (
+    comma_separated,
+    file_name,
+    latex,
+    legend,
+    markdown,
+    numbers,
+    protocol_sheet,
+    rich_table,
+    scores_sheet,
+)
+from ddist.config import composed_apart, conf_dir
+from ddist.errors import DdistError
+from ddist.folder import write_file_whole
+
+log = logging.getLogger(__name__)
+
+WIDTH = 160  # of tables in files and pipes
+
+
+def run(cfg: DictConfig, *, deviations: float, points: float, full: float | None) -> None:
+    """Tables of all that ``cfg.runs`` holds, a table for each protocol, printed and written to the
+    run's folder with the plots; see :func:`ddist.compare.published.compare` for the limits and
+    :func:`ddist.compare.scores.robust_scores` for ``full``."""
+    check_limits(deviations, points)
+    check_full(full)
+    runs = patterns(cfg.runs)
+    found = gather(runs, usual_protocols())
+    for problem in found.problems:
+        log.warning("%s", problem)
+    if not found.figures:
+        raise DdistError(
+            f"Nothing to compare: runs={' '.join(runs)} leads to no usable results.json; name "
+            "run folders or a pattern, such as runs='outputs/**'."
+        )
+    networks = usual_networks()
+    tables = make_rows(found.figures, networks, deviations, points)
+    sheets = [protocol_sheet(name, rows) for name, rows in tables.items()]
+    texts = {f"{file_name(name)}.csv": numbers(rows) for name, rows in tables.items()}
+    if scores := robust_scores(found.figures, full, networks):
+        sheets.append(scores_sheet(scores))
+        texts["robust_scores.csv"] = comma_separated(sheets[-1].head, sheets[-1].rows)
+    notes = legend(tables, deviations, points)
+    folder = Path(cfg.paths.run)
+    texts |= {"compare.md": markdown(sheets, notes), "compare.tex": latex(sheets, notes)}
+    for name, text in texts.items():
+        write_file_whole(folder / name, text.encode())
+    draw_ipc(tables, folder / "ipc.png")
+    draw_size(tables, folder / "bytes.png")
+    draw_cost(tables, folder / "seconds.png")
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    for sheet in sheets:
+        console.print(rich_table(sheet))
+    for note in notes:
+        console.print(note, highlight=False, markup=False)
+    files = {each.file for each in found.figures}
+    log.info("%d results.json compared: tables and plots are in %s.", len(files), folder)
+
+
+def patterns(runs: Any) -> list[str]:
+    """``runs`` as it was given, a pattern or several. Raises DdistError for nothing."""
+    listed = list(runs) if isinstance(runs, (list, ListConfig)) else [runs]
+    if not listed or not all(isinstance(each, str) and each for each in listed):
+        raise DdistError(
+            "task=compare needs the runs: runs='outputs/**', a folder, or a list of them."
+        )
+    return [str(each) for each in listed]
+
+
+def usual_networks() -> dict[str, dict[str, Any]]:
+    """The settings of conf/network, by name."""
+    return {
+        file.stem: plain(DictConfig(OmegaConf.load(file)))
+        for file in (conf_dir() / "network").glob("*.yaml")
+    }
+
+
+def usual_protocols() -> dict[str, dict[str, Any]]:
+    """The settings of conf/evaluation, by the name of the protocol."""
+    names = sorted(file.stem for file in (conf_dir() / "evaluation").glob("*.yaml"))
+    return {name: plain(composed_apart([f"evaluation={name}"]).evaluation) for name in names}
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Its values, interpolations as they stand."""
+    found = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
