@@ -1,10 +1,11 @@
 """Accuracy of a distilled set under a protocol, with its spread over networks."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import sqrt
 from typing import Any
 
+import torch
 from scipy.stats import t as student_t
 from torch import Tensor, nn
 
@@ -13,6 +14,8 @@ from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.evaluation.protocol import Protocol
 from ddist.init import InitialWeights
+
+MAX_CLASSES = 1000  # whose confusion is counted: 8 MB of memory
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,15 @@ class Row:
     accuracy_ci95: float | None  # half the width of the interval for the mean (Student's t)
     num_networks: int
     chosen: dict[str, float] = field(default_factory=dict)
+    confusion: Tensor | None = field(default=None, compare=False, repr=False)
+    """Predictions of all networks together, int64 [C, C]: true class, predicted class. None where
+    the protocol did not count them, or beyond ``MAX_CLASSES`` classes."""
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """As in results.json, which has no room for ``confusion``."""
+        found = asdict(replace(self, confusion=None))
+        del found["confusion"]
+        return found
 
 
 class Evaluator:
@@ -58,11 +67,25 @@ class Evaluator:
             networks = {self.protocol.in_place_of_network: next(iter(networks.values()))}
         rows = []
         for name, network in networks.items():
-            accuracies, chosen = self.protocol.accuracies(
-                distilled, data, split, network.to(data.device), self.init, self.seed
-            )
-            rows.append(summarise(accuracies, self.protocol.name, name, chosen))
+            counts = no_counts(data.num_classes)
+            self.protocol.confusion = counts
+            try:
+                accuracies, chosen = self.protocol.accuracies(
+                    distilled, data, split, network.to(data.device), self.init, self.seed
+                )
+            finally:
+                self.protocol.confusion = None
+            row = summarise(accuracies, self.protocol.name, name, chosen)
+            counted = counts is not None and bool(counts.any())
+            rows.append(replace(row, confusion=counts) if counted else row)
         return rows
+
+
+def no_counts(num_classes: int) -> Tensor | None:
+    """Where to count the predictions, all zero; None for more than ``MAX_CLASSES`` classes."""
+    if num_classes > MAX_CLASSES:
+        return None
+    return torch.zeros(num_classes, num_classes, dtype=torch.int64)
 
 
 def summarise(accuracies: Tensor, protocol: str, network: str, chosen: dict[str, float]) -> Row:

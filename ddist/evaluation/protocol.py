@@ -25,6 +25,9 @@ class Protocol(ABC):
     """Whether networks are compiled; set by whoever builds the protocol."""
     precision: Precision = "32-true"
     """Of the networks; set likewise."""
+    confusion: Tensor | None = None
+    """Where predictions on the split are counted (see :func:`ddist.inner.predict.count`); set by who
+    wants to know them."""
 
     def check_precision(self) -> None:
         """Raise a DdistError for a precision that the protocol cannot have."""
