@@ -26,8 +26,8 @@ class Protocol(ABC):
     precision: Precision = "32-true"
     """Of the networks; set likewise."""
     confusion: Tensor | None = None
-    """Where predictions on the split are counted (see :func:`ddist.inner.predict.count`); set by who
-    wants to know them."""
+    """Where predictions on the split are counted, as :func:`ddist.inner.predict.count` does; set by
+    who wants to know them."""
 
     def check_precision(self) -> None:
         """Raise a DdistError for a precision that the protocol cannot have."""

@@ -27,6 +27,7 @@ from ddist.signature import signature
 from ddist.synthetic.start import start_images
 from ddist.synthetic.steps import spread_over_steps
 from ddist.tasks.build import find_teacher
+from ddist.tasks.page import write_confusion, write_page
 from ddist.tasks.wandb_run import log_results
 from ddist.teachers import with_labels
 
@@ -42,16 +43,18 @@ def evaluate(
     distill_seconds: float | None,
     baseline: bool,
     variants: Mapping[str, DistilledDataset],
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The content of results.json, beside a random real set where ``baseline`` asks for it, and
-    ``variants`` of the set by their names.
+    ``variants`` of the set by their names; and the confusion of classes by row, where it was
+    counted: ``evaluation/0``, ``baselines/random``.
 
     ``names`` are those of the method, dataset, network and init. ``distill_seconds`` is None where
     nothing was distilled just now.
     """
     started = time.monotonic()
     log.info("Evaluating under the protocol %s.", evaluator.protocol.name)
-    rows = [row.to_dict() for row in evaluator.run(distilled, data)]
+    rows = evaluator.run(distilled, data)
+    confusion = {f"evaluation/{i}": row.confusion for i, row in enumerate(rows)}
     others = dict(variants)
     if baseline:
         others["random"] = random_real(distilled, data, cfg.seed)
@@ -62,7 +65,8 @@ def evaluate(
     for name, other in others.items():
         found = evaluator.run(other, data)
         names_of = [name, *(f"{name}:{row.network}" for row in found[1:])]
-        baselines |= {each: row.to_dict() for each, row in zip(names_of, found, strict=True)}
+        for each, row in zip(names_of, found, strict=True):
+            baselines[each], confusion[f"baselines/{each}"] = row.to_dict(), row.confusion
     if cfg.reference.full is not None:
         baselines["full"] = published_full(cfg.reference, names["network"])
     steps = distilled.meta.get("steps")
@@ -73,7 +77,7 @@ def evaluate(
         "steps": steps,
         "seed": cfg.seed,
         "protocol": evaluator.protocol.name,
-        "evaluation": rows,
+        "evaluation": [row.to_dict() for row in rows],
         "baselines": baselines,
         "cost": {
             "distill_seconds": distill_seconds,
@@ -91,7 +95,7 @@ def evaluate(
     }
     if "figures" in distilled.meta:  # what else its method knew of it
         results["figures"] = distilled.meta["figures"]
-    return results
+    return results, {name: each for name, each in confusion.items() if each is not None}
 
 
 def published_full(reference: DictConfig, network: str) -> dict[str, Any]:
@@ -137,9 +141,15 @@ def classes_of(distilled: DistilledDataset) -> Tensor:
 
 
 def publish(
-    results: dict[str, Any], distilled: DistilledDataset, folder: Path, logger: Logger
+    results: dict[str, Any],
+    confusion: Mapping[str, Tensor],
+    distilled: DistilledDataset,
+    folder: Path,
+    logger: Logger,
 ) -> None:
-    """Write ``folder/results.json``, whole or not at all, and print the table."""
+    """Write ``folder/results.json``, whole or not at all, print the table, and write the page."""
+    write_confusion(folder, confusion)
     write_file_whole(folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
     log_results(logger, results, distilled)
     rich.get_console().print(results_table(results))
+    write_page(folder, results, distilled)
