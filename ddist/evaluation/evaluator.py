@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from math import sqrt
 from typing import Any
 
+import torch
 from scipy.stats import t as student_t
 from torch import Tensor, nn
 
@@ -13,6 +14,8 @@ from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.evaluation.protocol import Course, Protocol
 from ddist.init import InitialWeights
+
+MAX_CLASSES = 1000  # whose confusion is counted: 8 MB of memory
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,14 @@ class Row:
     num_networks: int
     chosen: dict[str, float] = field(default_factory=dict)
     course: Course = field(default_factory=dict)  # under an objective of its own
+    confusion: Tensor | None = field(default=None, compare=False, repr=False)
+    """Predictions of all networks together, int64 [C, C]: true class, predicted class. None where
+    the protocol did not count them, or beyond ``MAX_CLASSES`` classes."""
 
     def to_dict(self) -> dict[str, Any]:
-        found = asdict(self)
+        """As in results.json, which has no room for ``confusion``."""
+        found = asdict(replace(self, confusion=None))
+        del found["confusion"]
         return found if self.course else {k: v for k, v in found.items() if k != "course"}
 
     def score(self) -> float:
@@ -65,10 +73,15 @@ class Evaluator:
         rows = []
         for name, network in networks.items():
             start = (network.to(data.device), self.init)
-            accuracies, chosen = self.protocol.accuracies(distilled, data, split, *start, self.seed)
+            self.protocol.confusion = counts = no_counts(data.num_classes)
+            try:
+                found, chosen = self.protocol.accuracies(distilled, data, split, *start, self.seed)
+            finally:
+                self.protocol.confusion = None
             course = self.protocol.course(distilled, data, split, *start, chosen)
-            row = summarise(accuracies, self.protocol.name, name, chosen)
-            rows.append(replace(row, course=course))
+            counted = counts is not None and bool(counts.any())
+            row = summarise(found, self.protocol.name, name, chosen)
+            rows.append(replace(row, course=course, confusion=counts if counted else None))
         return rows
 
     def before(self, data: RealData) -> list[Row]:
@@ -80,6 +93,13 @@ class Evaluator:
             if found is not None:
                 rows.append(summarise(found, self.protocol.name, name, {}))
         return rows
+
+
+def no_counts(num_classes: int) -> Tensor | None:
+    """Where to count the predictions, all zero; None for more than ``MAX_CLASSES`` classes."""
+    if num_classes > MAX_CLASSES:
+        return None
+    return torch.zeros(num_classes, num_classes, dtype=torch.int64)
 
 
 def summarise(accuracies: Tensor, protocol: str, network: str, chosen: dict[str, float]) -> Row:

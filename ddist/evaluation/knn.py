@@ -12,6 +12,7 @@ from ddist.data.split import Split
 from ddist.evaluation.protocol import Protocol
 from ddist.evaluation.replay import tuning_split
 from ddist.init import InitialWeights
+from ddist.inner.predict import count
 
 
 class NearestNeighbours(Protocol):
@@ -37,14 +38,16 @@ class NearestNeighbours(Protocol):
         images, y, _ = distilled.examples()
         x, y = images.flatten(1).numpy(), y if y.ndim == 1 else y.argmax(1)
 
-        def score(k: int, images: Split) -> float:
+        def score(k: int, images: Split, confusion: Tensor | None = None) -> float:
             model = KNeighborsClassifier(n_neighbors=k).fit(x, y.numpy())
             right = 0
             for batch, classes in data.batches(images, 1000):
                 predicted = model.predict(batch.flatten(1).cpu().numpy())
                 right += int((predicted == classes.cpu().numpy()).sum())
+                count(confusion, torch.from_numpy(predicted).unsqueeze(0), classes.cpu())
             return right / len(images)
 
         tuning = tuning_split(data, self.tuning_images, seed)
         k = max((k for k in self.k_grid if k <= len(x)), key=lambda k: score(k, tuning))
-        return torch.tensor([score(k, split)], dtype=torch.float64), {"k": k}
+        right = score(k, split, self.confusion)
+        return torch.tensor([right], dtype=torch.float64), {"k": k}

@@ -10,6 +10,7 @@ from ddist.data.split import Split
 from ddist.errors import DdistError
 from ddist.evaluation.protocol import Protocol
 from ddist.init import InitialWeights
+from ddist.inner.predict import count
 from ddist.kernels import Kernel
 from ddist.matching.kernel import coefficients, targets
 
@@ -53,5 +54,7 @@ class KernelRegression(Protocol):
         found = coefficients(self.kernel(images, images), y, self.ridge)
         right = torch.zeros((), dtype=torch.float64, device=data.device)
         for x, classes in data.batches(split, 1000):
-            right += ((self.kernel(x, images) @ found).argmax(1) == classes).sum()
+            predicted = (self.kernel(x, images) @ found).argmax(1)
+            right += (predicted == classes).sum()
+            count(self.confusion, predicted.unsqueeze(0), classes)
         return (right / len(split)).view(1).cpu(), {}

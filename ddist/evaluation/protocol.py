@@ -35,6 +35,9 @@ class Protocol(ABC):
     """Of the networks; set likewise."""
     objective: Objective | None = None
     """What the networks are trained for, where that is not to be right; set likewise."""
+    confusion: Tensor | None = None
+    """Where predictions on the split are counted, as :func:`ddist.inner.predict.count` does; set by
+    who wants to know them."""
 
     def check_precision(self) -> None:
         """Raise a DdistError for a precision that the protocol cannot have."""

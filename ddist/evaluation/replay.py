@@ -93,7 +93,10 @@ class Replay(Protocol):
         found = []
         for weights in in_chunks(start, self.chunk):
             trained = replay(network, weights, steps, step_sizes.to(data.device))
-            found.append(accuracy(network, trained, data.batches(split, 1000), compiled=compiled))
+            batches = data.batches(split, 1000)
+            found.append(
+                accuracy(network, trained, batches, compiled=compiled, confusion=self.confusion)
+            )
         return torch.cat(found).cpu(), chosen
 
     def course(

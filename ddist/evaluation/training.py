@@ -171,7 +171,14 @@ class Training(Protocol):
             )
             batches = data.batches(split, 1000)
             found.append(
-                accuracy(network, trained, batches, precision=self.precision, compiled=compiled)
+                accuracy(
+                    network,
+                    trained,
+                    batches,
+                    precision=self.precision,
+                    compiled=compiled,
+                    confusion=self.confusion,
+                )
             )
         return torch.cat(found).cpu(), {}
 

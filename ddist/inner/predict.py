@@ -6,6 +6,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from ddist.inner.compiled import compiled as compile_function
 from ddist.inner.stacking import (
@@ -71,20 +72,34 @@ def accuracy(
     stacked: Stacked = "auto",
     precision: Precision = "32-true",
     compiled: bool = False,
+    confusion: Tensor | None = None,
 ) -> Tensor:
     """Fraction [K] (float64, on the CPU) of the images that each network classifies correctly.
 
     ``batches`` yields normalised images [N, C, H, W] and int64 labels [N], for example
-    ``data.batches(data.test, 1000)``; the rest as in :func:`predict`.
+    ``data.batches(data.test, 1000)``; ``confusion`` is as in :func:`count`, the rest as in
+    :func:`predict`.
     """
     correct, total = torch.zeros(num_members(weights), dtype=torch.int64), 0
     for x, y in batches:
         logits = predict(
             network, weights, x, stacked=stacked, precision=precision, compiled=compiled
         )
-        correct += (logits.argmax(-1) == y).sum(-1).cpu()
+        predicted = logits.argmax(-1)  # [K, N]
+        correct += (predicted == y).sum(-1).cpu()
         total += len(y)
+        count(confusion, predicted, y)
     return correct.double() / total
+
+
+def count(confusion: Tensor | None, predicted: Tensor, y: Tensor) -> None:
+    """Add to ``confusion`` (int64 [C, C]: true class, predicted class; nothing happens to None) the
+    classes int64 [K, N] that K networks predict for N images of the classes ``y``."""
+    if confusion is not None:
+        y = y.expand_as(predicted).flatten()
+        confusion += multiclass_confusion_matrix(
+            predicted.flatten(), y, len(confusion), validate_args=False
+        ).to(confusion)
 
 
 def _forward(

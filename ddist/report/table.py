@@ -27,13 +27,10 @@ def results_table(results: dict[str, Any]) -> Table:
     """Accuracies, a pair of columns for each protocol (two protocols are never comparable), and
     below them what the run cost, and in the caption what training on all images gives.
     ``results`` is results.json's dict, accuracies being fractions."""
-    full = [BASELINES["full"], BASELINES["full_measured"]]
-    rows = [row for row in accuracy_rows(results) if row[0] not in full]
+    rows = compared_rows(results)
     protocols = list(dict.fromkeys(row["protocol"] for _, row in rows))
     title = f"{results['method']} · {results['dataset']} · {results['ipc']} per class"
-    known = results.get("baselines", {})
-    captions = [on_all(known[name]) for name in ("full_measured", "full") if name in known]
-    caption = "\n".join(captions) or None
+    caption = "\n".join(on_all(results)) or None
     table = Table(title=title, title_style="bold", caption=caption, caption_justify="left")
     table.add_column("trained on")
     table.add_column("network")
@@ -70,12 +67,21 @@ def accuracy_rows(results: dict[str, Any]) -> list[Row]:
     return sorted(rows, key=lambda each: networks.index(each[1]["network"]))
 
 
-def on_all(row: dict[str, Any]) -> str:
-    """The figure of training on all images, published or measured, under a protocol of its own: a
-    line below the table and no column of it."""
-    published = row["protocol"].startswith("published")
-    found = f"{100 * row['accuracy_mean']:.1f} %" if published else f"{accuracy(row)} %"
-    return f"{BASELINES['full']}: {found} ({row['protocol']})"
+def compared_rows(results: dict[str, Any]) -> list[Row]:
+    """The same without training on all images, whose protocol is its own."""
+    full = [BASELINES["full"], BASELINES["full_measured"]]
+    return [row for row in accuracy_rows(results) if row[0] not in full]
+
+
+def on_all(results: dict[str, Any]) -> list[str]:
+    """The figures of training on all images, measured or published, each under a protocol of its
+    own: lines below the table and no column of it."""
+    known, lines = results.get("baselines", {}), []
+    for row in (known[name] for name in ("full_measured", "full") if name in known):
+        published = row["protocol"].startswith("published")
+        found = f"{100 * row['accuracy_mean']:.1f} %" if published else f"{accuracy(row)} %"
+        lines.append(f"{BASELINES['full']}: {found} ({row['protocol']})")
+    return lines
 
 
 def figure_rows(results: dict[str, Any]) -> list[tuple[str, str]]:

@@ -97,10 +97,12 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
             distilled = with_labels(distilled, teacher, *options)
             variants = {name: with_labels(v, teacher, *options) for name, v in variants.items()}
         names = chosen_names() if with_network else without_network(chosen_names())
-        results = evaluate(cfg, evaluator, distilled, data, names, seconds, baseline, variants)
+        results, confusion = evaluate(
+            cfg, evaluator, distilled, data, names, seconds, baseline, variants
+        )
         distilled.meta["results"] = results
         distilled.save(folder / "distilled")
-        publish(results, distilled, folder, logger)
+        publish(results, confusion, distilled, folder, logger)
     log.info("The images: %s", folder / "distilled" / "grid.png")
     if data.validation is not None:
         return -evaluator.run(distilled, data, data.validation)[0].score()

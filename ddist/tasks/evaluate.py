@@ -55,8 +55,8 @@ def run(cfg: DictConfig, *, baseline: bool) -> None:
     if not (distilled.meta.get("uses_network", True) or uses_network(cfg.evaluation)):
         names = without_network(names)
     with finishing(instantiate(cfg.logger)) as logger:
-        results = evaluate(cfg, evaluator, distilled, data, names, None, baseline, {})
-        publish(results, distilled, folder, logger)
+        results, confusion = evaluate(cfg, evaluator, distilled, data, names, None, baseline, {})
+        publish(results, confusion, distilled, folder, logger)
 
 
 def device(accelerator: str) -> torch.device:

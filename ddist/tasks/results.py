@@ -32,6 +32,7 @@ from ddist.signature import signature
 from ddist.synthetic.start import start_images
 from ddist.synthetic.steps import spread_over_steps
 from ddist.tasks.build import find_teacher
+from ddist.tasks.page import write_confusion, write_page
 from ddist.tasks.wandb_run import log_results
 from ddist.teachers import with_labels
 
@@ -47,16 +48,18 @@ def evaluate(
     distill_seconds: float | None,
     baseline: bool,
     variants: Mapping[str, DistilledDataset],
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The content of results.json, beside a random real set where ``baseline`` asks for it, and
-    ``variants`` of the set by their names.
+    ``variants`` of the set by their names; and the confusion of classes by row, where it was
+    counted: ``evaluation/0``, ``baselines/random``.
 
     ``names`` are those of the method, dataset, network and init. ``distill_seconds`` is None where
     nothing was distilled just now.
     """
     started = time.monotonic()
     log.info("Evaluating under the protocol %s.", evaluator.protocol.name)
-    rows = [row.to_dict() for row in evaluator.run(distilled, data)]
+    rows = evaluator.run(distilled, data)
+    confusion = {f"evaluation/{i}": row.confusion for i, row in enumerate(rows)}
     others = dict(variants)
     if baseline:
         others["random"] = random_real(distilled, data, cfg.seed, evaluator.protocol.objective)
@@ -65,9 +68,11 @@ def evaluate(
             others["random"] = with_labels(others["random"], find_teacher(cfg, data), *options)
     baselines: dict[str, Any] = {}
     if adapts(cfg, data):
-        baselines |= named_rows("no_adaptation", evaluator.before(data))
+        before = named_rows("no_adaptation", evaluator.before(data))
+        baselines |= {each: row.to_dict() for each, row in before.items()}
     for name, other in others.items():
-        baselines |= named_rows(name, evaluator.run(other, data))
+        for each, row in named_rows(name, evaluator.run(other, data)).items():
+            baselines[each], confusion[f"baselines/{each}"] = row.to_dict(), row.confusion
     if cfg.reference.measure:
         baselines["full_measured"] = measured_full(cfg, evaluator, data)
     if cfg.reference.full is not None:
@@ -80,7 +85,7 @@ def evaluate(
         "steps": steps,
         "seed": cfg.seed,
         "protocol": evaluator.protocol.name,
-        "evaluation": rows,
+        "evaluation": [row.to_dict() for row in rows],
         "baselines": baselines,
         "cost": {
             "distill_seconds": distill_seconds,
@@ -98,13 +103,13 @@ def evaluate(
     }
     if "figures" in distilled.meta:  # what else its method knew of it
         results["figures"] = distilled.meta["figures"]
-    return results
+    return results, {name: each for name, each in confusion.items() if each is not None}
 
 
-def named_rows(name: str, rows: list[Row]) -> dict[str, Any]:
+def named_rows(name: str, rows: list[Row]) -> dict[str, Row]:
     """The rows of a baseline: ``name``, and ``name:network`` on further networks."""
     names = [name, *(f"{name}:{row.network}" for row in rows[1:])]
-    return {each: row.to_dict() for each, row in zip(names, rows, strict=False)}
+    return dict(zip(names, rows, strict=False))
 
 
 def adapts(cfg: DictConfig, data: RealData) -> bool:
@@ -171,9 +176,14 @@ def classes_of(distilled: DistilledDataset) -> Tensor:
 
 
 def publish(
-    results: dict[str, Any], distilled: DistilledDataset, folder: Path, logger: Logger
+    results: dict[str, Any],
+    confusion: Mapping[str, Tensor],
+    distilled: DistilledDataset,
+    folder: Path,
+    logger: Logger,
 ) -> None:
-    """Write ``folder/results.json``, whole or not at all, and print the table."""
+    """Write ``folder/results.json``, whole or not at all, print the table, and write the page."""
+    write_confusion(folder, confusion)
     write_file_whole(folder / "results.json", (json.dumps(results, indent=2) + "\n").encode())
     log_results(logger, results, distilled)
     rich.get_console().print(results_table(results))
@@ -181,3 +191,4 @@ def publish(
         write_file_whole(folder / "course.png", course_picture(results))
         rich.get_console().print(course_table(results))
         log.info("The curves: %s", folder / "course.png")
+    write_page(folder, results, distilled)

@@ -59,7 +59,8 @@ def whole(shared_ddist) -> Path:
 def test_what_a_run_leaves(whole: Path) -> None:
     files = {str(path.relative_to(whole)) for path in whole.rglob("*") if path.is_file()}
     assert files == {
-        "results.json", "settings.json", "metrics.csv", "ddist.log", "checkpoints/last.ckpt",
+        "results.json", "report.html", "confusion.npz", "settings.json", "metrics.csv",
+        "ddist.log", "checkpoints/last.ckpt",
         ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml",
         "distilled/data.safetensors", "distilled/meta.json", "distilled/config.yaml",
         "distilled/grid.png", "distilled/README.md",

@@ -1,0 +1,171 @@
+"""report.html: a run on one page that needs nothing but itself. What is missing is left out."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ddist.report import curve as drawing
+from ddist.report.card import FACTS, describe
+from ddist.report.classes import Classes, Counts, classes
+from ddist.report.course import course_picture, has_course
+from ddist.report.curve import Curve, Point, curve
+from ddist.report.embed import images_by_class, pictures_over_steps, png_uri
+from ddist.report.table import (
+    BASELINES,
+    DISTILLED,
+    accuracy,
+    compared_rows,
+    cost_rows,
+    duration,
+    figure_rows,
+    interval,
+    on_all,
+    size,
+)
+
+if TYPE_CHECKING:
+    from ddist.artifact import DistilledDataset
+
+MAX_CURVES = 12
+MAX_NETWORKS = 8  # whose classes are shown
+
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,  # names of classes and files are anybody's
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.filters |= {"percent": lambda share: f"{100 * share:.1f}", "png_uri": png_uri}
+
+
+def page(
+    results: Mapping[str, Any],
+    distilled: "DistilledDataset",
+    *,
+    location: str,
+    confusion: Mapping[str, Counts] | None = None,
+    metrics: Mapping[str, Sequence[Point]] | None = None,
+    pictures: Sequence[tuple[int, bytes]] = (),
+    overrides: Sequence[str] | None = None,
+) -> str:
+    """HTML, in which everything that comes from outside is escaped.
+
+    Args:
+        results: the dict of results.json.
+        distilled: the set that was evaluated.
+        location: where it lies, for ``ddist.load``.
+        confusion: counts of predictions by the row of ``results`` they belong to:
+            ``evaluation/0``, ``baselines/random``.
+        metrics: logged values over the outer steps.
+        pictures: the images while they were learned: outer step and PNG file.
+        overrides: the words of the command line, where they are known.
+    """
+    images, images_note = images_by_class(distilled)
+    frames, frames_note = pictures_over_steps(pictures)
+    return TEMPLATES.get_template("page.html").render(
+        title=f"{results['method']} · {results['dataset']} · {results['ipc']} per class",
+        headline=headline(results, distilled),
+        tables=tables(results),
+        on_all=on_all(dict(results)),
+        course=course_picture(dict(results)) if has_course(dict(results)) else None,
+        images=images,
+        images_note=images_note,
+        num_images=len(distilled.images),
+        factor=distilled.factor,
+        frames=frames,
+        frames_note=frames_note,
+        curves=curves(metrics or {}),
+        drawing=drawing,
+        networks=networks(results, confusion or {}, distilled.meta["class_names"]),
+        cost=[*figure_rows(dict(results)), *cost_rows(dict(results))],
+        location=repr(location),
+        repr_own=repr("distilled"),
+        facts=facts(results, distilled),
+        command=None if overrides is None else shlex.join(["ddist", *overrides]),
+        config=yaml.safe_dump(
+            results.get("provenance", {}).get("config"), sort_keys=False, allow_unicode=True
+        ),
+    )
+
+
+def headline(
+    results: Mapping[str, Any], distilled: "DistilledDataset"
+) -> list[tuple[str, str, str]]:
+    """The few figures above everything: what, how much, and more about it."""
+    rows = compared_rows(dict(results))
+    first = rows[0][1]
+    found = [
+        (name, accuracy(row).rpartition(" (")[0] + " %", f"{row['network']}, {row['protocol']}")
+        for name, row in rows
+        if name in (DISTILLED, BASELINES["random"])
+        and (row["network"], row["protocol"]) == (first["network"], first["protocol"])
+    ]
+    shape = "×".join(map(str, distilled.meta["image_shape"]))
+    found.append(("images", f"{len(distilled.images):,}", f"{shape}, {size(distilled.num_bytes)}"))
+    seconds = results.get("cost", {}).get("distill_seconds")
+    if seconds is not None:
+        found.append(("distilled in", duration(seconds), f"{results['steps']:,} outer steps"))
+    return found
+
+
+def tables(results: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str, str, str]]]]:
+    """For each protocol, as two are never comparable: trained on, network, accuracy, interval."""
+    rows = compared_rows(dict(results))
+    return [
+        (
+            protocol,
+            [
+                (name, row["network"], accuracy(row), interval(row))
+                for name, row in rows
+                if row["protocol"] == protocol
+            ],
+        )
+        for protocol in dict.fromkeys(row["protocol"] for _, row in rows)
+    ]
+
+
+def curves(metrics: Mapping[str, Sequence[Point]]) -> list[Curve]:
+    """Of each metric over the outer steps, the loss first. A metric that comes as ``/mean``,
+    ``/min`` and ``/max`` is one curve in a band."""
+    found = []
+    for name in sorted(metrics, key=lambda name: (name != "distill/loss", name)):
+        stem, _, kind = name.rpartition("/")
+        low, high = metrics.get(f"{stem}/min"), metrics.get(f"{stem}/max")
+        if low is None or high is None:
+            found.append(curve(name, metrics[name]))
+        elif kind == "mean" and len(low) == len(high) == len(metrics[name]):
+            found.append(curve(stem, metrics[name], low, high))
+    return [each for each in found if each is not None][:MAX_CURVES]
+
+
+def networks(
+    results: Mapping[str, Any], confusion: Mapping[str, Counts], names: Sequence[str]
+) -> list[Classes]:
+    """The classes under each network, beside random real images where those were counted too."""
+    found = []
+    for i, row in enumerate(results["evaluation"][:MAX_NETWORKS]):
+        counts = confusion.get(f"evaluation/{i}")
+        if counts is not None and counts.shape == (len(names), len(names)):
+            other = confusion.get("baselines/random" + (f":{row['network']}" if i else ""))
+            title = f"{row['network']}, {row['protocol']}"
+            found.append(classes(title, counts, names, other))
+    return found
+
+
+def facts(results: Mapping[str, Any], distilled: "DistilledDataset") -> list[tuple[str, str]]:
+    """What was run."""
+    provenance = results.get("provenance", {})
+    meta = {"created": distilled.meta.get("created")}
+    versions = {"versions": {key: provenance.get(key) for key in ("ddist", "torch")}}
+    known = {**meta, **versions, **results}
+    rows = [(key, describe(known[key])) for key in FACTS if known.get(key) is not None]
+    return [
+        ("dataset", str(results["dataset"])),
+        *rows,
+        ("signature", str(provenance.get("signature"))),
+    ]

@@ -1,0 +1,127 @@
+"""report.html in a run's folder, from what lies there, and the task that writes it again."""
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Mapping
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from omegaconf import DictConfig
+from torch import Tensor
+
+from ddist.artifact import DistilledDataset
+from ddist.errors import DdistError
+from ddist.folder import write_file_whole
+from ddist.report.classes import Counts
+from ddist.report.curve import Point
+from ddist.report.page import page
+
+log = logging.getLogger(__name__)
+
+PAGE, CONFUSION, RESULTS = "report.html", "confusion.npz", "results.json"
+
+
+def run(cfg: DictConfig, *, runs: str | None) -> None:
+    """Writes the page of finished runs again; ``runs`` is a pattern of their folders."""
+    if runs is None:
+        raise DdistError("task=report needs the folders of runs: task.runs='outputs/**'.")
+    found = sorted(
+        path
+        for each in glob(str(Path(runs).expanduser()), recursive=True)
+        if (path := Path(each)).is_dir() and (path / RESULTS).is_file()
+    )
+    if not found:
+        raise DdistError(f"No folder with a {RESULTS} matches task.runs={runs!r}.")
+    for folder in found:
+        try:
+            results = json.loads((folder / RESULTS).read_bytes())
+            distilled = DistilledDataset.load(location(folder, results))
+        except (DdistError, KeyError, ValueError) as error:
+            log.warning("%s is left out: %s", folder, error)
+            continue
+        write_page(folder, results, distilled)
+
+
+def location(folder: Path, results: Mapping[str, Any]) -> Path:
+    """The artifact that a run made or evaluated."""
+    own = folder / "distilled"
+    if own.is_dir():
+        return own
+    artifact = results["provenance"]["config"].get("artifact")
+    if artifact is None:
+        raise DdistError(f"there is no {own}")
+    return Path(artifact).expanduser()
+
+
+def write_page(folder: Path, results: Mapping[str, Any], distilled: DistilledDataset) -> None:
+    """Write ``folder/report.html``. A run does not fail for want of its page: what goes wrong is
+    said in one line."""
+    steps = results.get("steps")
+    try:
+        lies = location(folder, results)
+        html = page(
+            results,
+            distilled,
+            location="distilled" if lies.parent == folder else str(lies),
+            confusion=read_confusion(folder / CONFUSION),
+            metrics=read_metrics(folder / "metrics.csv"),
+            pictures=read_pictures(folder / "images", steps),
+            overrides=read_overrides(folder / ".hydra" / "overrides.yaml"),
+        )
+        write_file_whole(folder / PAGE, html.encode())
+    except Exception as error:
+        log.warning("%s could not be written: %s", folder / PAGE, error)
+        log.debug("", exc_info=True)
+        return
+    log.info("The page: %s", folder / PAGE)
+
+
+def write_confusion(folder: Path, confusion: Mapping[str, Tensor]) -> None:
+    """Write counts of predictions as int64 arrays [C, C] by their row of results.json, such as
+    ``evaluation/0`` and ``baselines/random``: too large for JSON."""
+    if not confusion:
+        (folder / CONFUSION).unlink(missing_ok=True)  # of an earlier run in this folder
+        return
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {name: each.numpy() for name, each in confusion.items()}
+    np.savez_compressed(buffer, **arrays)
+    write_file_whole(folder / CONFUSION, buffer.getvalue())
+
+
+def read_confusion(path: Path) -> dict[str, Counts]:
+    """What :func:`write_confusion` wrote; nothing where it did not."""
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name].astype(np.int64) for name in arrays.files}
+
+
+def read_metrics(path: Path) -> dict[str, list[Point]]:
+    """Metrics over the outer steps that were done when they were logged; nothing without a file."""
+    if not path.is_file():
+        return {}
+    found: dict[str, list[Point]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            step = int(row.pop("step")) + 1  # Lightning counts from 0
+            for name, value in row.items():
+                if value:
+                    found.setdefault(name, []).append((step, float(value)))
+    return found
+
+
+def read_pictures(folder: Path, steps: int | None) -> list[tuple[int, bytes]]:
+    """``step_000100.png`` and so on, up to ``steps``: later ones are those of an earlier run."""
+    numbered = ((path.stem.removeprefix("step_"), path) for path in folder.glob("step_*.png"))
+    found = [(int(number), path) for number, path in numbered if number.isdecimal()]
+    return [(n, path.read_bytes()) for n, path in found if steps is None or n <= steps]
+
+
+def read_overrides(path: Path) -> list[str] | None:
+    """The words of the command line as Hydra noted them."""
+    return [str(word) for word in yaml.safe_load(path.read_text())] if path.is_file() else None
