@@ -1,12 +1,11 @@
 """Folders of pictures that are larger than dataset.source.in_memory: the same as in memory."""
 
-import os
+import shutil
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,51 +203,81 @@ def test_a_file_that_is_damaged_is_decoded_again(
     assert "decoded pictures' file" in caplog.text and "is damaged; it is made anew" in caplog.text
 
 
+LIMIT = "\nfrom ddist.data.sources import pictures\npictures.SHARD_BYTES = 2**22\n"
+
+KILL = """
+import os, signal
+from ddist import sharing
+write, written = sharing.write_kept, []
+def write_some(path, content, what):
+    if len(written) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    written.append(path)
+    write(path, content, what)
+sharing.write_kept = write_some
+"""
+
 READ = """
-import sys, torch
+import torch
+from functools import partial
+from pathlib import Path
 from ddist.data import RealData
 from ddist.data.sources import folder
-from functools import partial
-from ddist.data.sources import pictures
-pictures.SHARD_BYTES = 2**22
-torch.set_num_threads(1)
 data = RealData(
-    name="pictures", source=partial(folder, folder=sys.argv[1], test=None, in_memory=0),
-    channels=None, size=128, normalize="mean_std", mean=None, std=None, subset=None, validation=0.1,
-    augmentation="none", mirror=True, verify=True, download=False, seed=0, root=".",
-    cache=sys.argv[2])
-def peak():
-    return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
-torch.ones(100, 3, 128, 128).mul(2).sum()
-before = peak()
+    name="pictures", source=partial(folder, folder=NAME, test=None, in_memory=0), channels=None,
+    size=128, normalize="mean_std", mean=None, std=None, subset=None, validation=0.1,
+    augmentation="none", mirror=True, verify=True, download=False, seed=0, root=".", cache="cache")
+def resident(field):
+    return int(open("/proc/self/status").read().split(field)[1].split()[0]) / 1024
+Path("/proc/self/clear_refs").write_text("5")  # the peak is what is resident now
+before = resident("VmRSS:")
 data.load().fingerprint()
 for x, y in data.batches(data.train, 20): pass
 for seed in range(5): data.batch(20, torch.Generator().manual_seed(seed))
-print(peak() - before, 3 * 128 * 128 * len(data.train) / 2**20)
+print(resident("VmHWM:") - before, 3 * 128 * 128 * len(data.train) / 2**20)
+raise SystemExit
 """
 
 
-def run(folder: Path, cache: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-P", "-c", READ, str(folder), str(cache)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "MALLOC_ARENA_MAX": "1"}
-    )
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_does_not_grow_with_the_images_and_a_kill_loses_one_file(tmp_path: Path) -> None:
-    """The peak of all resident memory, mapped files included, is below that of the images."""
-    large = paint_all(tmp_path / "large", factor=40, side=8)
-    cache = tmp_path / "cache"
-    process = run(large, cache)
-    while len(done := list(cache.glob("decoded/*/*.npy"))) < 4:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+def test_memory_does_not_grow_with_the_images_and_a_kill_loses_one_file(
+    ddist: Any, tmp_path: Path
+) -> None:
+    """Of four times as many images the peak of all resident memory, mapped files included, is the
+    same."""
+    for name, factor in (("small", 10), ("large", 40)):
+        paint_all(tmp_path / name, factor, side=8)
+    small = ddist(before="NAME = 'small'" + LIMIT + READ)
+    assert small.code == 0, small.err
+    shutil.rmtree(tmp_path / "cache")
+    killed = ddist(before="NAME = 'large'" + LIMIT + KILL + READ)
+    assert killed.code == -signal.SIGKILL
+    done = list(tmp_path.glob("cache/decoded/*/*.npy"))
     times = {file: file.stat().st_mtime_ns for file in done}
-    process = run(large, cache)
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 0
+    large = ddist(before="NAME = 'large'" + LIMIT + READ)
+    assert large.code == 0, large.err
+    assert len(done) == 4
     assert all(file.stat().st_mtime_ns == time for file, time in times.items())
-    grown, size = map(float, out.split())
-    assert size > 40 and grown < 20
+    (grown, size), (grown_more, size_more) = (
+        map(float, each.out.split()) for each in (small, large)
+    )
+    assert size_more - size > 30 and grown_more - grown < 10
+
+
+def test_a_teacher_of_another_class_order_is_refused_before_anything_is_learned(
+    ddist: Any, tmp_path: Path
+) -> None:
+    paint_all(tmp_path / "pictures")
+    arguments = [
+        "dataset=imagefolder", "dataset.source.folder=pictures", "dataset.source.in_memory=0",
+        "dataset.size=12", "method=random", "ipc=1", "teacher=file", "teacher.store=true",
+        "teacher.weights=teacher.pt", "network=mlp", "evaluation=knn", "paths.cache=cache",
+        "hydra.run.dir=run",
+    ]  # fmt: skip
+    torch.save({"state_dict": {}, "class_names": ["ant", "cat", "bee"]}, tmp_path / "teacher.pt")
+    said = "in their order (class 1 is 'cat' there and 'bee' here)"
+    done = ddist(*arguments)
+    assert done.code == 1 and said in done.err and not (tmp_path / "run" / "distilled").exists()
+    torch.save({}, tmp_path / "teacher.pt")
+    done = ddist(*arguments, "teacher.class_names=[ant,cat,bee]")
+    assert done.code == 1 and said in done.err
