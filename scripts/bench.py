@@ -868,7 +868,7 @@ def latents_cost(num: int, options: Options) -> tuple[list[float], float, int]:
 
 def bench_stream(console: Console, options: Options) -> None:
     shown = table(
-        "A folder of JPEGs, decoded at 128 px, distilled by method=ddoq generative=pca ipc=10",
+        "JPEGs decoded at 128 px, distilled by method=ddoq generative=autoencoder ipc=10",
         ["pictures", "decoded MiB", "s killed after", "s resumed", "images/s", "peak MiB",
          "anonymous MiB", "same"],
         "all by the command ddist, killed (SIGKILL) when half of the files are decoded and started "
@@ -918,7 +918,8 @@ def distil_stream(folder: Path, name: str, options: Options) -> subprocess.Popen
     """The command, with a cache and a run's folder of its own, both ``name``."""
     words = [
         "dataset=imagefolder", f"dataset.source.folder={folder / 'pictures'}", "dataset.size=128",
-        "method=ddoq", "generative=pca", "generative.num_images=1000", "method.passes=2", "ipc=10",
+        "method=ddoq", "generative=autoencoder", "generative.steps=20", "generative.batch_size=32",
+        "ipc=10", "task.baseline=false",
         "evaluation=knn", f"paths.cache={folder / name}", f"hydra.run.dir={folder / name}",
         f"threads={options.threads}",
     ]  # fmt: skip
