@@ -6,6 +6,7 @@
     python scripts/bench.py rat         back-propagation through a window, and through all steps
     python scripts/bench.py kernel      steps of kernel inducing points, and blocks of their kernels
     python scripts/bench.py latents     encoding to disk and quantizing up to a million latents
+    python scripts/bench.py stream      ten thousand pictures of 128 px that stay on disk
     ... --quick                         a first look, in a few minutes
 
 Alternatives are timed in turn, so that a busy machine slows all of them, and compared by the median
@@ -17,9 +18,11 @@ keeps freed memory: faster, but the kept states fall into gaps that larger tenso
 
 import argparse
 import ctypes
+import json
 import logging
 import os
 import platform
+import subprocess
 import sys
 import time
 import warnings
@@ -28,6 +31,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice, pairwise, product
+from math import ceil
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -37,10 +41,12 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.utils import instantiate
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+import ddist
 from ddist.allocator import keep_freed_memory
 from ddist.artifact import DistilledDataset
 from ddist.generative import Identity, Latents
@@ -857,6 +863,92 @@ def latents_cost(num: int, options: Options) -> tuple[list[float], float, int]:
     return [b - a for a, b in pairwise(times)], error, peak
 
 
+# -- the subcommand stream -------------------------------------------------------------------------
+
+
+def bench_stream(console: Console, options: Options) -> None:
+    shown = table(
+        "JPEGs decoded at 128 px, distilled by method=ddoq generative=autoencoder ipc=10",
+        ["pictures", "decoded MiB", "s killed after", "s resumed", "images/s", "peak MiB",
+         "anonymous MiB", "same"],
+        "all by the command ddist, killed (SIGKILL) when half of the files are decoded and started "
+        "again; images/s: decoded before the kill; peak: of all resident memory, mapped files "
+        "included; anonymous: of what no file backs; same: to the last bit as never killed",
+    )  # fmt: skip
+    for num in (500, 2_000) if options.quick else (2_500, 10_000):
+        with TemporaryDirectory() as folder:
+            shown.add_row(f"{num:,}", *stream_cells(num, Path(folder), options))
+    console.print(shown)
+
+
+def stream_cells(num: int, folder: Path, options: Options) -> list[str]:
+    """What is shown of ``num`` training pictures in ten classes, and a thousand to test on."""
+    paint(folder / "pictures", num)
+    start = time.perf_counter()
+    files = ceil(num * 3 * 128**2 / 2**25 / 10) * 10
+    run = distil_stream(folder, "cache", options)
+    first = 0.0
+    while (there := len(list(folder.glob("cache/decoded/*/*.npy")))) < files // 2:
+        first = first or (time.perf_counter() if there else 0.0)
+        assert run.poll() is None, "it has ended"
+        time.sleep(0.05)
+    run.kill()
+    run.wait()
+    killed = time.perf_counter() - start
+    kept = {file: file.stat().st_mtime_ns for file in folder.glob("cache/decoded/*/*.npy")}
+    rate = num / files * (len(kept) - 1) / (start + killed - first)
+    start = time.perf_counter()
+    resumed, anonymous = distil_stream(folder, "cache", options), 0
+    while resumed.poll() is None:
+        anonymous = max(anonymous, resident(resumed.pid, "RssAnon:"))
+        time.sleep(0.05)
+    seconds = time.perf_counter() - start
+    assert all(file.stat().st_mtime_ns == when for file, when in kept.items()), "decoded again"
+    distil_stream(folder, "whole", options).wait()
+    images = [ddist.load(folder / name / "distilled").images for name in ("cache", "whole")]
+    cost = json.loads((folder / "cache" / "results.json").read_text())["cost"]
+    return [
+        mebibytes(3 * 128**2 * num), f"{killed:.0f}", f"{seconds:.0f}", f"{rate:.0f}",
+        mebibytes(cost["peak_memory_bytes"]), mebibytes(anonymous),
+        "yes" if torch.equal(*images) else "no",
+    ]  # fmt: skip
+
+
+def distil_stream(folder: Path, name: str, options: Options) -> subprocess.Popen[bytes]:
+    """The command, with a cache and a run's folder of its own, both ``name``."""
+    words = [
+        "dataset=imagefolder", f"dataset.source.folder={folder / 'pictures'}", "dataset.size=128",
+        "method=ddoq", "generative=autoencoder", "generative.steps=20", "generative.batch_size=32",
+        "ipc=10", "task.baseline=false",
+        "evaluation=knn", f"paths.cache={folder / name}", f"hydra.run.dir={folder / name}",
+        f"threads={options.threads}",
+    ]  # fmt: skip
+    log = (folder / f"{name}.log").open("ab")
+    return subprocess.Popen([sys.executable, "-P", "-m", "ddist", *words], stdout=log, stderr=log)
+
+
+def resident(pid: int, field: str) -> int:
+    """Bytes, of /proc/<pid>/status; 0 for a process that has ended, and where there is no /proc."""
+    try:
+        return 1024 * proc_number(f"/proc/{pid}/status", field)
+    except (OSError, StopIteration):
+        return 0
+
+
+def paint(folder: Path, num: int) -> None:
+    """JPEGs of about 150 px with a pattern for each of ten classes."""
+    random = np.random.default_rng(0)
+    patterns = random.integers(256, size=(10, 6, 6, 3))
+    for part, each in (("train", num // 10), ("test", 100)):
+        for c, k in product(range(10), range(each)):
+            small = (patterns[c] + random.integers(-60, 61, size=(6, 6, 3))).clip(0, 255)
+            width = 150 + int(random.integers(20))
+            picture = Image.fromarray(small.astype(np.uint8)).resize((width, 150))
+            path = folder / part / f"class_{c}" / f"{k:05d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
+
+
 # -- measuring -------------------------------------------------------------------------------------
 
 
@@ -976,6 +1068,7 @@ COMMANDS: dict[str, Callable[[Console, Options], None]] = {
     "rat": bench_rat,
     "kernel": bench_kernel,
     "latents": bench_latents,
+    "stream": bench_stream,
 }
 
 

@@ -1,11 +1,12 @@
 """From pixels to the space in which networks and synthetic images live, and back again."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from ddist.data.ondisk import Images, parts
 from ddist.errors import DdistError
 
 State = dict[str, Tensor | str]
@@ -125,22 +126,30 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
         return a @ b
 
 
-def channel_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+def channel_statistics(x: Images) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel of uint8 [N, C, H, W], in [0, 1], float64 [C].
 
     Computed from the channel's histogram, so exact whatever the number of images.
     """
     value = torch.arange(256, dtype=torch.float64, device=x.device) / 255
-    share = torch.stack(
-        [torch.bincount(channel.flatten(), minlength=256) for channel in x.unbind(1)]
-    ).double()
+    counts = torch.zeros(x.shape[1], 256, dtype=torch.int64, device=x.device)
+    for part in parts(x):
+        found = [torch.bincount(channel.flatten(), minlength=256) for channel in part.unbind(1)]
+        counts += torch.stack(found)
+    share = counts.double()
     share = share / share.sum(1, keepdim=True)  # [C, 256]
     mean = share @ value
     return mean, (share * (value - mean[:, None]) ** 2).sum(1).sqrt()
 
 
-def mean_std(x: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None) -> MeanStd:
-    """The published ``mean`` and ``std``, or those of the training images ``x`` where null.
+def mean_std(
+    x: Images,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    statistics: Callable[[Images], tuple[Tensor, Tensor]] = channel_statistics,
+) -> MeanStd:
+    """The published ``mean`` and ``std``, or those of the training images ``x`` where null, which
+    ``statistics`` finds.
 
     One published value serves all channels (grey shown as RGB).
     """
@@ -148,7 +157,7 @@ def mean_std(x: Tensor, mean: Sequence[float] | None, std: Sequence[float] | Non
     if (mean is None) != (std is None):
         raise DdistError("dataset.mean and dataset.std belong together: give both or neither.")
     if mean is None or std is None:
-        found_mean, found_std = channel_statistics(x)
+        found_mean, found_std = statistics(x)
         if (found_std == 0).any():
             raise DdistError(
                 "A channel of the training images is constant, so its standard deviation is 0: "

@@ -11,10 +11,21 @@ LUMA = (0.299, 0.587, 0.114)
 CHUNK = 2048  # images converted to float at a time, so that memory stays small
 
 
-def to_channels(x: Tensor, channels: int) -> Tensor:
-    """Grey to RGB (repeated) or RGB to grey (BT.601 luma); uint8 [N, C, H, W] in and out."""
+def check_channels(channels: int) -> None:
+    """Raise a DdistError unless images can have so many."""
     if channels not in (1, 3):
         raise DdistError(f"dataset.channels must be 1, 3 or null, got {channels}.")
+
+
+def check_size(size: int) -> None:
+    """Raise a DdistError unless images can have sides of so many pixels."""
+    if size < 1:
+        raise DdistError(f"dataset.size must be null or a number of pixels, got {size}.")
+
+
+def to_channels(x: Tensor, channels: int) -> Tensor:
+    """Grey to RGB (repeated) or RGB to grey (BT.601 luma); uint8 [N, C, H, W] in and out."""
+    check_channels(channels)
     if x.shape[1] == channels:
         return x
     if channels == 3:
@@ -33,8 +44,7 @@ def to_size(x: Tensor, size: int) -> Tensor:
 
     An image that is not square is squeezed: the folder sources crop instead, as they decode.
     """
-    if size < 1:
-        raise DdistError(f"dataset.size must be null or a number of pixels, got {size}.")
+    check_size(size)
     if x.shape[-2:] == (size, size):
         return x
     return torch.cat(

@@ -1,4 +1,4 @@
-"""RealData: the dataset to be distilled, whole, on the device, as uint8."""
+"""RealData: the dataset to be distilled, as uint8: on the device, or on disk where it is large."""
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
@@ -10,7 +10,9 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from ddist.data.augmentation import crop_flip
-from ddist.data.normalization import Normalization, Unit, mean_std
+from ddist.data.cache import cached_tensors
+from ddist.data.normalization import Normalization, Unit, channel_statistics, mean_std
+from ddist.data.ondisk import Images, parts
 from ddist.data.pixels import to_channels, to_size
 from ddist.data.sources.base import Arrays, Request, check_arrays
 from ddist.data.split import Split, cut_validation, limit_classes, map_images
@@ -24,7 +26,9 @@ class RealData(LightningDataModule):
     """Train, validation and test images, and the batches methods draw from them.
 
     Nothing is read before :meth:`load`. Images stay uint8 on one device and are normalised batch
-    by batch, so there are no workers and no copies. Draws come from the generator that is passed.
+    by batch, so there are no workers and no copies; those of a large folder of pictures stay on
+    disk (:class:`ddist.data.ondisk.OnDisk`), from where batches come to the device. Draws come from
+    the generator that is passed.
 
     Args:
         name: the dataset's name in results and messages.
@@ -83,7 +87,9 @@ class RealData(LightningDataModule):
         self.cache = Path(cache).expanduser()
         self.batch_size, self.per_class = batch_size, per_class
         self._source = source
-        self._request = Request(Path(root).expanduser(), self.cache, verify, download, size)
+        self._request = Request(
+            Path(root).expanduser(), self.cache, verify, download, size, channels
+        )
         self._channels, self._size = channels, size
         self._normalize, self._mean, self._std = normalize, mean, std
         self._subset, self._validation = subset, validation
@@ -122,10 +128,23 @@ class RealData(LightningDataModule):
             split = map_images(split, lambda x: to_size(x, size))
         return split
 
-    def _fit_normalization(self, x: Tensor) -> Normalization:
+    def _fit_normalization(self, x: Images) -> Normalization:
         if self._normalize == "zca":
             return cached_zca(x, self.cache)
-        return mean_std(x, self._mean, self._std) if self._normalize == "mean_std" else Unit()
+        if self._normalize == "mean_std":
+            return mean_std(x, self._mean, self._std, self._statistics)
+        return Unit()
+
+    def _statistics(self, x: Images) -> tuple[Tensor, Tensor]:
+        """Of each channel, kept for images on disk, of which none is then read."""
+        if isinstance(x, Tensor):
+            return channel_statistics(x)
+
+        def compute() -> dict[str, Tensor]:
+            return dict(zip(("mean", "std"), channel_statistics(x), strict=True))
+
+        found = cached_tensors(self.cache / "decoded" / f"{x.key}.safetensors", compute)
+        return found["mean"], found["std"]
 
     def prepare_data(self) -> None:
         self.load()
@@ -178,8 +197,20 @@ class RealData(LightningDataModule):
         if self._fingerprint is None:
             state = self.normalization.state()
             tensors = [value for value in state.values() if isinstance(value, Tensor)]
-            self._fingerprint = hash_tensors(self.train.x, self.train.y, *tensors)
+            self._fingerprint = self._hash(self.train.x, self.train.y, *tensors)
         return self._fingerprint
+
+    def _hash(self, x: Images, *tensors: Tensor) -> str:
+        """Of all images and ``tensors``: the same wherever they are, kept for images on disk."""
+        if isinstance(x, Tensor):
+            return hash_tensors(x, *tensors)
+
+        def compute() -> dict[str, Tensor]:
+            return {"hash": torch.tensor(list(bytes.fromhex(hash_tensors(x, *tensors)))).byte()}
+
+        key = f"{x.key}.{hash_tensors(*tensors)}"
+        found = cached_tensors(self.cache / "decoded" / f"{key}.safetensors", compute)
+        return bytes(found["hash"].tolist()).hex()
 
     # -- batches ---------------------------------------------------------------------------------
 
@@ -210,7 +241,7 @@ class RealData(LightningDataModule):
 
     def batches(self, split: Split, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The whole ``split`` in order, normalised, at most ``size`` images at a time."""
-        for x, y in zip(torch.split(split.x, size), torch.split(split.y, size), strict=True):
+        for x, y in zip(parts(split.x, size), parts(split.y, size), strict=True):
             yield self.normalization(x), y
 
     def train_dataloader(self) -> Endless[tuple[Tensor, Tensor] | Tensor]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ddist.data.ondisk import Images
 from ddist.errors import DdistError
 
 
@@ -13,16 +14,20 @@ from ddist.errors import DdistError
 class Split:
     """Images and labels sorted by class; class ``c`` is ``x[offsets[c]:offsets[c + 1]]``."""
 
-    x: Tensor  # uint8 [N, C, H, W]
+    x: Images  # uint8 [N, C, H, W]
     y: Tensor  # int64 [N], ascending
     offsets: tuple[int, ...]  # num_classes + 1 of them, from 0 to N
 
     @classmethod
-    def sort(cls, x: Tensor, y: Tensor, num_classes: int) -> "Split":
+    def sort(cls, x: Images, y: Tensor, num_classes: int) -> "Split":
         """Sorts by class; images of one class keep their order."""
         order = torch.argsort(y, stable=True)
         counts = torch.bincount(y, minlength=num_classes)
-        return cls(x[order], y[order], (0, *torch.cumsum(counts, 0).tolist()))
+        if isinstance(x, Tensor):
+            x = x[order]
+        elif not torch.equal(order, torch.arange(len(x))):
+            x = x.pick(order)
+        return cls(x, y[order], (0, *torch.cumsum(counts, 0).tolist()))
 
     def __len__(self) -> int:
         return len(self.y)
@@ -39,7 +44,8 @@ class Split:
 
     def take(self, indices: Tensor) -> "Split":
         """The images at ``indices`` (int64 [M]), still sorted by class."""
-        return Split.sort(self.x[indices], self.y[indices], len(self.offsets) - 1)
+        x = self.x[indices] if isinstance(self.x, Tensor) else self.x.pick(indices)
+        return Split.sort(x, self.y[indices], len(self.offsets) - 1)
 
 
 def permute_classes(split: Split, generator: torch.Generator) -> list[Tensor]:
@@ -84,5 +90,6 @@ def cut_validation(
 
 
 def map_images(split: Split, change: Callable[[Tensor], Tensor]) -> Split:
-    """The same labels with ``change`` applied to the images (uint8 in, uint8 out)."""
-    return Split(change(split.x), split.y, split.offsets)
+    """The same labels with ``change`` applied to the images (uint8 in, uint8 out). Images on disk
+    are as they should be."""
+    return Split(change(split.x), split.y, split.offsets) if isinstance(split.x, Tensor) else split

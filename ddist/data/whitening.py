@@ -14,25 +14,22 @@ from torch import Tensor
 
 from ddist.data.cache import cached_tensors
 from ddist.data.normalization import Zca
+from ddist.data.ondisk import Images, parts
 from ddist.errors import DdistError
 
 EPS = 0.1
-CHUNK = 4096
+CHUNK = 4096  # images held as float64 at a time
 
 
-def fit_zca(x: Tensor) -> dict[str, Tensor]:
+def fit_zca(x: Images) -> dict[str, Tensor]:
     """``mean`` [D] and ``whiten`` [D, D], float32, of uint8 images ``x`` [N, C, H, W]."""
     if len(x) < 2:
         raise DdistError(f"ZCA needs at least 2 training images, got {len(x)}.")
-    flat = x.flatten(1)
-    mean = (
-        torch.stack([part.double().sum(0) for part in torch.split(flat, CHUNK)]).sum(0)
-        / len(x)
-        / 255
-    )
+    sums = [part.flatten(1).double().sum(0) for part in parts(x, CHUNK)]
+    mean = torch.stack(sums).sum(0) / len(x) / 255
     covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=x.device)
-    for part in torch.split(flat, CHUNK):
-        centred = part.double() / 255 - mean
+    for part in parts(x, CHUNK):
+        centred = part.flatten(1).double() / 255 - mean
         covariance.addmm_(centred.T, centred)
     values, vectors = torch.linalg.eigh(covariance / (len(x) - 1))
     # The smallest eigenvalues of a singular covariance come out as -1e-17.
@@ -40,16 +37,17 @@ def fit_zca(x: Tensor) -> dict[str, Tensor]:
     return {"mean": mean.float(), "whiten": whiten.float()}
 
 
-def cached_zca(x: Tensor, cache: Path) -> Zca:
+def cached_zca(x: Images, cache: Path) -> Zca:
     """The whitening of the training images ``x``, from ``cache``/zca where it is known."""
     path = cache / "zca" / f"{hash_tensors(x)}.safetensors"
     return Zca(**cached_tensors(path, lambda: fit_zca(x)))
 
 
-def hash_tensors(*tensors: Tensor) -> str:
-    """16 hex digits of the tensors' shapes, types and bytes."""
+def hash_tensors(*tensors: Images) -> str:
+    """16 hex digits of the tensors' shapes, types and bytes, wherever they are."""
     digest = hashlib.blake2b(digest_size=8)
     for tensor in tensors:
         digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        for part in [tensor] if isinstance(tensor, Tensor) else parts(tensor):
+            digest.update(part.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ddist.augment.mix import Mix
+from ddist.data.ondisk import Images
 from ddist.errors import DdistError
 from ddist.inner.compiled import compiled as compile_function
 from ddist.inner.minibatches import Augment, Label, Minibatch, Minibatches
@@ -44,7 +45,7 @@ Loss = Callable[[nn.Module, Weights, Weights, Minibatch, Precision, Criterion, f
 def fit(
     network: nn.Module,
     weights: Weights,
-    x: Tensor,
+    x: Images,
     y: Tensor,
     *,
     epochs: int,
@@ -78,7 +79,8 @@ def fit(
     batch normalisation.
 
     Args:
-        x: images [N, C, H, W]: float in training space, or whatever ``normalize`` takes.
+        x: images [N, C, H, W]: float in training space, or whatever ``normalize`` takes; on disk,
+            they are read batch by batch.
         y: labels, int64 [N] or soft float [N, C]; with "mse" any numbers, float [N, C].
         batch_size: images per step; the last batch of an epoch may be smaller.
         momentum: of SGD; beta_1 of Adam and AdamW.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ddist.augment.mix import Mix
+from ddist.data.ondisk import Images
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 Label = Callable[[Tensor], Tensor]
@@ -30,7 +31,7 @@ class Minibatch:
 class Minibatches:
     """The data of one training; see :func:`ddist.inner.fit.fit` for the fields."""
 
-    x: Tensor
+    x: Images
     y: Tensor
     factors: Tensor | None
     batch_size: int
@@ -55,7 +56,7 @@ class Minibatches:
             yield self._labelled(self._changed(x, self.y[index], factors, generators))
 
     def _full_batch(self, generators: Sequence[torch.Generator]) -> Minibatch:
-        x = self._normalized(self.x)
+        x = self._normalized(self.x[:])
         if self.augment is None and self.mix is None:
             return Minibatch(x, self.y, self.factors, own=False)
         num = len(generators)

@@ -11,6 +11,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from ddist.data import RealData
+from ddist.data.ondisk import OnDisk
 from ddist.errors import DdistError
 
 
@@ -30,6 +31,13 @@ def noise(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
 
 def real(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
     """Different random training images of each class."""
+    if isinstance(data.train.x, OnDisk):  # reads no others; the same to the last bit, unless white
+        starts, counts = data.train.offsets[:-1], data.train.counts
+        rows = torch.empty_like(labels, device="cpu")
+        for c in labels.unique().tolist():
+            here = (labels == c).cpu()
+            rows[here] = starts[c] + _distinct(counts[c], int(here.sum()), generator)
+        return data.images(rows)
     return _per_class(data, labels, lambda x, k: x[_distinct(len(x), k, generator)])
 
 

@@ -149,6 +149,7 @@ def build_teacher(cfg: DictConfig, data: RealData) -> Teacher | None:
         described = load_option("network", network) if named else DictConfig(network)
         options["network"] = build_network(described, data)
     teacher: Teacher = instantiate(config)(**options)
+    teacher.check()
     return teacher
 
 

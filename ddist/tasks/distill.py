@@ -72,6 +72,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     init = build_init(cfg, data)
     evaluator = build_evaluator(cfg, chosen_names()["network"], data, init)
     if cfg.teacher.store:
+        find_teacher(cfg, data)  # which says before any work if its classes are others
         factor = cfg.synthetic.factor
         check_stored(cfg.teacher.temperature, cfg.teacher.top_k, data.num_classes, factor)
     method = build_method(cfg, data, init)

@@ -29,6 +29,9 @@ class Teacher(ABC):
     def load(self, network: nn.Module) -> None:
         """Give ``network`` its weights. Raises DdistError where there are none to be had."""
 
+    def check(self) -> None:  # noqa: B027
+        """Raise what :meth:`load` would raise of the dataset's classes, before any work is done."""
+
     def prepare(self, x: Tensor) -> Tensor:
         """What the network is given for images ``x`` [B, C, H, W] in training space."""
         return x
@@ -86,5 +89,6 @@ class Teacher(ABC):
         train: Split = self.source.train
         order = torch.randperm(len(train), generator=generator(self.source.seed, "teacher", "ask"))
         sample = train.take(order[:_SAMPLE].to(train.y.device))
-        found = self.predict(self.source.normalization(sample.x)).argmax(1)
-        return float((found == sample.y).double().mean()), len(sample)
+        batches = self.source.batches(sample, _AT_ONCE)
+        right = sum(int((self.predict(x).argmax(1) == y).sum()) for x, y in batches)
+        return right / len(sample), len(sample)

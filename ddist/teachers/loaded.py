@@ -62,10 +62,18 @@ class Loaded(Teacher):
             return x
         return self._space.to(x.device)(self.source.normalization.inverse(x))
 
-    def load(self, network: nn.Module) -> None:
+    def check(self) -> None:
+        self._matching()
+
+    def _matching(self) -> Weights:
+        """The weights, if their classes are the dataset's as far as they are known."""
         weights, known = self.find()
         names = known if self.class_names is None else read_names(self.class_names)
         check_classes(names, self.source)
+        return weights
+
+    def load(self, network: nn.Module) -> None:
+        weights = self._matching()
         try:
             network.load_state_dict(weights)
         except RuntimeError as error:

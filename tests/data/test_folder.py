@@ -105,9 +105,15 @@ def test_mistakes_are_named(
     (folder / "train" / "ant" / "large.png").write_bytes(b"no picture")
     with pytest.raises(DdistError, match=r"large\.png cannot be decoded"):
         read(real_data, folder)
-    monkeypatch.setattr("os.sysconf", lambda name: 10)
     (folder / "train" / "ant" / "large.png").unlink()
-    with pytest.raises(DdistError, match=r"set a smaller dataset\.size"):
+    with pytest.raises(DdistError, match=r"in_memory is at least 0 MiB, not -1"):
+        real_data("imagefolder", source={"folder": str(folder), "in_memory": -1}).load()
+
+    class Usage:
+        free = 1000
+
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
+    with pytest.raises(DdistError, match=r"pictures need .*, but 1\.0 kB .*smaller dataset\.size"):
         read(real_data, folder, size=7)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ddist.data.ondisk import Images
 from ddist.errors import DdistError
 
 
@@ -17,16 +18,19 @@ class Request:
     cache: Path  # paths.cache
     verify: bool
     download: bool
-    size: int | None  # wanted by the user; only sources that decode pictures resize by themselves
+    # Wanted by the user; only sources that decode pictures see to it by themselves.
+    size: int | None
+    channels: int | None
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """A whole dataset in memory: uint8 images [N, C, H, W], int64 labels [N]."""
+    """A whole dataset: uint8 images [N, C, H, W] in memory or on disk, int64 labels [N]. Images on
+    disk are as the request wants them, and sorted by class."""
 
-    x_train: Tensor
+    x_train: Images
     y_train: Tensor
-    x_test: Tensor
+    x_test: Images
     y_test: Tensor
     class_names: tuple[str, ...]
 

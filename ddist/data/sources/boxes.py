@@ -1,6 +1,7 @@
 """Objects cut out of the pictures of PASCAL VOC, as a classification dataset."""
 
 import hashlib
+import os
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,6 @@ from torch import Tensor
 
 from ddist.data.cache import cached_tensors
 from ddist.data.sources.base import Arrays, Request
-from ddist.data.sources.pictures import _check_memory
 from ddist.data.sources.published import torchvision_datasets
 from ddist.errors import DdistError
 
@@ -86,7 +86,7 @@ def decode_crops(crops: list[Crop], size: int, cache: Path) -> Tensor:
 
 
 def _decode_all(crops: list[Crop], size: int) -> Tensor:
-    _check_memory(len(crops) * 3 * size * size)
+    check_memory(len(crops) * 3 * size * size)
     x = torch.empty(len(crops), 3, size, size, dtype=torch.uint8)
 
     def place(index: int) -> None:
@@ -105,6 +105,16 @@ def _decode_all(crops: list[Crop], size: int) -> Tensor:
         for _ in threads.map(place, range(len(crops))):
             pass
     return x
+
+
+def check_memory(num_bytes: int) -> None:
+    """Raise a DdistError for crops that this machine cannot hold."""
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if num_bytes > 0.7 * available:
+        raise DdistError(
+            f"The crops would take {num_bytes / 2**30:.0f} GiB and this machine has "
+            f"{available / 2**30:.0f} GiB of memory: set a smaller dataset.size."
+        )
 
 
 def _download(request: Request, year: str, part: str, names: Path) -> None:

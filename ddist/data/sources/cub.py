@@ -5,7 +5,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from ddist.data.sources.base import Arrays, Request
-from ddist.data.sources.folder import Listing, _decode
+from ddist.data.sources.folder import Listing, decoded
 from ddist.data.sources.published import torchvision_datasets
 from ddist.errors import DdistError
 
@@ -14,10 +14,11 @@ URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
 MD5 = "97eceeb196236b17998738112f37df78"
 
 
-def cub200(request: Request) -> Arrays:
+def cub200(request: Request, in_memory: float) -> Arrays:
     """Reads ``root``/CUB_200_2011, the unpacked archive: images.txt, image_class_labels.txt,
     train_test_split.txt and classes.txt name what lies below images/. Labels follow classes.txt.
-    ``verify`` counts the pictures, since the archive with the checksum need not be kept."""
+    ``verify`` counts the pictures, since the archive with the checksum need not be kept;
+    ``in_memory`` as in :func:`ddist.data.sources.folder.folder`."""
     root = request.root / FOLDER
     if not (root / "images.txt").is_file():
         _download(request, root)
@@ -45,7 +46,7 @@ def cub200(request: Request) -> Arrays:
             "set dataset.verify=false to take it as it is."
         )
     names = tuple(name.partition(".")[2] or name for name in classes.values())
-    return _decode(request, root, parts["1"], parts["0"], names)
+    return decoded(request, root, parts["1"], parts["0"], names, in_memory)
 
 
 def read_table(path: Path) -> dict[str, str]:

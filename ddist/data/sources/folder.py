@@ -1,5 +1,7 @@
 """Pictures in folders: your own, and Tiny ImageNet."""
 
+import logging
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -9,6 +11,9 @@ from ddist.data.sources.base import Arrays, Request
 from ddist.data.sources.pictures import decode_pictures, find_pictures
 from ddist.data.sources.published import torchvision_datasets
 from ddist.errors import DdistError
+from ddist.report.table import size
+
+log = logging.getLogger(__name__)
 
 Listing = list[tuple[Path, int]]  # picture file and label
 
@@ -17,11 +22,12 @@ TINY_URL = f"http://cs231n.stanford.edu/{TINY_FOLDER}.zip"
 TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 
 
-def folder(request: Request, folder: str | None, test: str | None) -> Arrays:
+def folder(request: Request, folder: str | None, test: str | None, in_memory: float) -> Arrays:
     """Reads ``folder``/train/<class>/* and ``folder``/<test>/<class>/*, decoded as RGB.
 
     ``test`` names the folder of the test pictures; None takes "test" or "val", whichever is there.
-    Labels follow the sorted names of the class folders of train.
+    Labels follow the sorted names of the class folders of train. Up to ``in_memory`` MiB of decoded
+    pictures are held in memory; more are left on disk, from where batches are read.
     """
     if folder is None:
         raise DdistError(
@@ -38,15 +44,17 @@ def folder(request: Request, folder: str | None, test: str | None) -> Arrays:
             f"{held_out} has the class {unknown[0]!r}, which {root / 'train'} has not: both need "
             "the same class folders."
         )
-    return _decode(request, root, train, _list_classes(held_out, classes), tuple(classes))
+    held_out_listing = _list_classes(held_out, classes)
+    return decoded(request, root, train, held_out_listing, tuple(classes), in_memory)
 
 
-def tiny_imagenet(request: Request) -> Arrays:
+def tiny_imagenet(request: Request, in_memory: float) -> Arrays:
     """Tiny ImageNet (Stanford CS231n): its labelled validation pictures are the test split.
 
     Reads ``root``/tiny-imagenet-200, the unpacked archive, with val/val_annotations.txt or with
     val/<class>/*. Labels follow the sorted WordNet ids; class names are the first word of each.
-    ``verify`` counts the pictures, since the archive with the checksum need not be kept.
+    ``verify`` counts the pictures, since the archive with the checksum need not be kept;
+    ``in_memory`` as in :func:`folder`.
     """
     root = request.root / TINY_FOLDER
     if not (root / "train").is_dir():
@@ -64,18 +72,53 @@ def tiny_imagenet(request: Request) -> Arrays:
             f"{root}, got {len(classes)}, {len(train)} and {len(test)}; delete the folder to "
             "download it again, or set dataset.verify=false to take it as it is."
         )
-    return _decode(request, root, train, test, _tiny_names(root / "words.txt", classes))
+    names = _tiny_names(root / "words.txt", classes)
+    return decoded(request, root, train, test, names, in_memory)
 
 
-def _decode(
-    request: Request, root: Path, train: Listing, test: Listing, class_names: tuple[str, ...]
+def decoded(
+    request: Request,
+    root: Path,
+    train: Listing,
+    test: Listing,
+    class_names: tuple[str, ...],
+    in_memory: float,
 ) -> Arrays:
+    """The pictures of two listings as images of the classes ``class_names``; ``root`` is where they
+    are from, for messages, and ``in_memory`` as in :func:`folder`."""
+    if not in_memory >= 0:
+        raise DdistError(f"dataset.source.in_memory is at least 0 MiB, not {in_memory}.")
     for part, listing in (("train", train), ("test", test)):
         if not listing:
             raise DdistError(f"{root} has no {part} pictures in class folders.")
-    x = decode_pictures([path for path, _ in (*train, *test)], request.size, request.cache)
-    y_train, y_test = (torch.tensor([label for _, label in part]) for part in (train, test))
-    return Arrays(x[: len(train)], y_train, x[len(train) :], y_test, class_names)
+    # Before anything is decoded, which may take hours.
+    empty = sorted(set(range(len(class_names))) - {label for _, label in train})
+    if empty:
+        raise DdistError(
+            f"{root / 'train'}: class {empty[0]} ({class_names[empty[0]]}) has no training image: "
+            "put pictures into its folder, or remove it here and among the test pictures."
+        )
+    classes = [*_by_class(train), *_by_class(test)]
+    x = decode_pictures([[path for path, _ in each] for each in classes], request)
+    labels = torch.tensor([label for each in classes for _, label in each])
+    y_train, y_test = labels[: len(train)], labels[len(train) :]
+    if x.num_bytes <= in_memory * 2**20:
+        held = x.in_memory()
+        return Arrays(held[: len(train)], y_train, held[len(train) :], y_test, class_names)
+    log.info(
+        "The decoded pictures (%s) are read from disk batch by batch: they take more than "
+        "dataset.source.in_memory=%g MiB.",
+        size(x.num_bytes),
+        in_memory,
+    )
+    parts = x.part(0, len(train)), x.part(len(train), len(x))
+    return Arrays(parts[0], y_train, parts[1], y_test, class_names)
+
+
+def _by_class(listing: Listing) -> list[Listing]:
+    """The pictures of each class that has any, in the order of the labels."""
+    ordered = sorted(listing, key=lambda picture: picture[1])
+    return [list(group) for _, group in groupby(ordered, key=lambda picture: picture[1])]
 
 
 def _subfolders(root: Path) -> list[str]:
