@@ -82,7 +82,8 @@ def page(
         curves=curves(metrics or {}),
         drawing=drawing,
         networks=networks(results, confusion or {}, distilled.meta["class_names"]),
-        cost=[*figure_rows(dict(results)), *cost_rows(dict(results))],
+        figures=figure_rows(dict(results)),
+        cost=cost_rows(dict(results)),
         location=repr(location),
         repr_own=repr("distilled"),
         facts=facts(results, distilled),
@@ -109,7 +110,9 @@ def headline(
     found.append(("images", f"{len(distilled.images):,}", f"{shape}, {size(distilled.num_bytes)}"))
     seconds = results.get("cost", {}).get("distill_seconds")
     if seconds is not None:
-        found.append(("distilled in", duration(seconds), f"{results['steps']:,} outer steps"))
+        steps = results["steps"]
+        more = f"{steps:,} outer steps" if steps else "no outer steps"
+        found.append(("distilled in", duration(seconds), more))
     return found
 
 

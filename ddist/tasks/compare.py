@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from ddist.compare.gather import gather
@@ -26,6 +26,7 @@ from ddist.compare.tables import (
 from ddist.config import composed_apart, conf_dir
 from ddist.errors import DdistError
 from ddist.folder import write_file_whole
+from ddist.tasks.names import find_patterns
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def run(cfg: DictConfig, *, deviations: float, points: float, full: float | None
     :func:`ddist.compare.scores.robust_scores` for ``full``."""
     check_limits(deviations, points)
     check_full(full)
-    runs = patterns(cfg.runs)
+    runs = find_patterns(cfg)
     found = gather(runs, usual_protocols())
     for problem in found.problems:
         log.warning("%s", problem)
@@ -71,16 +72,6 @@ def run(cfg: DictConfig, *, deviations: float, points: float, full: float | None
         console.print(note, highlight=False, markup=False)
     files = {each.file for each in found.figures}
     log.info("%d results.json compared: tables and plots are in %s.", len(files), folder)
-
-
-def patterns(runs: Any) -> list[str]:
-    """``runs`` as it was given, a pattern or several. Raises DdistError for nothing."""
-    listed = list(runs) if isinstance(runs, (list, ListConfig)) else [runs]
-    if not listed or not all(isinstance(each, str) and each for each in listed):
-        raise DdistError(
-            "task=compare needs the runs: runs='outputs/**', a folder, or a list of them."
-        )
-    return [str(each) for each in listed]
 
 
 def usual_networks() -> dict[str, dict[str, Any]]:

@@ -1,6 +1,9 @@
 """What a run's parts are called, by the options chosen on the command line."""
 
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig
+
+from ddist.errors import DdistError
 
 GROUPS = ("method", "dataset", "network", "init")
 
@@ -38,3 +41,14 @@ def keys_set(group: str) -> list[str]:
 
 def _keys() -> list[str]:
     return [text.lstrip("+~").split("=")[0] for text in HydraConfig.get().overrides.task]
+
+
+def find_patterns(cfg: DictConfig) -> list[str]:
+    """``cfg.runs``, a pattern of files or folders or several. Raises DdistError for nothing."""
+    listed = list(cfg.runs) if isinstance(cfg.runs, ListConfig) else [cfg.runs]
+    if not listed or not all(isinstance(each, str) and each for each in listed):
+        raise DdistError(
+            f"task={option_of('task')} needs the runs: runs='outputs/**', a folder, or a list of "
+            "them."
+        )
+    return [str(each) for each in listed]

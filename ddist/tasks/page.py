@@ -20,23 +20,20 @@ from ddist.folder import write_file_whole
 from ddist.report.classes import Counts
 from ddist.report.curve import Point
 from ddist.report.page import page
+from ddist.tasks.names import find_patterns
 
 log = logging.getLogger(__name__)
 
 PAGE, CONFUSION, RESULTS = "report.html", "confusion.npz", "results.json"
 
 
-def run(cfg: DictConfig, *, runs: str | None) -> None:
-    """Writes the page of finished runs again; ``runs`` is a pattern of their folders."""
-    if runs is None:
-        raise DdistError("task=report needs the folders of runs: task.runs='outputs/**'.")
-    found = sorted(
-        path
-        for each in glob(str(Path(runs).expanduser()), recursive=True)
-        if (path := Path(each)).is_dir() and (path / RESULTS).is_file()
-    )
+def run(cfg: DictConfig) -> None:
+    """Writes the pages of the finished runs in ``cfg.runs`` again, folders or patterns of them."""
+    runs = find_patterns(cfg)
+    paths = (path for each in runs for path in glob(str(Path(each).expanduser()), recursive=True))
+    found = sorted({path for each in paths if ((path := Path(each)) / RESULTS).is_file()})
     if not found:
-        raise DdistError(f"No folder with a {RESULTS} matches task.runs={runs!r}.")
+        raise DdistError(f"No folder with a {RESULTS} matches runs={' '.join(runs)}.")
     for folder in found:
         try:
             results = json.loads((folder / RESULTS).read_bytes())

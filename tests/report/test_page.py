@@ -145,6 +145,9 @@ def test_figures_are_those_of_results_json() -> None:
     assert found.has("signature f9a22506") and found.has("seed 7")
     assert found.has("ddist ipc=2 'network.widths=[16, 8]'")
     assert found.has("ddist.load('distilled') # from this run's folder")
+    code = whole(results={**RESULTS, "figures": {"quantization_error": 8.29}})
+    assert "# from this run's folder\nbatches" in code
+    assert Read(code).has("latent W2² 8.29 Images")
 
 
 def test_protocols_never_share_a_table() -> None:

@@ -58,11 +58,11 @@ def test_evaluating_leaves_a_page_of_its_own(ddist, run: Path) -> None:
 def test_pages_are_written_again(ddist, run: Path) -> None:
     before = (run / "report.html").read_text()
     (run / "report.html").unlink()
-    done = ddist("task=report", f"task.runs='{run.parent}/**'")
+    done = ddist("task=report", f"runs='{run.parent}/**'")
     assert (done.code, done.err) == (0, "")
     assert (run / "report.html").read_text() == before
-    assert "task.runs='outputs/**'" in ddist("task=report").err
-    assert "matches" in ddist("task=report", "task.runs=nowhere").err
+    assert "runs='outputs/**'" in ddist("task=report").err
+    assert "matches" in ddist("task=report", "runs=nowhere").err
 
 
 def test_what_is_damaged_costs_the_page_and_not_the_run(
