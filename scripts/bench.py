@@ -866,14 +866,19 @@ def latents_cost(num: int, options: Options) -> tuple[list[float], float, int]:
 # -- the subcommand stream -------------------------------------------------------------------------
 
 
+STAGES = {"decoded": "read from disk batch", "encoded": "Quantizing", "distilled": "Evaluating"}
+"""Each with what is logged at its end."""
+
+
 def bench_stream(console: Console, options: Options) -> None:
     shown = table(
         "JPEGs decoded at 128 px, distilled by method=ddoq generative=autoencoder ipc=10",
-        ["pictures", "decoded MiB", "s killed after", "s resumed", "images/s", "peak MiB",
-         "anonymous MiB", "same"],
+        ["pictures", "decoded MiB", "s killed after", "s resumed", "images/s",
+         *(f"MiB {stage}" for stage in STAGES), "MiB in all", "same"],
         "all by the command ddist, killed (SIGKILL) when half of the files are decoded and started "
-        "again; images/s: decoded before the kill; peak: of all resident memory, mapped files "
-        "included; anonymous: of what no file backs; same: to the last bit as never killed",
+        "again; images/s: decoded before the kill; MiB: the resumed process's peak of all resident "
+        "memory, mapped files included, up to the end of a stage; same: to the last bit as never "
+        "killed",
     )  # fmt: skip
     for num in (500, 2_000) if options.quick else (2_500, 10_000):
         with TemporaryDirectory() as folder:
@@ -898,9 +903,11 @@ def stream_cells(num: int, folder: Path, options: Options) -> list[str]:
     kept = {file: file.stat().st_mtime_ns for file in folder.glob("cache/decoded/*/*.npy")}
     rate = num / files * (len(kept) - 1) / (start + killed - first)
     start = time.perf_counter()
-    resumed, anonymous = distil_stream(folder, "cache", options), 0
+    begun = (folder / "cache.log").stat().st_size
+    resumed, peaks = distil_stream(folder, "cache", options), dict.fromkeys(STAGES, 0)
     while resumed.poll() is None:
-        anonymous = max(anonymous, resident(resumed.pid, "RssAnon:"))
+        peak, said = resident(resumed.pid, "VmHWM:"), (folder / "cache.log").read_bytes()[begun:]
+        peaks |= {stage: peak for stage, end in STAGES.items() if end.encode() not in said}
         time.sleep(0.05)
     seconds = time.perf_counter() - start
     assert all(file.stat().st_mtime_ns == when for file, when in kept.items()), "decoded again"
@@ -909,7 +916,7 @@ def stream_cells(num: int, folder: Path, options: Options) -> list[str]:
     cost = json.loads((folder / "cache" / "results.json").read_text())["cost"]
     return [
         mebibytes(3 * 128**2 * num), f"{killed:.0f}", f"{seconds:.0f}", f"{rate:.0f}",
-        mebibytes(cost["peak_memory_bytes"]), mebibytes(anonymous),
+        *map(mebibytes, peaks.values()), mebibytes(cost["peak_memory_bytes"]),
         "yes" if torch.equal(*images) else "no",
     ]  # fmt: skip
 
@@ -918,7 +925,9 @@ def distil_stream(folder: Path, name: str, options: Options) -> subprocess.Popen
     """The command, with a cache and a run's folder of its own, both ``name``."""
     words = [
         "dataset=imagefolder", f"dataset.source.folder={folder / 'pictures'}", "dataset.size=128",
-        "method=ddoq", "generative=autoencoder", "generative.steps=20", "generative.batch_size=32",
+        "dataset.source.in_memory=0",
+        "method=ddoq", "generative=autoencoder", "generative.width=8", "generative.steps=20",
+        "generative.batch_size=32",
         "ipc=10", "task.baseline=false",
         "evaluation=knn", f"paths.cache={folder / name}", f"hydra.run.dir={folder / name}",
         f"threads={options.threads}",
