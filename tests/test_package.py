@@ -51,6 +51,8 @@ def test_the_wheel_holds_the_program_its_configs_and_nothing_else(wheel: Path) -
     assert {"ddist/cli.py", "ddist/conf/config.yaml", "ddist/conf/hydra/default.yaml"} <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"ddist"}
     in_checkout = {p.relative_to(ROOT) for p in (ROOT / "conf").rglob("*.yaml")}
+    in_checkout |= {p.relative_to(ROOT / "ddist") for p in (ROOT / "ddist").rglob("*.yaml")}
+    assert "ddist/report/page.html" in names
     assert {Path(n).relative_to("ddist") for n in names if n.endswith(".yaml")} == in_checkout
 
 

@@ -141,7 +141,7 @@ def test_a_run_stores_labels_and_another_protocol_has_the_same_teacher(ddist: An
         ("teacher.network=convnet_nb", "Unknown network 'convnet_nb' (did you mean convnet_bn?"),
         ("teacher=file", "Name their file: teacher.weights=FILE."),
         ("ipc=500", "ipc=500 is larger than the smallest class of digits"),
-        ("evaluation.labels=yours", "evaluation.labels is own or teacher, not 'yours'."),
+        ("evaluation.labels=yours", "evaluation.labels is own, hard or teacher, not 'yours'."),
         ("evaluation.labels=own", "evaluation.temperature=20.0 is for soft labels, which this set"),
         ("synthetic=multiformation", "This method chooses whole images, not 2x2 in each"),
         ("method=random evaluation=dc2021 teacher=trained", "No teacher is asked in this run"),
