@@ -4,7 +4,7 @@ import glob
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -263,13 +263,13 @@ def complete(figure: Figure, known: Mapping[str, Figure]) -> Figure:
         return figure
     source = known.get(figure.artifact)
     if source is not None:
-        return Figure(**{**vars(figure), "seconds": source.seconds, "memory": source.memory})
+        return replace(figure, seconds=source.seconds, memory=source.memory)
     try:
         cost = load(Path(figure.artifact).parent / RESULTS)["cost"]
     except DdistError:
-        return Figure(**{**vars(figure), "memory": None})
-    costs = {"seconds": cost.get("distill_seconds"), "memory": cost.get("peak_memory_bytes")}
-    return Figure(**{**vars(figure), **costs})
+        return replace(figure, memory=None)
+    seconds, memory = cost.get("distill_seconds"), cost.get("peak_memory_bytes")
+    return replace(figure, seconds=seconds, memory=memory)
 
 
 def newest(figures: list[Figure]) -> tuple[list[Figure], list[str]]:

@@ -33,27 +33,27 @@ def panels_of(tables: dict[str, list[Row]], known: Callable[[Row], object]) -> P
     return dict(sorted(panels.items()))
 
 
-def draw_ipc(tables: dict[str, list[Row]], file: Path) -> bool:
+def draw_ipc(tables: dict[str, list[Row]], file: Path) -> None:
     """Accuracy against images per class; published figures that can be compared are hollow, random
-    real images grey. Whether there was anything to draw."""
-    return draw(panels_of(tables, lambda row: row.first.ipc), "images per class", file, by_ipc)
+    real images grey."""
+    draw(panels_of(tables, lambda row: row.first.ipc), "images per class", file, by_ipc)
 
 
-def draw_cost(tables: dict[str, list[Row]], file: Path) -> bool:
+def draw_cost(tables: dict[str, list[Row]], file: Path) -> None:
     """Accuracy against seconds of distilling."""
     panels = panels_of(tables, lambda row: row.seconds)
-    return draw(panels, "seconds of distilling", file, by_seconds)
+    draw(panels, "seconds of distilling", file, by_seconds)
 
 
-def draw_size(tables: dict[str, list[Row]], file: Path) -> bool:
+def draw_size(tables: dict[str, list[Row]], file: Path) -> None:
     """Accuracy against the bytes of the distilled set, labels included."""
     panels = panels_of(tables, lambda row: row.num_bytes)
-    return draw(panels, "bytes of the distilled set", file, by_bytes)
+    draw(panels, "bytes of the distilled set", file, by_bytes)
 
 
-def draw(panels: Panels, label: str, file: Path, plot: Callable[[Axes, list[Row]], None]) -> bool:
+def draw(panels: Panels, label: str, file: Path, plot: Callable[[Axes, list[Row]], None]) -> None:
     if not panels:
-        return False
+        return
     columns = min(COLUMNS, len(panels))
     lines = ceil(len(panels) / columns)
     most = max(len(kinds(rows)) for rows in panels.values())
@@ -75,7 +75,6 @@ def draw(panels: Panels, label: str, file: Path, plot: Callable[[Axes, list[Row]
     for axes in grid[len(panels) :]:
         axes.axis("off")
     canvas.savefig(file, dpi=100)
-    return True
 
 
 def by_ipc(axes: Axes, rows: list[Row]) -> None:

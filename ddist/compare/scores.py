@@ -94,12 +94,8 @@ def labels_of(figure: Figure) -> str:
 
 def has_hard(figure: Figure) -> bool:
     """Whether the figure is of hard labels because the set has no others."""
-    own = labels_of(figure) == "own"
-    return (
-        own
-        and not figure.setting("teacher.store")
-        and figure.setting("synthetic.labels") == ("hard")
-    )
+    stored, own = figure.setting("teacher.store"), figure.setting("synthetic.labels")
+    return labels_of(figure) == "own" and not stored and own == "hard"
 
 
 def augments(figure: Figure) -> bool:
@@ -113,8 +109,9 @@ def augments(figure: Figure) -> bool:
 
 def check_full(full: object) -> None:
     """Raise a DdistError unless ``full`` is a fraction or None."""
-    number = isinstance(full, (int, float)) and not isinstance(full, bool)
-    if full is not None and not (number and 0 < float(full) <= 1):  # type: ignore[arg-type]
+    if full is None:
+        return
+    if isinstance(full, bool) or not isinstance(full, (int, float)) or not 0 < full <= 1:
         raise DdistError(
             f"task.full is the accuracy of training on the whole dataset as a fraction, such as "
             f"0.848, not {full!r}."

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from PIL import Image
 from torch import Tensor
 
 from ddist.artifact import DistilledDataset
 from ddist.artifact_format import CONFIG, DATA, META, TENSORS, encode
 from ddist.errors import DdistError
 from ddist.report.card import card
+from ddist.report.embed import encode as png_file
 
 Files = dict[str, bytes]
 
@@ -62,7 +62,7 @@ def png(distilled: DistilledDataset) -> Files:
     lines = []
     for i, (image, label) in enumerate(zip(pixels, classes.tolist(), strict=True)):
         file = f"{label:05d}_{slug(names[label])}/{i:05d}.png"
-        files[f"train/{file}"] = encoded(image)
+        files[f"train/{file}"] = png_file(image)
         line: dict[str, Any] = {"file_name": file, "label": label}
         if soft is not None:
             line["soft_label"] = soft[i].tolist()
@@ -154,16 +154,6 @@ def parts(distilled: DistilledDataset) -> tuple[dict[str, Tensor], dict[str, str
 def hard_labels(labels: Tensor) -> Tensor:
     """The classes int64 [N] of hard or soft labels."""
     return labels.argmax(1) if labels.is_floating_point() else labels
-
-
-def encoded(image: Tensor) -> bytes:
-    """A uint8 image [C, H, W] as PNG; grey, RGB, or the mean of any other number of channels."""
-    if image.shape[0] not in (1, 3):
-        image = image.float().mean(0, keepdim=True).round().to(torch.uint8)
-    array = image[0].numpy() if image.shape[0] == 1 else image.permute(1, 2, 0).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(array)).save(buffer, format="png")
-    return buffer.getvalue()
 
 
 def slug(name: str) -> str:

@@ -1,17 +1,15 @@
 """AlexNet trained on ImageNet, for datasets of other classes."""
 
-import pickle
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from ddist.errors import DdistError
 from ddist.init.base import InitialWeights
 from ddist.init.fresh import device_of
 from ddist.networks.base import Weights
+from ddist.networks.files import read_weights_file
 
 SOURCE = "imagenet"
 
@@ -68,16 +66,12 @@ class ImageNet(InitialWeights):
         if self.file is None:
             return self._fetch()
         try:
-            if self.file.suffix == ".safetensors":
-                state = load_file(self.file)
-            else:
-                state = torch.load(self.file, map_location="cpu", weights_only=True)
+            state, _ = read_weights_file(self.file)
         except FileNotFoundError:
             raise DdistError(f"There is no file {self.file}: set init.weights.") from None
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-            reason = str(error).split("\n")[0].split(". ")[0] or type(error).__name__
+        except ValueError as error:
             raise DdistError(
-                f"init.weights={self.file} cannot be read ({reason}): give torchvision's file of "
+                f"init.weights={self.file} cannot be read ({error}): give torchvision's file of "
                 "weights."
             ) from None
         return _in_order(state)

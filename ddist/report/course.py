@@ -3,7 +3,6 @@
 import io
 from typing import Any
 
-import matplotlib
 from rich.table import Table
 
 from ddist.report.table import Row, accuracy_rows
@@ -45,7 +44,6 @@ def course_picture(results: dict[str, Any]) -> bytes:
     and, shaded, its standard deviation."""
     from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
     rows = _followed(results)
     names = _measures(rows)
     figure = Figure(figsize=(3 * len(names), 3), layout="constrained")

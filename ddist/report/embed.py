@@ -115,10 +115,12 @@ def opened(content: bytes) -> tuple[int, int] | None:
 
 
 def encode(image: Tensor) -> bytes:
-    """uint8 [1 or 3, H, W] as a PNG file."""
-    array = image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).contiguous().numpy()
+    """uint8 [C, H, W] as a PNG file: grey, RGB, or the mean of any other number of channels."""
+    if len(image) not in (1, 3):
+        image = image.float().mean(0, keepdim=True).round().byte()
+    array = image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy()
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="png")
+    Image.fromarray(np.ascontiguousarray(array)).save(buffer, format="png")
     return buffer.getvalue()
 
 

@@ -44,7 +44,7 @@ TEMPLATES.filters |= {"percent": lambda share: f"{100 * share:.1f}", "png_uri": 
 
 
 def page(
-    results: Mapping[str, Any],
+    results: dict[str, Any],
     distilled: "DistilledDataset",
     *,
     location: str,
@@ -71,8 +71,8 @@ def page(
         title=f"{results['method']} · {results['dataset']} · {results['ipc']} per class",
         headline=headline(results, distilled),
         tables=tables(results),
-        on_all=on_all(dict(results)),
-        course=course_picture(dict(results)) if has_course(dict(results)) else None,
+        on_all=on_all(results),
+        course=course_picture(results) if has_course(results) else None,
         images=images,
         images_note=images_note,
         num_images=len(distilled.images),
@@ -82,8 +82,8 @@ def page(
         curves=curves(metrics or {}),
         drawing=drawing,
         networks=networks(results, confusion or {}, distilled.meta["class_names"]),
-        figures=figure_rows(dict(results)),
-        cost=cost_rows(dict(results)),
+        figures=figure_rows(results),
+        cost=cost_rows(results),
         location=repr(location),
         repr_own=repr("distilled"),
         facts=facts(results, distilled),
@@ -94,11 +94,9 @@ def page(
     )
 
 
-def headline(
-    results: Mapping[str, Any], distilled: "DistilledDataset"
-) -> list[tuple[str, str, str]]:
+def headline(results: dict[str, Any], distilled: "DistilledDataset") -> list[tuple[str, str, str]]:
     """The few figures above everything: what, how much, and more about it."""
-    rows = compared_rows(dict(results))
+    rows = compared_rows(results)
     first = rows[0][1]
     found = [
         (name, accuracy(row).rpartition(" (")[0] + " %", f"{row['network']}, {row['protocol']}")
@@ -116,9 +114,9 @@ def headline(
     return found
 
 
-def tables(results: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str, str, str]]]]:
+def tables(results: dict[str, Any]) -> list[tuple[str, list[tuple[str, str, str, str]]]]:
     """For each protocol, as two are never comparable: trained on, network, accuracy, interval."""
-    rows = compared_rows(dict(results))
+    rows = compared_rows(results)
     return [
         (
             protocol,
@@ -147,7 +145,7 @@ def curves(metrics: Mapping[str, Sequence[Point]]) -> list[Curve]:
 
 
 def networks(
-    results: Mapping[str, Any], confusion: Mapping[str, Counts], names: Sequence[str]
+    results: dict[str, Any], confusion: Mapping[str, Counts], names: Sequence[str]
 ) -> list[Classes]:
     """The classes under each network, beside random real images where those were counted too."""
     found = []
@@ -160,7 +158,7 @@ def networks(
     return found
 
 
-def facts(results: Mapping[str, Any], distilled: "DistilledDataset") -> list[tuple[str, str]]:
+def facts(results: dict[str, Any], distilled: "DistilledDataset") -> list[tuple[str, str]]:
     """What was run."""
     provenance = results.get("provenance", {})
     meta = {"created": distilled.meta.get("created")}

@@ -1,7 +1,8 @@
 """The objects of a run, made from its config."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -30,6 +31,9 @@ from ddist.teachers import Teacher
 from ddist.trajectories import Trajectories
 
 log = logging.getLogger(__name__)
+
+FindTeacher = Callable[[], Teacher]
+"""Gives the teacher to who cannot do without one."""
 
 
 def build_data(
@@ -105,8 +109,11 @@ def build_source(cfg: DictConfig, name: str, data: RealData) -> RealData:
     return source
 
 
-def build_method(cfg: DictConfig, data: RealData, init: InitialWeights) -> Method:
-    """The method with its synthetic data."""
+def build_method(
+    cfg: DictConfig, data: RealData, init: InitialWeights, teacher: FindTeacher | None = None
+) -> Method:
+    """The method with its synthetic data. ``teacher`` is that of :func:`shared_teacher`, if parts
+    of the run share one."""
     check_ipc(cfg.ipc, data)
     check_init(init, cfg.method)
     check_augment(cfg)
@@ -117,7 +124,7 @@ def build_method(cfg: DictConfig, data: RealData, init: InitialWeights) -> Metho
     if "trajectories" in config:
         options["trajectories"] = build_trajectories(cfg, data)
     if "teacher" in config:
-        options["teacher"] = find_teacher(cfg, data)
+        options["teacher"] = (teacher or partial(find_teacher, cfg, data))()
     for key in ("batch_real", "real_per_class", "published", "trajectories", "teacher"):
         config.pop(key, None)  # for other parts of the run, or made already
     method: Method = instantiate(config)(**options)
@@ -161,6 +168,11 @@ def find_teacher(cfg: DictConfig, data: RealData) -> Teacher:
     return teacher
 
 
+def shared_teacher(cfg: DictConfig, data: RealData) -> FindTeacher:
+    """The same, built at the first call and handed out again at all others."""
+    return cache(partial(find_teacher, cfg, data))
+
+
 def without_batch_norm(name: str, config: DictConfig) -> tuple[str, DictConfig]:
     """The network ``config`` and what results call it; both without normalisation where it has
     batch normalisation."""
@@ -170,10 +182,14 @@ def without_batch_norm(name: str, config: DictConfig) -> tuple[str, DictConfig]:
 
 
 def build_evaluator(
-    cfg: DictConfig, network_name: str, data: RealData, init: InitialWeights
+    cfg: DictConfig,
+    network_name: str,
+    data: RealData,
+    init: InitialWeights,
+    teacher: FindTeacher | None = None,
 ) -> Evaluator:
     """The protocol of ``cfg.evaluation`` over its networks; by default the run's own, which
-    results call ``network_name``."""
+    results call ``network_name``. ``teacher`` as in :func:`build_method`."""
     config = to_plain(cfg.evaluation)
     names, precision = config.pop("networks"), config.pop("precision")
     bare = config.pop("without_batch_norm")
@@ -181,7 +197,7 @@ def build_evaluator(
     check_protocol(config)
     options = {}
     if config.get("labels") == "teacher":
-        options["teacher"] = find_teacher(cfg, data).probabilities
+        options["teacher"] = (teacher or partial(find_teacher, cfg, data))().probabilities
     protocol: Protocol = instantiate(config)(**options)
     protocol.compile, protocol.precision = cfg.compile, precision
     check_held_out(init, protocol)

@@ -30,7 +30,7 @@ from ddist.tasks.build import (
     build_evaluator,
     build_init,
     build_method,
-    find_teacher,
+    shared_teacher,
     uses_network,
 )
 from ddist.tasks.checks import (
@@ -70,12 +70,13 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     if "teacher" in cfg.method and not get_object(cfg.method._target_).learns:
         data.to(device(cfg.trainer.accelerator))  # no fitting, which would move it
     init = build_init(cfg, data)
-    evaluator = build_evaluator(cfg, chosen_names()["network"], data, init)
+    teacher = shared_teacher(cfg, data)
+    evaluator = build_evaluator(cfg, chosen_names()["network"], data, init, teacher)
     if cfg.teacher.store:
-        find_teacher(cfg, data)  # which says before any work if its classes are others
+        teacher()  # which says before any work if its classes are others
         factor = cfg.synthetic.factor
         check_stored(cfg.teacher.temperature, cfg.teacher.top_k, data.num_classes, factor)
-    method = build_method(cfg, data, init)
+    method = build_method(cfg, data, init, teacher)
     check_precision(cfg.trainer.precision, method)
     check_trained(cfg, init)
     claim(folder, cfg)
@@ -94,12 +95,12 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
             name: replace(distilled, **tensors) for name, tensors in method.variants().items()
         }
         if cfg.teacher.store:
-            teacher, options = find_teacher(cfg, data), (cfg.teacher.temperature, cfg.teacher.top_k)
-            distilled = with_labels(distilled, teacher, *options)
-            variants = {name: with_labels(v, teacher, *options) for name, v in variants.items()}
+            options = teacher(), cfg.teacher.temperature, cfg.teacher.top_k
+            distilled = with_labels(distilled, *options)
+            variants = {name: with_labels(v, *options) for name, v in variants.items()}
         names = chosen_names() if with_network else without_network(chosen_names())
         results, confusion = evaluate(
-            cfg, evaluator, distilled, data, names, seconds, baseline, variants
+            cfg, evaluator, distilled, data, names, seconds, baseline, variants, teacher
         )
         distilled.meta["results"] = results
         distilled.save(folder / "distilled")
@@ -216,10 +217,7 @@ def describe(cfg: DictConfig, method: Method, steps: int) -> DistilledDataset:
     return DistilledDataset(
         **method.tensors(),
         initial_weights=single_start(method),
-        normalization={
-            k: v.cpu() if isinstance(v, torch.Tensor) else v
-            for k, v in data.normalization.state().items()
-        },
+        normalization=data.normalization.to("cpu").state(),
         meta=meta,
         config=OmegaConf.to_yaml(cfg, resolve=True),
     )

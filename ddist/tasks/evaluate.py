@@ -11,7 +11,7 @@ from ddist.config import conf_dir, load_option
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init.given import Given
-from ddist.tasks.build import build_data, build_evaluator, build_init, uses_network
+from ddist.tasks.build import build_data, build_evaluator, build_init, shared_teacher, uses_network
 from ddist.tasks.checks import (
     check_free,
     check_groups_used,
@@ -51,11 +51,14 @@ def run(cfg: DictConfig, *, baseline: bool) -> None:
         init = build_init(cfg, data)
     else:
         init = Given(distilled.initial_weights, otherwise=lambda: build_init(cfg, data))
-    evaluator = build_evaluator(cfg, names["network"], data, init)
+    teacher = shared_teacher(cfg, data)
+    evaluator = build_evaluator(cfg, names["network"], data, init, teacher)
     if not (distilled.meta.get("uses_network", True) or uses_network(cfg.evaluation)):
         names = without_network(names)
     with finishing(instantiate(cfg.logger)) as logger:
-        results, confusion = evaluate(cfg, evaluator, distilled, data, names, None, baseline, {})
+        results, confusion = evaluate(
+            cfg, evaluator, distilled, data, names, None, baseline, {}, teacher
+        )
         publish(results, confusion, distilled, folder, logger)
 
 

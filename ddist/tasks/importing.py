@@ -11,7 +11,7 @@ from torch import Tensor
 
 import ddist
 from ddist.artifact import DistilledDataset
-from ddist.config import composed_apart
+from ddist.config import composed_apart, to_plain
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.exchange.foreign import (
@@ -82,10 +82,7 @@ def convert(cfg: DictConfig, path: Path) -> DistilledDataset:
         weights=found.weights,
         step_sizes=torch.tensor([[found.step_size]]) if one_step else None,
         step_index=torch.zeros(len(images), dtype=torch.int64) if one_step else None,
-        normalization={
-            k: v.cpu() if isinstance(v, Tensor) else v
-            for k, v in data.normalization.state().items()
-        },
+        normalization=data.normalization.to("cpu").state(),
         meta=described(cfg, names, ipc, data, path),
         config=OmegaConf.to_yaml(cfg, resolve=True),
     )
@@ -183,20 +180,14 @@ def complete(cfg: DictConfig, ipc: int, names: dict[str, str]) -> None:
     usual.ipc = ipc
     usual.dataset = cfg.dataset
     if not chosen("evaluation"):
-        cfg.evaluation = plain(usual, "evaluation")
+        cfg.evaluation = to_plain(usual.evaluation)
     if not chosen("network"):
-        cfg.network = plain(usual, "network")
+        cfg.network = to_plain(usual.network)
         names["network"] = "convnet"
     if not chosen("method"):
         cfg.method = {}
     cfg.ipc, cfg.steps = ipc, 0
     cfg.synthetic.factor = cfg.factor or 1
-
-
-def plain(cfg: DictConfig, group: str) -> dict[str, Any]:
-    found = OmegaConf.to_container(cfg[group], resolve=True)
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
 
 
 def described(

@@ -44,7 +44,7 @@ def run(cfg: DictConfig) -> None:
         write_page(folder, results, distilled)
 
 
-def location(folder: Path, results: Mapping[str, Any]) -> Path:
+def location(folder: Path, results: dict[str, Any]) -> Path:
     """The artifact that a run made or evaluated."""
     own = folder / "distilled"
     if own.is_dir():
@@ -55,7 +55,7 @@ def location(folder: Path, results: Mapping[str, Any]) -> Path:
     return Path(artifact).expanduser()
 
 
-def write_page(folder: Path, results: Mapping[str, Any], distilled: DistilledDataset) -> None:
+def write_page(folder: Path, results: dict[str, Any], distilled: DistilledDataset) -> None:
     """Write ``folder/report.html``. A run does not fail for want of its page: what goes wrong is
     said in one line."""
     steps = results.get("steps")

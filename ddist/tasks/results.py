@@ -31,7 +31,7 @@ from ddist.seeding import generator
 from ddist.signature import signature
 from ddist.synthetic.start import start_images
 from ddist.synthetic.steps import spread_over_steps
-from ddist.tasks.build import find_teacher
+from ddist.tasks.build import FindTeacher
 from ddist.tasks.page import write_confusion, write_page
 from ddist.tasks.wandb_run import log_results
 from ddist.teachers import with_labels
@@ -48,13 +48,14 @@ def evaluate(
     distill_seconds: float | None,
     baseline: bool,
     variants: Mapping[str, DistilledDataset],
+    teacher: FindTeacher,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The content of results.json, beside a random real set where ``baseline`` asks for it, and
     ``variants`` of the set by their names; and the confusion of classes by row, where it was
     counted: ``evaluation/0``, ``baselines/random``.
 
     ``names`` are those of the method, dataset, network and init. ``distill_seconds`` is None where
-    nothing was distilled just now.
+    nothing was distilled just now; ``teacher`` is asked for only where labels were stored.
     """
     started = time.monotonic()
     log.info("Evaluating under the protocol %s.", evaluator.protocol.name)
@@ -65,7 +66,7 @@ def evaluate(
         others["random"] = random_real(distilled, data, cfg.seed, evaluator.protocol.objective)
         if distilled.label_temperature is not None:  # the same teacher's labels for both
             options = distilled.label_temperature, distilled.meta.get("label_top_k")
-            others["random"] = with_labels(others["random"], find_teacher(cfg, data), *options)
+            others["random"] = with_labels(others["random"], teacher(), *options)
     baselines: dict[str, Any] = {}
     if adapts(cfg, data):
         before = named_rows("no_adaptation", evaluator.before(data))

@@ -77,7 +77,9 @@ class Teacher(ABC):
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
-        """The logits [N, K] of images [N, C, H, W], some at a time, without a graph."""
+        """The logits [N, K] of images [N, C, H, W], some at a time, without a graph, on the device
+        of the images: who distils and who evaluates may be on two."""
+        self.network.to(x.device)
         return torch.cat([self.logits(part) for part in x.split(_AT_ONCE)])
 
     def probabilities(self, x: Tensor, temperature: float) -> Tensor:

@@ -1,20 +1,19 @@
 """Teachers whose weights come from elsewhere: a file, torchvision or timm."""
 
 import json
-import pickle
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ddist.data import RealData
 from ddist.data.normalization import mean_std
 from ddist.errors import DdistError
 from ddist.networks.base import Weights
+from ddist.networks.files import read_weights_file
 from ddist.networks.timm import timm_library
 from ddist.teachers.base import Teacher
 
@@ -166,27 +165,21 @@ def read_weights(path: Path) -> Found:
     """The weights in a file, on the CPU. Raises DdistError for one that is missing or damaged, or
     that is neither of the two kinds that are read."""
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
-                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                names = json.loads((file.metadata() or {}).get("class_names", "null"))
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            names = content.get("class_names")
-            while inner := next((n for n in _WRAPPINGS if isinstance(content.get(n), dict)), None):
-                content = content[inner]
-            weights = {name.removeprefix("module."): w for name, w in content.items()}
+        content, metadata = read_weights_file(path)
+        names = json.loads(metadata.get("class_names", "null"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no weights by name")
     except FileNotFoundError:
         raise DdistError(f"There is no file {path}, which teacher.weights names.") from None
-    except (
-        OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError,
-        AttributeError,
-    ) as error:  # fmt: skip
-        reason = str(error).strip().split("\n")[0].split(". ")[0]
+    except ValueError as error:
         raise DdistError(
-            f"The teacher's file {path} cannot be read ({reason or type(error).__name__}): copy it "
-            "again, or save its weights as .safetensors."
+            f"The teacher's file {path} cannot be read ({error}): copy it again, or save its "
+            "weights as .safetensors."
         ) from None
+    names = content.get("class_names", names)
+    while inner := next((n for n in _WRAPPINGS if isinstance(content.get(n), dict)), None):
+        content = content[inner]
+    weights = {str(name).removeprefix("module."): w for name, w in content.items()}
     return weights, None if names is None else [str(name) for name in names]
 
 

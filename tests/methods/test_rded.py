@@ -124,6 +124,7 @@ def test_a_run_stores_labels_and_another_protocol_has_the_same_teacher(ddist: An
     assert distilled.meta["label_temperature"] == 20.0 and distilled.meta["label_top_k"] == 3
     assert distilled.labels.dtype == torch.float16 and distilled.factor == 1
     assert done.out.count("Training the teacher") == 1 and "random real images" in done.out
+    assert done.out.count("The teacher knows") == 1  # one for the method, the labels, the baseline
     again = ddist(
         "task=evaluate", "artifact=run/distilled", "evaluation=sre2l", "evaluation.num_networks=1",
         "evaluation.epochs=2", "paths.cache=cache", "network=mlp", "hydra.run.dir=other",

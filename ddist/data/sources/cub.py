@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-from filelock import FileLock
-
 from ddist.data.sources.base import Arrays, Request
-from ddist.data.sources.folder import Listing, decoded
-from ddist.data.sources.published import torchvision_datasets
+from ddist.data.sources.folder import Listing, decoded, download_archive
 from ddist.errors import DdistError
 
 FOLDER = "CUB_200_2011"
@@ -21,7 +18,7 @@ def cub200(request: Request, in_memory: float) -> Arrays:
     ``in_memory`` as in :func:`ddist.data.sources.folder.folder`."""
     root = request.root / FOLDER
     if not (root / "images.txt").is_file():
-        _download(request, root)
+        download_archive(request, "cub200", root / "images.txt", URL, MD5)
     classes = read_table(root / "classes.txt")
     order = {key: label for label, key in enumerate(classes)}
     pictures, of_class, training = (
@@ -56,22 +53,3 @@ def read_table(path: Path) -> dict[str, str]:
     except OSError as error:
         raise DdistError(f"cub200: {path} cannot be read ({error.strerror}).") from error
     return {key: value.strip() for key, _, value in (line.partition(" ") for line in lines) if key}
-
-
-def _download(request: Request, root: Path) -> None:
-    if not request.download:
-        raise DdistError(
-            f"cub200 is not in {request.root}: expected {root / 'images.txt'}; set paths.data "
-            "(DDIST_DATA) to the folder that holds it, or dataset.download=true."
-        )
-    download = torchvision_datasets().utils.download_and_extract_archive
-    try:
-        request.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(request.root / ".cub200.lock"):
-            if not (root / "images.txt").is_file():
-                download(URL, str(request.root), md5=MD5)
-    except (OSError, RuntimeError) as error:
-        raise DdistError(
-            f"cub200 could not be downloaded to {request.root} ({error}); unpack {URL} there "
-            "yourself or set paths.data (DDIST_DATA) to where it is."
-        ) from error

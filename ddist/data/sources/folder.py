@@ -58,7 +58,7 @@ def tiny_imagenet(request: Request, in_memory: float) -> Arrays:
     """
     root = request.root / TINY_FOLDER
     if not (root / "train").is_dir():
-        _download_tiny(request, root)
+        download_archive(request, "tiny_imagenet", root / "train", TINY_URL, TINY_MD5)
     classes = _subfolders(root / "train")
     train = _list_classes(root / "train", classes)
     annotations = root / "val" / "val_annotations.txt"
@@ -166,20 +166,22 @@ def _tiny_names(words: Path, classes: list[str]) -> tuple[str, ...]:
     return tuple(names.get(key, key) for key in classes)
 
 
-def _download_tiny(request: Request, root: Path) -> None:
+def download_archive(request: Request, name: str, expected: Path, url: str, md5: str) -> None:
+    """Fetches and unpacks the archive of the dataset ``name`` below ``root``, once, after which
+    ``expected`` is there."""
     if not request.download:
         raise DdistError(
-            f"tiny_imagenet is not in {request.root}: expected {root / 'train'}; set paths.data "
+            f"{name} is not in {request.root}: expected {expected}; set paths.data "
             "(DDIST_DATA) to the folder that holds it, or dataset.download=true."
         )
     download = torchvision_datasets().utils.download_and_extract_archive
     try:
         request.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(request.root / ".tiny_imagenet.lock"):
-            if not (root / "train").is_dir():
-                download(TINY_URL, str(request.root), md5=TINY_MD5)
+        with FileLock(request.root / f".{name}.lock"):
+            if not expected.exists():
+                download(url, str(request.root), md5=md5)
     except (OSError, RuntimeError) as error:
         raise DdistError(
-            f"tiny_imagenet could not be downloaded to {request.root} ({error}); unpack {TINY_URL} "
+            f"{name} could not be downloaded to {request.root} ({error}); unpack {url} "
             "there yourself or set paths.data (DDIST_DATA) to where it is."
         ) from error
