@@ -123,13 +123,17 @@ def brief(name: str) -> str:
 
 def flat_settings(figure: Figure) -> dict[str, Any]:
     """What the figure's set was learned with, by dotted names; without what only says how, and
-    without copies."""
-    return {
-        name: value
-        for name, value in flatten(settings_of(figure.config))
-        if not name.startswith(("trainer.", "method.trajectories.", "method.augment."))
-        and "._" not in name
-    }
+    without copies. A part that is one of several kinds (``method.generative``) has its class."""
+    found = {}
+    for name, value in flatten(settings_of(figure.config)):
+        part, _, kind = name.rpartition("._")
+        if name.startswith(("trainer.", "method.trajectories.", "method.augment.")):
+            continue
+        if not part:
+            found[name] = value
+        elif kind == "target_":
+            found[part] = str(value).rpartition(".")[2]
+    return found
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -77,6 +77,13 @@ def test_seeds_of_the_same_settings_are_one_row(write, tmp_path: Path) -> None:
     assert found.problems == []
 
 
+def test_parts_of_several_kinds_are_told_by_their_class(write, tmp_path: Path) -> None:
+    for name, kind in (("one", "ddist.generative.Pca"), ("other", "ddist.generative.Identity")):
+        write(name, {"provenance.config.method.generative": {"_target_": kind, "components": 8}})
+    _, tables = rows_of(tmp_path / "runs")
+    assert {row.told for row in tables["dc2021_dsa"]} == {"generative=Pca", "generative=Identity"}
+
+
 def test_a_repeated_run_counts_once(write, tmp_path: Path) -> None:
     old, new = write("old", accuracy=0.5), write("new", accuracy=0.6)
     os.utime(old, (1, 1))
