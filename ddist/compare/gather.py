@@ -229,7 +229,7 @@ def changed_settings(
     changed: dict[str, Any] = {}
     for key in usual.keys() & own.keys():
         one, other = usual[key], own[key]
-        computed = isinstance(one, str) and "${" in one
+        computed = isinstance(one, str | list) and "${" in str(one)
         if computed or (not prefix and str(key) in _SAME_PROTOCOL) or str(key).startswith("_"):
             continue
         if isinstance(one, dict) and isinstance(other, dict):

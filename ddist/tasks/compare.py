@@ -1,6 +1,7 @@
 """task=compare: many runs in tables and plots, beside what papers publish."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from rich.console import Console
 from ddist.compare.gather import gather
 from ddist.compare.plots import draw_cost, draw_ipc, draw_size
 from ddist.compare.published import check_limits
-from ddist.compare.rows import make_rows
+from ddist.compare.rows import Row, make_rows
 from ddist.compare.scores import check_full, robust_scores
 from ddist.compare.tables import (
+    Sheet,
     comma_separated,
     file_name,
     latex,
@@ -37,26 +39,14 @@ def run(cfg: DictConfig, *, deviations: float, points: float, full: float | None
     """Tables of all that ``cfg.runs`` holds, a table for each protocol, printed and written to the
     run's folder with the plots; see :func:`ddist.compare.published.compare` for the limits and
     :func:`ddist.compare.scores.robust_scores` for ``full``."""
-    check_limits(deviations, points)
-    check_full(full)
-    runs = find_patterns(cfg)
-    found = gather(runs, usual_protocols())
+    found = compared(find_patterns(cfg), deviations, points, full)
     for problem in found.problems:
         log.warning("%s", problem)
-    if not found.figures:
-        raise DdistError(
-            f"Nothing to compare: runs={' '.join(runs)} leads to no usable results.json; name "
-            "run folders or a pattern, such as runs='outputs/**'."
-        )
-    networks = usual_networks()
-    tables = make_rows(found.figures, networks, deviations, points)
-    sheets = [protocol_sheet(name, rows) for name, rows in tables.items()]
-    texts = {f"{file_name(name)}.csv": numbers(rows) for name, rows in tables.items()}
-    if scores := robust_scores(found.figures, full, networks):
-        sheets.append(scores_sheet(scores))
-        texts["robust_scores.csv"] = comma_separated(sheets[-1].head, sheets[-1].rows)
-    notes = legend(tables, deviations, points)
+    tables, sheets, notes = found.tables, found.sheets, found.notes
     folder = Path(cfg.paths.run)
+    texts = {f"{file_name(name)}.csv": numbers(rows) for name, rows in tables.items()}
+    if found.scores is not None:
+        texts["robust_scores.csv"] = comma_separated(found.scores.head, found.scores.rows)
     texts |= {"compare.md": markdown(sheets, notes), "compare.tex": latex(sheets, notes)}
     for name, text in texts.items():
         write_file_whole(folder / name, text.encode())
@@ -70,8 +60,46 @@ def run(cfg: DictConfig, *, deviations: float, points: float, full: float | None
         console.print(rich_table(sheet))
     for note in notes:
         console.print(note, highlight=False, markup=False)
-    files = {each.file for each in found.figures}
-    log.info("%d results.json compared: tables and plots are in %s.", len(files), folder)
+    log.info("%d results.json compared: tables and plots are in %s.", found.num_files, folder)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What runs say beside each other."""
+
+    tables: dict[str, list[Row]]  # by protocol
+    scores: Sheet | None  # the robust ones
+    notes: list[str]
+    problems: list[str]  # a sentence for each file that was left out
+    num_files: int
+
+    @property
+    def sheets(self) -> list[Sheet]:
+        sheets = [protocol_sheet(name, rows) for name, rows in self.tables.items()]
+        return sheets if self.scores is None else [*sheets, self.scores]
+
+
+def compared(runs: list[str], deviations: float, points: float, full: float | None) -> Compared:
+    """All that ``runs``, files, folders or patterns, hold; see :func:`run`. Raises DdistError where
+    they lead to nothing."""
+    check_limits(deviations, points)
+    check_full(full)
+    found = gather(runs, usual_protocols())
+    if not found.figures:
+        raise DdistError(
+            f"Nothing to compare: runs={' '.join(runs)} leads to no usable results.json; name "
+            "run folders or a pattern, such as runs='outputs/**'."
+        )
+    networks = usual_networks()
+    tables = make_rows(found.figures, networks, deviations, points)
+    scores = robust_scores(found.figures, full, networks)
+    return Compared(
+        tables,
+        scores_sheet(scores) if scores else None,
+        legend(tables, deviations, points),
+        found.problems,
+        len({each.file for each in found.figures}),
+    )
 
 
 def usual_networks() -> dict[str, dict[str, Any]]:
