@@ -4,19 +4,27 @@ import logging
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from ddist import sweeping
 from ddist.allocator import keep_freed_memory
 from ddist.config import conf_dir, register_resolvers
 from ddist.errors import DdistError
 from ddist.mistakes import explain
+from ddist.processes import check_common_folder, first_process
+from ddist.sweeping import is_job, note_failure, note_success
 
 log = logging.getLogger(__name__)
+
+# In every process that has this module: a launcher's composes the config before it runs the job.
+register_resolvers()
+# conf/hydra/launcher and sweeper hold better defaults under the plugins' own names.
+warnings.filterwarnings("ignore", message=r"\n'hydra/(launcher|sweeper)/\w+' is validated")
 
 
 class JobFailed(Exception):
@@ -26,36 +34,66 @@ class JobFailed(Exception):
 def main() -> NoReturn:
     """The console script ``ddist``; never returns."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them
-    register_resolvers()
+    try:
+        check_common_folder(sys.argv[1:])
+    except DdistError as error:
+        _leave(str(error) if first_process() else "", 1)
     entry = hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(_job)
+    said = ""
     try:
         entry()
     except KeyboardInterrupt:
-        _leave("Interrupted.", 130)
+        status, said = 130, "Interrupted."
+    except SystemExit as leaving:
+        status = leaving.code if isinstance(leaving.code, int) else 1
     except JobFailed:
-        _leave("A job of the sweep failed, for the reason said above; the others are complete.", 1)
+        status = 1
+        said = "A job of the sweep failed, for the reason said above; the others are complete."
     except Exception as error:
         if _debugging():
             raise
         words = [each for each in sys.argv[1:] if not each.startswith("-")]
         overrides = [each for each in words if "=" in each]  # not the "job" of --cfg job
-        _leave(explain(error, overrides), 1)
-    sys.exit(0)
+        status, said = 1, explain(error, overrides)
+    else:
+        status = 0
+    if sweeping.folders and first_process():
+        _conclude(sweeping.folders[-1])
+    _leave(said, status)
+
+
+def _conclude(folder: Path) -> None:
+    """The tables of a sweep, however it ended."""
+    from ddist.tasks.sweep import conclude
+
+    try:
+        if folder.exists():
+            conclude(folder, print)
+    except DdistError as error:
+        print(f"ddist: {error}", file=sys.stderr)
 
 
 def _job(cfg: DictConfig) -> float | None:
     """One run. In a sweep a failure is logged at once and the next job goes on."""
     _prepare_process()
+    job = Path(cfg.paths.run) if is_job() and first_process() else None
     try:
         _check_torchvision()
+        if job:
+            note_failure(job)
         task = hydra.utils.instantiate(cfg.task)
         result: float | None = task(cfg)
+        if job:
+            note_success(job)
         return result
     except Exception as error:
         if _debugging():
             raise
-        log.error("ddist: %s", explain(error, HydraConfig.get().overrides.task))
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        sentence = explain(error, HydraConfig.get().overrides.task)
+        log.error("ddist: %s", sentence)
+        if is_job():
+            if job:
+                note_failure(job, sentence)
             raise JobFailed from None
         # Past Hydra, which would print the overrides and a traceback around it.
         sys.exit(1)
@@ -66,7 +104,6 @@ def _prepare_process() -> None:
     # Lightning 2.6 on torch 2.15 warns about a name of its own that nobody here can change.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     keep_freed_memory()
-    register_resolvers()
 
 
 def _check_torchvision() -> None:
@@ -87,5 +124,6 @@ def _debugging() -> bool:
 
 
 def _leave(sentence: str, status: int) -> NoReturn:
-    print(f"ddist: {sentence}", file=sys.stderr)
+    if sentence:
+        print(f"ddist: {sentence}", file=sys.stderr)
     sys.exit(status)

@@ -13,8 +13,23 @@ from hydra.errors import (
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
+from ddist.config import composed_apart
 from ddist.errors import DdistError
-from ddist.suggestions import known_groups, known_settings, misfit, near, parse
+from ddist.suggestions import is_sweep, known_groups, known_settings, misfit, near, parse
+
+PLUGINS = {
+    "hydra_joblib_launcher": ("joblib", "launchers"),
+    "hydra_submitit_launcher": ("submitit", "launchers"),
+    "hydra_optuna_sweeper": ("optuna", "optuna"),
+    "hydra_ray_launcher": ("ray", "ray"),
+}
+"""By the module that Hydra would need: what is missing, and the extra that has it."""
+
+
+LOST_JOB = {"TerminatedWorkerError", "UncompletedJobError", "FailedJobError", "WorkerCrashedError"}
+"""What joblib, submitit and Ray raise for a job that was killed."""
+
+LOST_RANK = r"gloo.*(connection|timed out|timeout)|nccl.*(timeout|remote)|connection (closed|reset)"
 
 
 def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
@@ -29,17 +44,59 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
             return f"Out of memory ({first_line(each)}): try a smaller method.batch_real or ipc."
         if isinstance(each, YAMLError):
             return f"A YAML file cannot be read: {one_line(str(each))}."
+    if lost := lost_process(error):
+        return lost
     if isinstance(error, OverrideParseException):
         return f"Could not read {error.override!r}: write group=option or key=value."
     if isinstance(error, (MissingConfigException, ConfigCompositionException)):
-        return composition(error, overrides)
+        return missing_plugin(error) or ambiguous(error, overrides) or composition(error, overrides)
     if isinstance(error, MissingMandatoryValue):
         return f"A value is missing: {first_line(error)}."
     return (
-        no_option(error, overrides)
+        missing_plugin(error)
+        or no_option(error, overrides)
         or unknown_argument(error, overrides)
         or misfit(overrides, known_settings(overrides))
         or unexplained(error)
+    )
+
+
+def lost_process(error: BaseException) -> str:
+    """A sentence where a process of a distributed run has gone, or one of a sweep's jobs; else
+    nothing."""
+    for each in chain(error):
+        if type(each).__name__ in LOST_JOB:
+            return f"A job's process has ended before its job: {first_line(each)}."
+        if re.search(LOST_RANK, str(each), re.I):
+            return (
+                "Another process of this run has ended or does not answer "
+                f"({first_line(each)}): the same command with the same hydra.run.dir goes on from "
+                "the last checkpoint."
+            )
+    return ""
+
+
+def missing_plugin(error: BaseException) -> str:
+    """A sentence where a launcher or sweeper of Hydra is not installed; else nothing."""
+    text = str(error)
+    for module, (what, extra) in PLUGINS.items():
+        if module in text or re.search(rf"Could not find 'hydra/(launcher|sweeper).*{what}", text):
+            return f"{what} is not installed here: pip install 'ddist[{extra}]'."
+    return ""
+
+
+def ambiguous(error: BaseException, overrides: Sequence[str]) -> str:
+    """A sentence where several values stand in what is no sweep; else nothing."""
+    found = re.search("Ambiguous value for argument '(.*?)=", str(error))
+    if not found:
+        return ""
+    try:  # a preset of sweep says that it is one, unless another mistake keeps it from being read
+        composed_apart([each for each in overrides if not is_sweep(each)])
+    except Exception as other:
+        return explain(other, overrides)
+    return (
+        f"{found[1]} has several values: put -m before them for a sweep, or quotes around a value "
+        "that has commas."
     )
 
 

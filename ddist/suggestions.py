@@ -83,3 +83,9 @@ def parse(overrides: Iterable[str]) -> Iterator[tuple[str, Any]]:
     for override in read:
         if not override.is_sweep_override() and not override.is_delete():
             yield override.key_or_group, override.value()
+
+
+def is_sweep(override: str) -> bool:
+    """Whether it has several values, such as ``seed=0,1``."""
+    read: list[Override] = OverridesParser.create().parse_overrides([override])
+    return read[0].is_sweep_override()

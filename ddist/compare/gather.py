@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ddist.config import learned
+from omegaconf import DictConfig, OmegaConf
+
+from ddist.config import composed_apart, conf_dir, learned
 from ddist.errors import DdistError
 
 RESULTS = "results.json"
@@ -285,3 +287,16 @@ def newest(figures: list[Figure]) -> tuple[list[Figure], list[str]]:
             left[f"{older.file} is left out: {each.file} repeats its settings and its seed."] = None
         kept[key] = each
     return list(kept.values()), list(left)
+
+
+def usual_protocols() -> dict[str, dict[str, Any]]:
+    """The settings of conf/evaluation, by the name of the protocol."""
+    names = sorted(file.stem for file in (conf_dir() / "evaluation").glob("*.yaml"))
+    return {name: plain(composed_apart([f"evaluation={name}"]).evaluation) for name in names}
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Its values, interpolations as they stand."""
+    found = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}

@@ -17,6 +17,7 @@ from ddist.evaluation import Protocol
 from ddist.init import InitialWeights
 from ddist.methods import Method
 from ddist.objectives import Objective
+from ddist.processes import check_all_taken, num_started
 from ddist.tasks.names import chosen, named
 
 HALF = {16, "16", "16-mixed", "16-true"}
@@ -173,9 +174,11 @@ def check_devices(cfg: DictConfig) -> None:
             f"trainer.devices={devices} starts that many processes, but this machine has {cores} "
             f"CPU cores: choose trainer.devices of at most {cores}."
         )
-    # Each process of a distributed run would repeat the whole sweep (Lightning#15737).
+    check_all_taken(devices, cfg.trainer.num_nodes)
+    # Each process that Lightning starts would repeat the whole sweep (Lightning#15737); those of a
+    # SLURM job are started for it.
     single = str(devices) in ("1", "auto") and cfg.trainer.num_nodes == 1
-    if HydraConfig.get().mode == RunMode.MULTIRUN and not single:
+    if HydraConfig.get().mode == RunMode.MULTIRUN and not single and num_started() is None:
         raise DdistError(
             f"-m cannot sweep runs of several devices (trainer.devices={devices}): give each job "
             "one device (trainer.devices=1), or start each run by itself (torchrun, SLURM)."

@@ -22,9 +22,12 @@ from ddist.artifact import DistilledDataset
 from ddist.callbacks import Interrupt
 from ddist.callbacks.schedule import find_budget
 from ddist.config import borrowed_ipcs, differences, learned_settings, to_plain
+from ddist.data import RealData
 from ddist.errors import DdistError
+from ddist.evaluation import Evaluator
 from ddist.folder import write_file_whole
 from ddist.methods import Method
+from ddist.sweeping import is_job
 from ddist.tasks.build import (
     build_data,
     build_evaluator,
@@ -46,6 +49,7 @@ from ddist.tasks.checks import (
 from ddist.tasks.evaluate import device
 from ddist.tasks.names import chosen_names, option_of, without_network
 from ddist.tasks.results import evaluate, publish
+from ddist.tasks.sweep import finished, searched
 from ddist.tasks.wandb_run import finishing
 from ddist.teachers.labels import check_stored, with_labels
 
@@ -65,6 +69,9 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     folder = Path(cfg.paths.run)
+    if (done := finished(cfg)) is not None:
+        log.info("Finished before: %s", folder)
+        return searched(done["selection"])
     started = time.monotonic()
     data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
     if "teacher" in cfg.method and not get_object(cfg.method._target_).learns:
@@ -85,6 +92,8 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
         if not trainer.is_global_zero:
             return None
         distilled = describe(cfg, method, trainer.global_step)
+        if (loss := outer_loss(trainer, folder)) is not None:
+            distilled.meta["outer_loss"] = loss
         distilled.save(folder / "distilled")
         leave_if_interrupted(trainer, folder)
 
@@ -101,14 +110,36 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
         results, confusion = evaluate(
             cfg, evaluator, distilled, data, names, seconds, baseline, variants
         )
+        results["selection"] = select(evaluator, distilled, data)
         distilled.meta["results"] = results
         distilled.save(folder / "distilled")
         publish(results, confusion, distilled, folder, logger)
     log.info("The images: %s", folder / "distilled" / "grid.png")
-    if data.validation is not None:
-        return -evaluator.run(distilled, data, data.validation)[0].score()
+    return searched(results["selection"])
+
+
+def outer_loss(trainer: pytorch_lightning.Trainer, folder: Path) -> float | None:
+    """The last one; that of the set in ``folder`` where a resumed run had no step left to do."""
     loss = trainer.callback_metrics.get("distill/loss")
-    return None if loss is None else float(loss)
+    if loss is not None:
+        return float(loss)
+    known = folder / "distilled" / "meta.json"
+    found: float | None = None
+    if known.exists():
+        found = json.loads(known.read_text()).get("outer_loss")
+    return found
+
+
+def select(
+    evaluator: Evaluator, distilled: DistilledDataset, data: RealData
+) -> dict[str, Any] | None:
+    """What a search may look at, and never the test set: the accuracy on the images held out of
+    training, else the outer loss; None for methods without one."""
+    if data.validation is not None:
+        value = evaluator.run(distilled, data, data.validation)[0].score()
+        return {"name": "validation_accuracy", "value": value}
+    loss = distilled.meta.get("outer_loss")
+    return None if loss is None else {"name": "outer_loss", "value": loss}
 
 
 def claim(folder: Path, cfg: DictConfig) -> None:
@@ -117,20 +148,21 @@ def claim(folder: Path, cfg: DictConfig) -> None:
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         return
     settings = learned_settings(cfg)
+    setting = "hydra.sweep.dir" if is_job() else "hydra.run.dir"
     note, checkpoint = folder / "settings.json", folder / "checkpoints" / "last.ckpt"
     left = [each for each in (checkpoint, folder / "distilled") if each.exists()]
     if not cfg.resume:
         checkpoint.unlink(missing_ok=True)
         (folder / "results.json").unlink(missing_ok=True)
     elif left and not note.exists():
-        raise DdistError(f"{folder} has no note of its settings: choose another hydra.run.dir.")
+        raise DdistError(f"{folder} has no note of its settings: choose another {setting}.")
     elif left:
         changed = differences(json.loads(note.read_text()), settings)
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise DdistError(
                 f"{folder} holds a run of another configuration ({'; '.join(changed[:3])}{more}): "
-                "choose another hydra.run.dir, or resume=false to start over in this one."
+                f"choose another {setting}, or resume=false to start over in this one."
             )
     write_file_whole(note, json.dumps(settings, indent=2).encode())
 

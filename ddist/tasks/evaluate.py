@@ -1,5 +1,6 @@
 """task=evaluate: how good is a distilled set, also under another network or protocol?"""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -21,7 +22,10 @@ from ddist.tasks.checks import (
 )
 from ddist.tasks.names import GROUPS, chosen, chosen_names, keys_set, named, without_network
 from ddist.tasks.results import evaluate, publish
+from ddist.tasks.sweep import finished
 from ddist.tasks.wandb_run import finishing
+
+log = logging.getLogger(__name__)
 
 # What an artifact says by itself, where the command line is silent.
 ADOPTED = (
@@ -39,6 +43,9 @@ def run(cfg: DictConfig, *, baseline: bool) -> None:
     check_free(folder)
     distilled = DistilledDataset.load(Path(str(cfg.artifact)).expanduser())
     names = adopt(cfg, distilled)
+    if finished(cfg) is not None:
+        log.info("Finished before: %s", folder)
+        return
     check_values(cfg)
     check_groups_used(cfg.evaluation)
     check_teacher_used(cfg, baseline and distilled.label_temperature is not None)
