@@ -1,5 +1,6 @@
 """The jobs of a sweep as rows: seeds together, protocols apart, failures by their names."""
 
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable
@@ -55,9 +56,8 @@ def summarize(folder: Path | str) -> Summary:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise DdistError(f"There is no folder {folder}: name the hydra.sweep.dir of a sweep.")
-    jobs = {
-        note.parents[1]: overrides(note) for note in sorted(folder.glob("*/.hydra/overrides.yaml"))
-    }
+    notes = sorted(folder.glob("*/.hydra/overrides.yaml"), key=lambda each: natural(each.parents[1]))
+    jobs = {note.parents[1]: overrides(note) for note in notes}
     usual = usual_protocols()
     failed: dict[str, str] = {}
     groups: dict[tuple[str, str, Settings], list[tuple[Figure, Any]]] = defaultdict(list)
@@ -82,6 +82,12 @@ def summarize(folder: Path | str) -> Summary:
     for (protocol, _, found), members in groups.items():
         tables[protocol].append(make_row({k: v for k, v in found if k in told}, members))
     return Summary(dict(sorted(tables.items())), failed)
+
+
+def natural(job: Path) -> list[tuple[bool, float, str]]:
+    """``ipc-2`` before ``ipc-10``."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", job.name)
+    return [(not p[:1].isdigit(), float(p) if p[:1].isdigit() else 0.0, p) for p in parts]
 
 
 def overrides(note: Path) -> dict[str, str]:
