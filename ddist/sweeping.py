@@ -12,7 +12,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ddist.config import num_cores
+from ddist.errors import DdistError
 from ddist.folder import write_file_whole
+from ddist.mistakes import explain
 
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
@@ -44,19 +46,29 @@ class Sweep(Callback):
     """Hydra's callback. What it decides reaches the jobs as overrides, whatever launches them."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        folder = Path(str(config.hydra.sweep.dir)).expanduser().absolute()
-        folders.append(folder)
-        refuse_maximising(config.hydra.sweeper)
-        threads = share_of_cores(config)
-        with open_dict(config.hydra):
-            config.hydra.sweep.dir = str(folder)  # the jobs may run elsewhere
-            if config.threads is None and threads is not None:
-                config.hydra.overrides.task.append(f"threads={threads}")
-            keys = ",".join(f"'{key}'" for key in unnamed(config))
-            config.hydra.overrides.hydra += [
-                f"hydra.job.config.override_dirname.exclude_keys=[{keys}]",
-                f"hydra.sweep.dir={quoted(folder)}",
-            ]
+        try:
+            prepare(config)
+        except Exception as error:  # which Hydra would turn into a warning
+            print(f"ddist: {explain(error, config.hydra.overrides.task)}", file=sys.stderr)
+            raise SystemExit(1) from None
+
+
+def prepare(config: DictConfig) -> None:
+    """Note the sweep's folder, and add to the overrides of its jobs. Raises DdistError for a search
+    that would look for the worst."""
+    folder = Path(str(config.hydra.sweep.dir)).expanduser().absolute()
+    refuse_maximising(config.hydra.sweeper)
+    folders.append(folder)
+    threads = share_of_cores(config)
+    with open_dict(config.hydra):
+        config.hydra.sweep.dir = str(folder)  # the jobs may run elsewhere
+        if config.threads is None and threads is not None:
+            config.hydra.overrides.task.append(f"threads={threads}")
+        keys = ",".join(f"'{key}'" for key in unnamed(config))
+        config.hydra.overrides.hydra += [
+            f"hydra.job.config.override_dirname.exclude_keys=[{keys}]",
+            f"hydra.sweep.dir={quoted(folder)}",
+        ]
 
 
 def unnamed(config: DictConfig) -> list[str]:
@@ -84,15 +96,12 @@ def share_of_cores(config: DictConfig) -> int | None:
 
 
 def refuse_maximising(sweeper: DictConfig) -> None:
-    """Leave with a sentence where a search would look for the worst: Hydra turns what a callback
-    raises into a warning."""
+    """Raise a DdistError where a search would look for the worst."""
     if "maximize" in str(sweeper.get("direction")):
-        print(
-            "ddist: What a run returns to a search is smaller for better ones (the validation "
-            "accuracy negated, or the outer loss): leave hydra.sweeper.direction=minimize.",
-            file=sys.stderr,
+        raise DdistError(
+            "What a run returns to a search is smaller for better ones (the validation accuracy "
+            "negated, or the outer loss): leave hydra.sweeper.direction=minimize."
         )
-        raise SystemExit(1)
 
 
 def quoted(path: Path) -> str:

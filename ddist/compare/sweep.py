@@ -56,7 +56,9 @@ def summarize(folder: Path | str) -> Summary:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise DdistError(f"There is no folder {folder}: name the hydra.sweep.dir of a sweep.")
-    notes = sorted(folder.glob("*/.hydra/overrides.yaml"), key=lambda each: natural(each.parents[1]))
+    notes = sorted(
+        folder.glob("*/.hydra/overrides.yaml"), key=lambda each: natural(each.parents[1])
+    )
     jobs = {note.parents[1]: overrides(note) for note in notes}
     usual = usual_protocols()
     failed: dict[str, str] = {}
@@ -79,8 +81,8 @@ def summarize(folder: Path | str) -> Summary:
             groups[each.protocol, each.network, settings].append((each, selection))
     tables: dict[str, list[SweepRow]] = defaultdict(list)
     told = [key for key in varied if key not in _NO_MATTER]
-    for (protocol, _, found), members in groups.items():
-        tables[protocol].append(make_row({k: v for k, v in found if k in told}, members))
+    for (protocol, _, settings), members in groups.items():
+        tables[protocol].append(make_row({k: v for k, v in settings if k in told}, members))
     return Summary(dict(sorted(tables.items())), failed)
 
 
