@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -289,10 +290,17 @@ def newest(figures: list[Figure]) -> tuple[list[Figure], list[str]]:
     return list(kept.values()), list(left)
 
 
-def usual_protocols() -> dict[str, dict[str, Any]]:
-    """The settings of conf/evaluation, by the name of the protocol."""
-    names = sorted(file.stem for file in (conf_dir() / "evaluation").glob("*.yaml"))
-    return {name: plain(composed_apart([f"evaluation={name}"]).evaluation) for name in names}
+def usual_protocols(names: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
+    """The settings of conf/evaluation, by the name of the protocol; of those of ``names`` that are
+    there, where these are given: each takes a moment."""
+    known = sorted(file.stem for file in (conf_dir() / "evaluation").glob("*.yaml"))
+    wanted = known if names is None else sorted(set(known) & set(names))
+    return {name: usual_protocol(name) for name in wanted}
+
+
+@cache
+def usual_protocol(name: str) -> dict[str, Any]:
+    return plain(composed_apart([f"evaluation={name}"]).evaluation)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

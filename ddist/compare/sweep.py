@@ -60,7 +60,6 @@ def summarize(folder: Path | str) -> Summary:
         folder.glob("*/.hydra/overrides.yaml"), key=lambda each: natural(each.parents[1])
     )
     jobs = {note.parents[1]: overrides(note) for note in notes}
-    usual = usual_protocols()
     failed: dict[str, str] = {}
     groups: dict[tuple[str, str, Settings], list[tuple[Figure, Any]]] = defaultdict(list)
     varied = varying(jobs.values())
@@ -70,15 +69,15 @@ def summarize(folder: Path | str) -> Summary:
                 raise DdistError((job / FAILURE).read_text().strip())
             if not (job / RESULTS).exists():
                 continue  # of a task without any
-            figures = read(job / RESULTS, usual)
-            selection = load(job / RESULTS).get("selection")
+            results = load(job / RESULTS)
+            figures = read(job / RESULTS, usual_protocols([str(results.get("protocol"))]))
         except DdistError as error:
             named = [f"{key}={words[key]}" for key in varied if key in words]
             failed[" ".join(named) or job.name] = str(error)
             continue
         settings = tuple((key, words[key]) for key in words if key not in _NO_MATTER)
         for each in figures:
-            groups[each.protocol, each.network, settings].append((each, selection))
+            groups[each.protocol, each.network, settings].append((each, results.get("selection")))
     tables: dict[str, list[SweepRow]] = defaultdict(list)
     told = [key for key in varied if key not in _NO_MATTER]
     for (protocol, _, settings), members in groups.items():
