@@ -12,9 +12,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ddist.allocator import keep_freed_memory
-from ddist.config import conf_dir, register_resolvers
+from ddist.config import conf_dir, register_resolvers, to_plain
 from ddist.errors import DdistError
+from ddist.kinds import check_kinds
 from ddist.mistakes import explain
+from ddist.tasks.names import words
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +39,8 @@ def main() -> NoReturn:
     except Exception as error:
         if _debugging():
             raise
-        words = [each for each in sys.argv[1:] if not each.startswith("-")]
-        overrides = [each for each in words if "=" in each]  # not the "job" of --cfg job
+        typed = [each for each in sys.argv[1:] if not each.startswith("-")]
+        overrides = [each for each in typed if "=" in each]  # not the "job" of --cfg job
         _leave(explain(error, overrides), 1)
     sys.exit(0)
 
@@ -48,13 +50,14 @@ def _job(cfg: DictConfig) -> float | None:
     _prepare_process()
     try:
         _check_torchvision()
+        check_kinds(to_plain(cfg))
         task = hydra.utils.instantiate(cfg.task)
         result: float | None = task(cfg)
         return result
     except Exception as error:
         if _debugging():
             raise
-        log.error("ddist: %s", explain(error, HydraConfig.get().overrides.task))
+        log.error("ddist: %s", explain(error, words()))
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise JobFailed from None
         # Past Hydra, which would print the overrides and a traceback around it.

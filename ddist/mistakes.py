@@ -30,13 +30,15 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
         if isinstance(each, YAMLError):
             return f"A YAML file cannot be read: {one_line(str(each))}."
     if isinstance(error, OverrideParseException):
-        return f"Could not read {error.override!r}: write group=option or key=value."
+        quoted = "; values of unusual characters need quotes of their own, 'key=\"…\"'"
+        hint = quoted if "=" in error.override else ""
+        return f"Could not read {error.override!r}: write group=option or key=value{hint}."
     if isinstance(error, (MissingConfigException, ConfigCompositionException)):
         return composition(error, overrides)
     if isinstance(error, MissingMandatoryValue):
-        return f"A value is missing: {first_line(error)}."
+        return f"A value is missing: {error.full_key or first_line(error)}."
     return (
-        no_option(error, overrides)
+        no_option(str(error), overrides)
         or unknown_argument(error, overrides)
         or misfit(overrides, known_settings(overrides))
         or unexplained(error)
@@ -46,6 +48,8 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
 def composition(error: BaseException, overrides: Sequence[str]) -> str:
     """Unknown groups, options and keys, with the nearest known name."""
     text = str(error)
+    if said := no_option("must be a string", overrides) or several_values(text):
+        return said
     option = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
     if option:
         known = re.findall(r"^\t(\S+)$", text, re.M)
@@ -60,14 +64,23 @@ def composition(error: BaseException, overrides: Sequence[str]) -> str:
     return f"The configuration does not work: {first_line(error)}."
 
 
-def no_option(error: BaseException, overrides: Sequence[str]) -> str:
-    """A sentence where a group was given something else than a name; else nothing."""
-    if "Config group override must be a string" not in str(error):
+def several_values(text: str) -> str:
+    """A sentence where a sweep's values came without -m; else nothing."""
+    found = re.search(r"Ambiguous value for argument '([^'=]+)=|'([^'=]+)=.*requires --multirun", text)
+    if not found:
         return ""
-    values = dict(parse(overrides))
-    wrong = next(
-        key for key in values if key in known_groups() and not isinstance(values[key], str)
-    )
+    return f"{found[1] or found[2]} takes one value: ddist -m sweeps over several."
+
+
+def no_option(text: str, overrides: Sequence[str]) -> str:
+    """A sentence where a group was given something else than a name; else nothing."""
+    if "must be a string" not in text:
+        return ""
+    groups = known_groups()
+    given = [(key, given) for key, given in parse(overrides, deletions=True) if key in groups]
+    wrong = next((key for key, given in given if not isinstance(given, str) or "${" in given), None)
+    if wrong is None:
+        return ""
     return f"{wrong} takes the name of one of its options: ddist --help lists them."
 
 
@@ -84,8 +97,10 @@ def unknown_argument(error: BaseException, overrides: Sequence[str]) -> str:
 def unexplained(error: BaseException) -> str:
     """The last resort."""
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        causes = [first_line(each) for each in chain(error)]
-        return f"The configuration does not work: {causes[-1]}."
+        said = next((e for e in chain(error) if isinstance(e, OmegaConfBaseException)), None)
+        cause = said or list(chain(error))[-1]
+        place = getattr(said, "full_key", None)
+        return f"The configuration does not work{f' at {place}' if place else ''}: {first_line(cause)}."
     return (
         f"Internal error, {type(error).__name__}: {first_line(error)} (DDIST_DEBUG=1 shows where; "
         "please report it)."

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddist.errors import DdistError
+from ddist.errors import DdistError, check_whole
 from ddist.evaluation.replay import Replay, as_wanted, replay, tuning_split
 from ddist.inner.predict import accuracy
 from ddist.methods.base import Method
@@ -64,6 +64,7 @@ class OptimizedRandom(Selection):
     """
 
     def __init__(self, *, num_candidates: int, judge: Replay, **common: Any) -> None:
+        check_whole("method", {"num_candidates": num_candidates})
         super().__init__(start="real", **common)
         refuse_tiles(self.synthetic)
         self.num_candidates, self.judge = num_candidates, judge

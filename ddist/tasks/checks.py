@@ -12,7 +12,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from ddist.data import RealData
-from ddist.errors import DdistError
+from ddist.errors import DdistError, check_whole
 from ddist.evaluation import Protocol
 from ddist.init import InitialWeights
 from ddist.methods import Method
@@ -31,6 +31,12 @@ def check_values(cfg: DictConfig) -> None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise DdistError(f"{name} is a whole number of at least {least}, not {value!r}.")
+    full = cfg.reference.full
+    if full is not None and not 0 <= full <= 1:
+        raise DdistError(f"reference.full is a fraction such as 0.99, or null, not {full}.")
+    if cfg.reference.measure:
+        trained = {key: cfg.reference.training[key] for key in ("num_networks", "batch_size")}
+        check_whole("reference.training", {**trained, "epochs": cfg.reference.training.epochs})
     if cfg.compile not in ("auto", True, False):
         raise DdistError(f"compile is auto, true or false, not {cfg.compile!r}.")
 
@@ -107,6 +113,8 @@ def check_augment(cfg: DictConfig) -> None:
 def check_protocol(config: Mapping[str, Any]) -> None:
     """Raise a DdistError for a protocol without networks, or with nothing to choose from."""
     for name, value in config.items():
+        if name in ("batch_size", "chunk", "tuning_networks", "tuning_images"):
+            check_whole("evaluation", {name: value})
         if (name == "num_networks" and value < 1) or value == []:
             raise DdistError(f"evaluation.{name}={value} leaves nothing to evaluate.")
 
