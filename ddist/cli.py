@@ -7,6 +7,7 @@ import warnings
 from typing import NoReturn
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -28,6 +29,7 @@ class JobFailed(Exception):
 def main() -> NoReturn:
     """The console script ``ddist``; never returns."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them
+    _check_flags()
     register_resolvers()
     entry = hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(_job)
     try:
@@ -43,6 +45,18 @@ def main() -> NoReturn:
         overrides = [each for each in typed if "=" in each]  # not the "job" of --cfg job
         _leave(explain(error, overrides), 1)
     sys.exit(0)
+
+
+def _check_flags() -> None:
+    """Leave with a sentence, and not with Hydra's usage, where it would not know a word."""
+    parser = get_args_parser()
+
+    def complain(message: str) -> NoReturn:
+        said = message[:1].upper() + message[1:]
+        _leave(f"{said}: flags such as --cfg job come after all settings; see --hydra-help.", 2)
+
+    parser.error = complain  # type: ignore[method-assign]
+    parser.parse_args()
 
 
 def _job(cfg: DictConfig) -> float | None:

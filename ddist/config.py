@@ -56,6 +56,8 @@ def register_resolvers() -> None:
 
 def by_ipc(ipc: int, table: Mapping[int, Any]) -> Any:
     """The entry of the published ipc nearest to ``ipc`` (by ratio; of two, the smaller)."""
+    if not isinstance(ipc, int) or isinstance(ipc, bool) or ipc < 1:
+        raise DdistError(f"ipc is a whole number of at least 1, not {ipc!r}.")
     return table[nearest_ipc(ipc, list(table))]
 
 

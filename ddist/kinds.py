@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from inspect import isclass
-from math import isnan
+from math import isfinite
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -24,7 +24,7 @@ OWN: dict[str, Any] = {
 }  # fmt: skip
 KINDS = {
     int: "a whole number",
-    float: "a number",
+    float: "a finite number",
     str: "a word",
     Path: "a path",
     bool: "true or false",
@@ -80,7 +80,7 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if kind is float:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and not isnan(value)
+        return number and isfinite(value)
     if kind in KINDS:
         return isinstance(value, str if kind is Path else kind)
     if isclass(origin) and issubclass(origin, Mapping):

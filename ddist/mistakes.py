@@ -41,7 +41,7 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
         no_option(str(error), overrides)
         or unknown_argument(error, overrides)
         or misfit(overrides, known_settings(overrides))
-        or unexplained(error)
+        or unexplained(error, overrides)
     )
 
 
@@ -66,7 +66,9 @@ def composition(error: BaseException, overrides: Sequence[str]) -> str:
 
 def several_values(text: str) -> str:
     """A sentence where a sweep's values came without -m; else nothing."""
-    found = re.search(r"Ambiguous value for argument '([^'=]+)=|'([^'=]+)=.*requires --multirun", text)
+    found = re.search(
+        r"Ambiguous value for argument '([^'=]+)=|'([^'=]+)=.*requires --multirun", text
+    )
     if not found:
         return ""
     return f"{found[1] or found[2]} takes one value: ddist -m sweeps over several."
@@ -94,17 +96,25 @@ def unknown_argument(error: BaseException, overrides: Sequence[str]) -> str:
     return ""
 
 
-def unexplained(error: BaseException) -> str:
+def unexplained(error: BaseException, overrides: Sequence[str]) -> str:
     """The last resort."""
+    of_hydra = [each for each in overrides if each.startswith(("hydra/", "hydra."))]
+    if of_hydra and not isinstance(error, OmegaConfBaseException):
+        return f"Hydra cannot work with {' '.join(of_hydra)}: {first_line(error)}."
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         said = next((e for e in chain(error) if isinstance(e, OmegaConfBaseException)), None)
-        cause = said or list(chain(error))[-1]
         place = getattr(said, "full_key", None)
-        return f"The configuration does not work{f' at {place}' if place else ''}: {first_line(cause)}."
+        cause = resolution(said or list(chain(error))[-1])
+        return f"The configuration does not work{f' at {place}' if place else ''}: {cause}."
     return (
         f"Internal error, {type(error).__name__}: {first_line(error)} (DDIST_DEBUG=1 shows where; "
         "please report it)."
     )
+
+
+def resolution(error: BaseException) -> str:
+    """The first line, without the type of the error that an interpolation met."""
+    return re.sub(r"^\w+ raised while resolving interpolation: ", "", first_line(error))
 
 
 def did_you_mean(name: str) -> str:

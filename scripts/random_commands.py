@@ -1,6 +1,6 @@
 """Random command lines, valid and invalid: each must work, or end with one sentence that helps.
 
-    python scripts/random_commands.py                     1,000 of them; about 20 minutes on one core
+    python scripts/random_commands.py                     1,000 of them, in about 20 minutes
     python scripts/random_commands.py --num 50 --seed 1   others, fewer
     python scripts/random_commands.py --only 17           what the 18th printed
 
@@ -191,9 +191,9 @@ ODD = (
 
 OPAQUE = re.compile(
     r"Internal error|object has no|has no attribute|is not subscriptable|unsupported operand"
-    r"|positional arg|not supported between|object is not|KeyError|<class|0x[0-9a-f]{6}|not iterable"
-    r"|out of range|must match the size|mat1|size of tensor|Boolean value|invalid literal"
-    r"|Error instantiating|Error in call|unexpected keyword|NoneType"
+    r"|positional arg|not supported between|object is not|KeyError|<class '|0x[0-9a-f]{6}"
+    r"|not iterable|out of range|must match the size|mat1|size of tensor|Boolean value"
+    r"|invalid literal|Error instantiating|Error in call|unexpected keyword|NoneType"
 )
 
 
@@ -248,12 +248,12 @@ def make(number: int, seed: int, files: Path) -> Command:
             if f"method.{group}" not in own:
                 del words[group]  # mostly, what has a use
     known = settings(*(f"{group}={option}" for group, option in words.items()))
-    takes_part = [key for key in known if belongs(key, words, known)]
+    takes_part = sorted(key for key in known if belongs(key, words, known))
     short = {key: str(value) for key, value in SHORT.items() if key in takes_part}
     if isinstance(known.get("network.width"), list):
         short["network.width"] = "[4,4,4]"
     line = [f"{key}={value}" for key, value in (words | short).items()] + more
-    tested = takes_part if rng.random() < 0.9 else list(known)
+    tested = takes_part if rng.random() < 0.9 else sorted(known)
     tested = [key for key in tested if "." in key or key in ("ipc", "seed", "budget", "resume")]
     tested = [key for key in tested if key not in NOT and not isinstance(known[key], dict)]
     for _ in range(rng.choice((0, 1, 1, 1, 2, 2, 3))):
@@ -419,7 +419,7 @@ def become(words: tuple[str, ...], folder: Path, out: Path, err: Path) -> None:
 
 
 def wait(pid: int, until: float) -> int | None:
-    """The exit status of the fork; None, and it is killed with all it started, if it takes longer."""
+    """The exit status of the fork; None, and all it started is killed, where it takes longer."""
     for pause in itertools.chain((0.01,) * 50, itertools.repeat(0.05)):
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:
@@ -448,13 +448,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num", type=int, default=1000, help="command lines")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="the number of the first")
     parser.add_argument("--only", type=int, help="the number of one command")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of a command, at most")
     parser.add_argument("--list", action="store_true", help="what the refused ones said")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     register_resolvers()
-    numbers = range(chosen.num) if chosen.only is None else [chosen.only]
+    numbers = (
+        range(chosen.first, chosen.first + chosen.num) if chosen.only is None else [chosen.only]
+    )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         sys.exit(1 if report(outcomes(numbers, chosen.seed, folder, chosen), chosen) else 0)

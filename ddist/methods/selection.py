@@ -12,6 +12,7 @@ from ddist.inner.predict import accuracy
 from ddist.methods.base import Method
 from ddist.methods.dd import OuterLoss
 from ddist.objectives import Objective, classification
+from ddist.pace import paced
 from ddist.seeding import generator
 from ddist.synthetic import SyntheticData
 from ddist.synthetic.start import start_images
@@ -82,7 +83,7 @@ class OptimizedRandom(Selection):
         images = tuning_split(data, judge.tuning_images, self.seed)
         found: list[tuple[float, Tensor]] = []
         step_sizes = None
-        for candidate in range(self.num_candidates):
+        for candidate in paced(range(self.num_candidates), self.num_candidates):
             stream = generator(self.seed, "candidate", candidate)
             x = start_images("real", data, self.synthetic.classes, stream)
             steps = list(zip(x.split(sizes), labels.split(sizes), strict=True))

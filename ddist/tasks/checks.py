@@ -20,6 +20,7 @@ from ddist.objectives import Objective
 from ddist.tasks.names import chosen, named
 
 HALF = {16, "16", "16-mixed", "16-true"}
+DOUBLE = {64, "64", "64-true"}
 
 
 def check_values(cfg: DictConfig) -> None:
@@ -163,7 +164,12 @@ def check_labels(cfg: DictConfig) -> None:
 
 
 def check_precision(precision: object, method: Method) -> None:
-    """Raise a DdistError for fp16 where inner losses are differentiated twice."""
+    """Raise a DdistError for fp16 where inner losses are differentiated twice, and for
+    double precision."""
+    if precision in DOUBLE:
+        raise DdistError(
+            f"trainer.precision={precision} is more than anything here is computed in: use 32-true."
+        )
     if method.unrolls and precision in HALF:
         raise DdistError(
             f"trainer.precision={precision} does not scale the losses of an unrolled student: use "

@@ -19,12 +19,13 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 import ddist
 from ddist.artifact import DistilledDataset
-from ddist.callbacks import Interrupt
+from ddist.callbacks import Interrupt, Paced
 from ddist.callbacks.schedule import find_budget
 from ddist.config import borrowed_ipcs, differences, learned_settings, to_plain
 from ddist.errors import DdistError
 from ddist.folder import write_file_whole
 from ddist.methods import Method
+from ddist.pace import current, part
 from ddist.tasks.build import (
     build_data,
     build_evaluator,
@@ -66,7 +67,8 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
         torch.set_num_threads(cfg.threads)
     folder = Path(cfg.paths.run)
     started = time.monotonic()
-    data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
+    with part("data"):
+        data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
     if "teacher" in cfg.method and not get_object(cfg.method._target_).learns:
         data.to(device(cfg.trainer.accelerator))  # no fitting, which would move it
     init = build_init(cfg, data)
@@ -75,13 +77,15 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
         find_teacher(cfg, data)  # which says before any work if its classes are others
         factor = cfg.synthetic.factor
         check_stored(cfg.teacher.temperature, cfg.teacher.top_k, data.num_classes, factor)
-    method = build_method(cfg, data, init)
+    with part("preparing"):
+        method = build_method(cfg, data, init)
     check_precision(cfg.trainer.precision, method)
     check_trained(cfg, init)
     claim(folder, cfg)
     say_borrowed(cfg)
     with finishing(instantiate(cfg.logger)) as logger:
-        trainer = fit(cfg, method, folder, logger)
+        with part("distilling"):
+            trainer = fit(cfg, method, folder, logger)
         if not trainer.is_global_zero:
             return None
         distilled = describe(cfg, method, trainer.global_step)
@@ -98,9 +102,10 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
             distilled = with_labels(distilled, teacher, *options)
             variants = {name: with_labels(v, teacher, *options) for name, v in variants.items()}
         names = chosen_names() if with_network else without_network(chosen_names())
-        results, confusion = evaluate(
-            cfg, evaluator, distilled, data, names, seconds, baseline, variants
-        )
+        with part("evaluating"):
+            results, confusion = evaluate(
+                cfg, evaluator, distilled, data, names, seconds, baseline, variants
+            )
         distilled.meta["results"] = results
         distilled.save(folder / "distilled")
         publish(results, confusion, distilled, folder, logger)
@@ -150,6 +155,8 @@ def fit(cfg: DictConfig, method: Method, folder: Path, logger: Logger) -> pytorc
     if resume:
         log.info("Going on from %s.", checkpoint)
     callbacks = [each for each in instantiate(cfg.callbacks).values() if each]
+    if current() is not None:
+        callbacks.append(Paced())
     trainer = make_trainer(cfg, logger=logger, callbacks=callbacks)
     try:
         with warnings.catch_warnings():
