@@ -64,7 +64,7 @@ def _job(cfg: DictConfig) -> float | None:
     _prepare_process()
     try:
         _check_torchvision()
-        check_kinds(to_plain(cfg))
+        _check_settings(cfg)
         task = hydra.utils.instantiate(cfg.task)
         result: float | None = task(cfg)
         return result
@@ -84,6 +84,13 @@ def _prepare_process() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     keep_freed_memory()
     register_resolvers()
+
+
+def _check_settings(cfg: DictConfig) -> None:
+    from ddist.tasks.checks import check_values  # imports torch, which --help does without
+
+    check_values(cfg)
+    check_kinds(to_plain(cfg))
 
 
 def _check_torchvision() -> None:

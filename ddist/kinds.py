@@ -63,8 +63,11 @@ def misfit(value: Any, expected: Any) -> str:
     allowed = alternatives(expected)
     if Any in allowed or object in allowed or any(_fits(value, each) for each in allowed):
         return ""
-    said = dict.fromkeys(_words(each) for each in allowed)
-    return " or ".join(sorted(said, key=lambda each: each == "null"))
+    choices = [str(each) for kind in allowed for each in get_args(kind) if _literal(kind)]
+    said = {_words(each) for each in allowed if not _literal(each)}
+    if choices:
+        said.add(f"one of {', '.join(dict.fromkeys(choices))}")
+    return " or ".join(sorted(said))
 
 
 def alternatives(annotation: Any) -> tuple[Any, ...]:
@@ -96,10 +99,12 @@ def _all(values: Any, member: Any) -> bool:
     return not any(misfit(each, member) for each in values)
 
 
+def _literal(kind: Any) -> bool:
+    return get_origin(kind) is Literal
+
+
 def _words(kind: Any) -> str:
     origin, inner = get_origin(kind) or kind, get_args(kind)
-    if origin is Literal:
-        return f"one of {', '.join(map(str, inner))}"
     if kind in KINDS:
         return KINDS[kind]
     if isclass(origin) and issubclass(origin, Mapping):

@@ -81,9 +81,9 @@ def no_option(text: str, overrides: Sequence[str]) -> str:
     groups = known_groups()
     given = [(key, given) for key, given in parse(overrides, deletions=True) if key in groups]
     wrong = next((key for key, given in given if not isinstance(given, str) or "${" in given), None)
-    if wrong is None:
+    if wrong is None and "Config group override" not in text:
         return ""
-    return f"{wrong} takes the name of one of its options: ddist --help lists them."
+    return f"{wrong or 'A group'} takes the name of one of its options: ddist --help lists them."
 
 
 def unknown_argument(error: BaseException, overrides: Sequence[str]) -> str:

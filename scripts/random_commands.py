@@ -277,6 +277,8 @@ def belongs(key: str, words: dict[str, str], known: dict[str, Any]) -> bool:
     group = key.split(".")[0]
     if group == "task" and words.get("task", "evaluate") != "evaluate":
         return False
+    if group == "trajectories" and words.get("task") == "experts":
+        return True
     if group in ("generative", "trajectories"):
         return f"method.{group}" in known
     if group == "kernel":

@@ -14,7 +14,7 @@ from ddist.evaluation.protocol import Course, Protocol
 from ddist.init import InitialWeights
 from ddist.inner.compiled import pays
 from ddist.inner.predict import accuracy, predict
-from ddist.inner.stacking import num_members
+from ddist.inner.stacking import keeps_statistics, num_members
 from ddist.inner.unroll import classification_loss, sgd, stacked, unroll
 from ddist.networks import Weights
 from ddist.objectives import Objective
@@ -66,6 +66,16 @@ class Replay(Protocol):
         if self.precision != "32-true":
             raise DdistError(
                 "Learned steps are replayed in 32-true only: set evaluation.precision=32-true, or "
+                "choose another evaluation."
+            )
+
+    def check_network(self, network: nn.Module) -> None:
+        """Batch normalisation is refused: vmap, which trains the networks together, cannot count
+        running statistics."""
+        if keeps_statistics(network):
+            raise DdistError(
+                "Learned steps are replayed without the running statistics of batch normalisation: "
+                "set network.norm=instance (or another), evaluation.without_batch_norm=true, or "
                 "choose another evaluation."
             )
 

@@ -68,6 +68,7 @@ class OptimizedRandom(Selection):
         check_whole("method", {"num_candidates": num_candidates})
         super().__init__(start="real", **common)
         refuse_tiles(self.synthetic)
+        judge.check_network(self.network)
         self.num_candidates, self.judge = num_candidates, judge
         judge.objective = self.objective
         with torch.no_grad():

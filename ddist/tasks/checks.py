@@ -32,14 +32,18 @@ def check_values(cfg: DictConfig) -> None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise DdistError(f"{name} is a whole number of at least {least}, not {value!r}.")
+    if cfg.compile not in ("auto", True, False):
+        raise DdistError(f"compile is auto, true or false, not {cfg.compile!r}.")
+
+
+def check_reference(cfg: DictConfig) -> None:
+    """Raise a DdistError for an impossible accuracy of training on all images, or training."""
     full = cfg.reference.full
     if full is not None and not 0 <= full <= 1:
         raise DdistError(f"reference.full is a fraction such as 0.99, or null, not {full}.")
     if cfg.reference.measure:
         trained = {key: cfg.reference.training[key] for key in ("num_networks", "batch_size")}
         check_whole("reference.training", {**trained, "epochs": cfg.reference.training.epochs})
-    if cfg.compile not in ("auto", True, False):
-        raise DdistError(f"compile is auto, true or false, not {cfg.compile!r}.")
 
 
 def check_ipc(ipc: int, data: RealData) -> None:

@@ -40,14 +40,15 @@ from ddist.tasks.checks import (
     check_labels,
     check_network_used,
     check_precision,
+    check_reference,
     check_teacher_used,
     check_trained,
     check_values,
 )
+from ddist.tasks.dashboards import finishing
 from ddist.tasks.evaluate import device
 from ddist.tasks.names import chosen_names, option_of, without_network
 from ddist.tasks.results import evaluate, publish
-from ddist.tasks.wandb_run import finishing
 from ddist.teachers.labels import check_stored, with_labels
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     """One run, as docs say it; returns what a search may minimise: the negated validation accuracy,
     or the outer loss where nothing is held out. Never the test figure."""
     check_values(cfg)
+    check_reference(cfg)
     check_devices(cfg)
     check_groups_used(cfg.method, cfg.evaluation)
     check_teacher_used(cfg, "teacher" in cfg.method or cfg.teacher.store)
@@ -83,7 +85,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     check_trained(cfg, init)
     claim(folder, cfg)
     say_borrowed(cfg)
-    with finishing(instantiate(cfg.logger)) as logger:
+    with finishing(instantiate(cfg.logger), cfg) as logger:
         with part("distilling"):
             trainer = fit(cfg, method, folder, logger)
         if not trainer.is_global_zero:
@@ -175,7 +177,7 @@ def make_trainer(cfg: DictConfig, **parts: Any) -> pytorch_lightning.Trainer:
     """The Trainer of ``cfg``. Raises DdistError where Lightning will not have it."""
     try:
         trainer: pytorch_lightning.Trainer = instantiate(cfg.trainer)(**parts)
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
         raise DdistError(
             f"This machine cannot run the trainer as asked: {str(error).rstrip('.! ')}; set "
             "trainer.accelerator, trainer.devices, trainer.strategy and trainer.precision to what "

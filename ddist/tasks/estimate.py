@@ -75,17 +75,29 @@ def summary(cfg: DictConfig, pace: Pace, whole: float, tried: Path) -> dict[str,
     seconds["rest"] = max(0.0, whole - sum(pace.parts.values()))
     cache = written(tried / "cache") | pace.files
     results = json.loads((tried / "run" / "results.json").read_bytes())
-    pictures = [path.stat().st_size for path in (tried / "run" / "images").glob("*.png")]
-    wanted = cfg.callbacks.images.num_pictures if cfg.callbacks.get("images") else 0
-    more = max(pictures, default=0) * max(0, min(wanted, cfg.steps) - len(pictures))
     return {
         "schema": 1,
         "seconds": {name: seconds[name] for name in sorted(seconds, key=order)},
         "peak_memory_bytes": peak_memory_bytes(),
-        "disk_bytes": {"run": sum(written(tried / "run").values()) + more, "cache": cache},
+        "disk_bytes": {"run": run_bytes(cfg, tried / "run", results["steps"]), "cache": cache},
         "artifact_bytes": results["cost"]["artifact_bytes"],
         "checkpoint_bytes": sum(written(tried / "run" / "checkpoints").values()),
     }
+
+
+def run_bytes(cfg: DictConfig, folder: Path, done: int) -> int:
+    """Bytes of the run's folder, of which ``done`` outer steps are in ``folder``: rows of metrics
+    are still to come, and pictures, which the page holds too, in base 64."""
+    found = sum(written(folder).values())
+    if done == 0:
+        return found  # nothing is learned
+    metrics = folder / "metrics.csv"
+    if metrics.exists():
+        found += round(metrics.stat().st_size * max(0.0, cfg.steps / done - 1))
+    wanted = cfg.callbacks.images.num_pictures if cfg.callbacks.get("images") else 0
+    missing = min(wanted, cfg.steps) - len(list((folder / "images").glob("*.png")))
+    picture = (folder / "distilled" / "grid.png").stat().st_size
+    return found + round(picture * (1 + 4 / 3) * max(0, missing))
 
 
 def order(part: str) -> int:
