@@ -43,7 +43,7 @@ class Protocol(ABC):
         """Raise a DdistError for a precision that the protocol cannot have."""
         check_precision(self.precision)
 
-    def check_network(self, network: nn.Module) -> None:
+    def check_network(self, network: nn.Module) -> None:  # noqa: B027
         """Raise a DdistError for a network that the protocol cannot train."""
 
     def before(
