@@ -133,7 +133,11 @@ def _annotated(node: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
 def annotations(target: str) -> dict[str, Any]:
     """What a function, or a class and those it passes its options on to, is annotated to take."""
     made = get_object(target)
-    makers = [each.__init__ for each in reversed(made.__mro__)] if isclass(made) else [made]
+    makers = (
+        [vars(each)["__init__"] for each in reversed(made.__mro__) if "__init__" in vars(each)]
+        if isclass(made)
+        else [made]
+    )
     found: dict[str, Any] = {}
     for maker in makers:
         try:

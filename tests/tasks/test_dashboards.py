@@ -65,7 +65,9 @@ class Offline:
 
 @pytest.fixture(scope="module")
 def offline(shared_ddist) -> Offline:
-    folder = shared_ddist.distil(*RUN, "logger=wandb", "logger.artifact=true", folder="wandb_run")
+    folder = shared_ddist.distil(
+        *RUN, "logger=wandb", "logger.artifact=true", folder="wandb_run", WANDB_SILENT="true"
+    )
     return Offline(folder)
 
 
