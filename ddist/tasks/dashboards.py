@@ -79,7 +79,7 @@ def log_results(logger: Logger, results: dict[str, Any], distilled: DistilledDat
         table = [[epoch, *row] for epoch, row in enumerate(sizes)]
         log_table(logger, "step_sizes", ["epoch", *steps], table)
     cost = [[name, value] for name, value in results["cost"].items()]
-    log_table(logger, "cost", ["of", "value"], cost)
+    log_table(logger, "costs", ["of", "value"], cost)
     log_summary(logger, summary(results))
     if keeps_sets(logger):
         name = "-".join(str(results[key]) for key in ("method", "dataset"))
