@@ -4,19 +4,29 @@ import logging
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import NoReturn
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
+from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
+from ddist import sweeping
 from ddist.allocator import keep_freed_memory
-from ddist.config import conf_dir, register_resolvers
+from ddist.config import conf_dir, register_resolvers, to_plain
 from ddist.errors import DdistError
+from ddist.kinds import check_kinds
 from ddist.mistakes import explain
+from ddist.processes import check_common_folder, first_process
+from ddist.sweeping import is_job, note_failure, note_success
+from ddist.tasks.names import words
 
 log = logging.getLogger(__name__)
+
+# In every process that has this module: a launcher's composes the config before it runs the job.
+register_resolvers()
+# conf/hydra/launcher and sweeper hold better defaults under the plugins' own names.
+warnings.filterwarnings("ignore", message=r"\n'hydra/(launcher|sweeper)/\w+' is validated")
 
 
 class JobFailed(Exception):
@@ -26,36 +36,80 @@ class JobFailed(Exception):
 def main() -> NoReturn:
     """The console script ``ddist``; never returns."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them
-    register_resolvers()
+    _check_flags()
+    try:
+        check_common_folder(sys.argv[1:])
+    except DdistError as error:
+        _leave(str(error) if first_process() else "", 1)
     entry = hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(_job)
+    said = ""
     try:
         entry()
     except KeyboardInterrupt:
-        _leave("Interrupted.", 130)
+        status, said = 130, "Interrupted."
+    except SystemExit as leaving:
+        status = leaving.code if isinstance(leaving.code, int) else 1
     except JobFailed:
-        _leave("A job of the sweep failed, for the reason said above; the others are complete.", 1)
+        status = 1
+        said = "A job of the sweep failed, for the reason said above; the others are complete."
     except Exception as error:
         if _debugging():
             raise
-        words = [each for each in sys.argv[1:] if not each.startswith("-")]
-        overrides = [each for each in words if "=" in each]  # not the "job" of --cfg job
-        _leave(explain(error, overrides), 1)
-    sys.exit(0)
+        typed = [each for each in sys.argv[1:] if not each.startswith("-")]
+        overrides = [each for each in typed if "=" in each]  # not the "job" of --cfg job
+        status, said = 1, explain(error, overrides)
+    else:
+        status = 0
+    if sweeping.folders and first_process():
+        _conclude(sweeping.folders[-1])
+    _leave(said, status)
+
+
+def _conclude(folder: Path) -> None:
+    """The tables of a sweep, however it ended."""
+    from ddist.tasks.sweep import conclude
+
+    try:
+        if folder.exists():
+            conclude(folder, print)
+    except DdistError as error:
+        print(f"ddist: {error}", file=sys.stderr)
+
+
+def _check_flags() -> None:
+    """Leave with a sentence, and not with Hydra's usage, where it would not know a word."""
+    parser = get_args_parser()
+
+    def complain(message: str) -> NoReturn:
+        said = message[:1].upper() + message[1:]
+        _leave(f"{said}: flags such as --cfg job come after all settings; see --hydra-help.", 2)
+
+    parser.error = complain  # type: ignore[method-assign]
+    parser.parse_args()
 
 
 def _job(cfg: DictConfig) -> float | None:
     """One run. In a sweep a failure is logged at once and the next job goes on."""
     _prepare_process()
+    job = Path(cfg.paths.run) if is_job() and first_process() else None
     try:
         _check_torchvision()
+        if job:
+            note_failure(job)
+        _check_settings(cfg)
         task = hydra.utils.instantiate(cfg.task)
         result: float | None = task(cfg)
+        if job:
+            note_success(job)
         return result
     except Exception as error:
         if _debugging():
             raise
-        log.error("ddist: %s", explain(error, HydraConfig.get().overrides.task))
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
+        sentence = explain(error, words())
+        log.error("ddist: %s", sentence)
+        if is_job():
+            if job:
+                note_failure(job, sentence)
             raise JobFailed from None
         # Past Hydra, which would print the overrides and a traceback around it.
         sys.exit(1)
@@ -66,7 +120,13 @@ def _prepare_process() -> None:
     # Lightning 2.6 on torch 2.15 warns about a name of its own that nobody here can change.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     keep_freed_memory()
-    register_resolvers()
+
+
+def _check_settings(cfg: DictConfig) -> None:
+    from ddist.tasks.checks import check_values  # imports torch, which --help does without
+
+    check_values(cfg)
+    check_kinds(to_plain(cfg))
 
 
 def _check_torchvision() -> None:
@@ -87,5 +147,6 @@ def _debugging() -> bool:
 
 
 def _leave(sentence: str, status: int) -> NoReturn:
-    print(f"ddist: {sentence}", file=sys.stderr)
+    if sentence:
+        print(f"ddist: {sentence}", file=sys.stderr)
     sys.exit(status)

@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ddist.errors import DdistError
+from ddist.signature import signature
 
 # What may differ between two runs that learn the same: where things lie, what is shown, when it
 # stops, how it is evaluated.
@@ -30,6 +31,7 @@ _NO_MATTER_IN = {
     "method.teacher": {"store", "temperature", "top_k"},
 }
 _BY_IPC = re.compile(r"\$\{by_ipc:\$\{ipc\},\s*(\{.*?\})\s*\}", re.S)
+_LONGEST_NAME = 200
 _KEY = re.compile(r"[{,]\s*(\d+)\s*:")  # of such a table
 
 
@@ -49,6 +51,12 @@ def register_resolvers() -> None:
         "inverse": lambda value: 1 / value,
         "ddist_path": default_path,
         "laptop_presets": laptop_presets,
+        "factors": lambda value, factors: ",".join(f"{value * factor:g}" for factor in factors),
+        "between": lambda value, low, high: (
+            f"tag(log, interval({float(value * low)}, {float(value * high)}))"
+        ),
+        "job_folder": job_folder,
+        "jobs_at_once": jobs_at_once,
     }
     for name, function in resolvers.items():
         OmegaConf.register_new_resolver(name, function, replace=True)
@@ -56,6 +64,8 @@ def register_resolvers() -> None:
 
 def by_ipc(ipc: int, table: Mapping[int, Any]) -> Any:
     """The entry of the published ipc nearest to ``ipc`` (by ratio; of two, the smaller)."""
+    if not isinstance(ipc, int) or isinstance(ipc, bool) or ipc < 1:
+        raise DdistError(f"ipc is a whole number of at least 1, not {ipc!r}.")
     return table[nearest_ipc(ipc, list(table))]
 
 
@@ -81,6 +91,35 @@ def laptop_presets(method: str, dataset: str) -> ListConfig:
     files = sorted((conf_dir() / "experiment" / "laptop").glob(f"{method}_{dataset}_ipc*.yaml"))
     # OmegaConf cannot resolve an interpolation to a plain list for good (--cfg job --resolve).
     return ListConfig([f"laptop/{file.stem}" for file in files])
+
+
+def job_folder(overrides: str, number: int) -> str:
+    """The folder of a job in that of its sweep: what is swept (``ipc-1_seed-0``), so that the same
+    job has the same folder in a sweep of more of them; its number, where that is nothing."""
+    if not overrides:
+        return str(number)
+    name = re.sub(r"[^\w.+-]+", "_", overrides)
+    # a folder's name has 255 bytes at most, and two that read the same must not be one
+    if name == overrides and len(name.encode()) <= _LONGEST_NAME:
+        return name
+    return f"{name[: _LONGEST_NAME // 4]}-{signature({'overrides': overrides})}"
+
+
+def jobs_at_once(threads: int | None, accelerator: str) -> int:
+    """Of how many jobs of ``threads`` (one, where it is not said) this machine has the cores. Jobs
+    that share an accelerator are not started together."""
+    import torch  # takes seconds, and few commands come here
+
+    if accelerator != "cpu" and torch.accelerator.is_available():
+        return 1
+    return max(1, num_cores() // (threads or 1))
+
+
+def num_cores() -> int:
+    """The CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def composed_apart(overrides: Iterable[str]) -> DictConfig:

@@ -12,7 +12,7 @@ def check_whole(group: str, values: Mapping[str, object], least: int = 1) -> Non
     """Raise a DdistError for the first of a config group's ``values`` that is no whole number of
     at least ``least``."""
     for name, value in values.items():
-        if not isinstance(value, int) or value < least:
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise DdistError(
                 f"{group}.{name} is a whole number of at least {least}, not {value!r}."
             )

@@ -13,8 +13,23 @@ from hydra.errors import (
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
+from ddist.config import composed_apart
 from ddist.errors import DdistError
-from ddist.suggestions import known_groups, known_settings, misfit, near, parse
+from ddist.suggestions import is_sweep, known_groups, known_settings, misfit, near, parse
+
+PLUGINS = {
+    "hydra_joblib_launcher": ("joblib", "launchers"),
+    "hydra_submitit_launcher": ("submitit", "launchers"),
+    "hydra_optuna_sweeper": ("optuna", "optuna"),
+    "hydra_ray_launcher": ("ray", "ray"),
+}
+"""By the module that Hydra would need: what is missing, and the extra that has it."""
+
+
+LOST_JOB = {"TerminatedWorkerError", "UncompletedJobError", "FailedJobError", "WorkerCrashedError"}
+"""What joblib, submitit and Ray raise for a job that was killed."""
+
+LOST_RANK = r"gloo.*(connection|timed out|timeout)|nccl.*(timeout|remote)|connection (closed|reset)"
 
 
 def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
@@ -29,23 +44,69 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
             return f"Out of memory ({first_line(each)}): try a smaller method.batch_real or ipc."
         if isinstance(each, YAMLError):
             return f"A YAML file cannot be read: {one_line(str(each))}."
+    if lost := lost_process(error):
+        return lost
     if isinstance(error, OverrideParseException):
-        return f"Could not read {error.override!r}: write group=option or key=value."
+        quoted = "; values of unusual characters need quotes of their own, 'key=\"…\"'"
+        hint = quoted if "=" in error.override else ""
+        return f"Could not read {error.override!r}: write group=option or key=value{hint}."
     if isinstance(error, (MissingConfigException, ConfigCompositionException)):
-        return composition(error, overrides)
+        return missing_plugin(error) or ambiguous(error, overrides) or composition(error, overrides)
     if isinstance(error, MissingMandatoryValue):
-        return f"A value is missing: {first_line(error)}."
+        return f"A value is missing: {error.full_key or first_line(error)}."
     return (
-        no_option(error, overrides)
+        missing_plugin(error)
+        or no_option(str(error), overrides)
         or unknown_argument(error, overrides)
         or misfit(overrides, known_settings(overrides))
-        or unexplained(error)
+        or unexplained(error, overrides)
+    )
+
+
+def lost_process(error: BaseException) -> str:
+    """A sentence where a process of a distributed run has gone, or one of a sweep's jobs; else
+    nothing."""
+    for each in chain(error):
+        if type(each).__name__ in LOST_JOB:
+            return f"A job's process has ended before its job: {first_line(each)}."
+        if re.search(LOST_RANK, str(each), re.I):
+            return (
+                "Another process of this run has ended or does not answer "
+                f"({first_line(each)}): the same command with the same hydra.run.dir goes on from "
+                "the last checkpoint."
+            )
+    return ""
+
+
+def missing_plugin(error: BaseException) -> str:
+    """A sentence where a launcher or sweeper of Hydra is not installed; else nothing."""
+    text = str(error)
+    for module, (what, extra) in PLUGINS.items():
+        if module in text or re.search(rf"Could not find 'hydra/(launcher|sweeper).*{what}", text):
+            return f"{what} is not installed here: pip install 'ddist[{extra}]'."
+    return ""
+
+
+def ambiguous(error: BaseException, overrides: Sequence[str]) -> str:
+    """A sentence where several values stand in what is no sweep; else nothing."""
+    found = re.search("Ambiguous value for argument '(.*?)=", str(error))
+    if not found:
+        return ""
+    try:  # a preset of sweep says that it is one, unless another mistake keeps it from being read
+        composed_apart([each for each in overrides if not is_sweep(each)])
+    except Exception as other:
+        return explain(other, overrides)
+    return (
+        f"{found[1]} has several values: put -m before them for a sweep, or quotes around a value "
+        "that has commas."
     )
 
 
 def composition(error: BaseException, overrides: Sequence[str]) -> str:
     """Unknown groups, options and keys, with the nearest known name."""
     text = str(error)
+    if said := no_option("must be a string", overrides) or several_values(text):
+        return said
     option = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
     if option:
         known = re.findall(r"^\t(\S+)$", text, re.M)
@@ -60,15 +121,26 @@ def composition(error: BaseException, overrides: Sequence[str]) -> str:
     return f"The configuration does not work: {first_line(error)}."
 
 
-def no_option(error: BaseException, overrides: Sequence[str]) -> str:
-    """A sentence where a group was given something else than a name; else nothing."""
-    if "Config group override must be a string" not in str(error):
-        return ""
-    values = dict(parse(overrides))
-    wrong = next(
-        key for key in values if key in known_groups() and not isinstance(values[key], str)
+def several_values(text: str) -> str:
+    """A sentence where a sweep's values came without -m; else nothing."""
+    found = re.search(
+        r"Ambiguous value for argument '([^'=]+)=|'([^'=]+)=.*requires --multirun", text
     )
-    return f"{wrong} takes the name of one of its options: ddist --help lists them."
+    if not found:
+        return ""
+    return f"{found[1] or found[2]} takes one value: ddist -m sweeps over several."
+
+
+def no_option(text: str, overrides: Sequence[str]) -> str:
+    """A sentence where a group was given something else than a name; else nothing."""
+    if "must be a string" not in text:
+        return ""
+    groups = known_groups()
+    given = [(key, given) for key, given in parse(overrides, deletions=True) if key in groups]
+    wrong = next((key for key, given in given if not isinstance(given, str) or "${" in given), None)
+    if wrong is None and "Config group override" not in text:
+        return ""
+    return f"{wrong or 'A group'} takes the name of one of its options: ddist --help lists them."
 
 
 def unknown_argument(error: BaseException, overrides: Sequence[str]) -> str:
@@ -81,15 +153,25 @@ def unknown_argument(error: BaseException, overrides: Sequence[str]) -> str:
     return ""
 
 
-def unexplained(error: BaseException) -> str:
+def unexplained(error: BaseException, overrides: Sequence[str]) -> str:
     """The last resort."""
+    of_hydra = [each for each in overrides if each.startswith(("hydra/", "hydra."))]
+    if of_hydra and not isinstance(error, OmegaConfBaseException):
+        return f"Hydra cannot work with {' '.join(of_hydra)}: {first_line(error)}."
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        causes = [first_line(each) for each in chain(error)]
-        return f"The configuration does not work: {causes[-1]}."
+        said = next((e for e in chain(error) if isinstance(e, OmegaConfBaseException)), None)
+        place = getattr(said, "full_key", None)
+        cause = resolution(said or list(chain(error))[-1])
+        return f"The configuration does not work{f' at {place}' if place else ''}: {cause}."
     return (
         f"Internal error, {type(error).__name__}: {first_line(error)} (DDIST_DEBUG=1 shows where; "
         "please report it)."
     )
+
+
+def resolution(error: BaseException) -> str:
+    """The first line, without the type of the error that an interpolation met."""
+    return re.sub(r"^\w+ raised while resolving interpolation: ", "", first_line(error))
 
 
 def did_you_mean(name: str) -> str:

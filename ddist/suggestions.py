@@ -77,9 +77,17 @@ def expectation(value: Any, default: Any) -> str:
     return ""
 
 
-def parse(overrides: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """Names and values of overrides, without sweeps and deletions."""
+def parse(overrides: Iterable[str], deletions: bool = False) -> Iterator[tuple[str, Any]]:
+    """Names and values of overrides, without sweeps, and without ``deletions`` of a value."""
     read: list[Override] = OverridesParser.create().parse_overrides(list(overrides))
     for override in read:
-        if not override.is_sweep_override() and not override.is_delete():
+        if override.is_sweep_override():
+            continue
+        if not override.is_delete() or (deletions and override.value() is not None):
             yield override.key_or_group, override.value()
+
+
+def is_sweep(override: str) -> bool:
+    """Whether it has several values, such as ``seed=0,1``."""
+    read: list[Override] = OverridesParser.create().parse_overrides([override])
+    return read[0].is_sweep_override()

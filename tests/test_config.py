@@ -1,6 +1,7 @@
 """The bridge from YAML to values."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -12,11 +13,15 @@ from ddist.config import (
     conf_dir,
     default_path,
     differences,
+    job_folder,
+    jobs_at_once,
     laptop_presets,
     learned_settings,
+    num_cores,
     register_resolvers,
 )
 from ddist.signature import signature
+from ddist.sweeping import share_of_cores
 
 
 @pytest.fixture(autouse=True)
@@ -105,3 +110,29 @@ def test_every_method_that_learns_can_average_its_images() -> None:
     ]
     assert {"dd", "dsa", "idc", "kip", "ncfm", "rat", "tesla"} < set(learning)
     assert all("ema" in composed(f"method={name}").method for name in learning)
+
+
+def test_a_job_has_the_folder_of_what_is_swept() -> None:
+    assert job_folder("ipc-1_seed-0", 3) == "ipc-1_seed-0"
+    assert job_folder("", 3) == "3"
+    nested, other = (job_folder(f"experiment-laptop{sign}dm_seed-0", 0) for sign in "/|")
+    assert nested != other and "/" not in nested and len(nested) < 100
+    long = job_folder("x" * 300, 0)
+    assert len(long) < 100 and long != job_folder("x" * 301, 0)
+
+
+def test_jobs_share_the_cores() -> None:
+    for threads in (None, 1, 2, 1000):
+        jobs = jobs_at_once(threads, "cpu")
+        assert jobs >= 1 and (jobs == 1 or jobs * (threads or 1) <= num_cores())
+
+
+def test_threads_of_the_jobs_of_each_launcher() -> None:
+    def share(**launcher: Any) -> int | None:
+        return share_of_cores(OmegaConf.create({"hydra": {"launcher": launcher}}))
+
+    cores = num_cores()
+    assert [share(n_jobs=n) for n in (1, cores, -1, 9 * cores)] == [cores, 1, 1, 1]
+    assert share(cpus_per_task=3) == 3
+    assert share(ray={"init": {}, "remote": {"num_cpus": 2}}) == 2
+    assert share() is None  # one after the other, each with all of them

@@ -3,6 +3,7 @@
 import errno
 
 import pytest
+from hydra.errors import ConfigCompositionException, MissingConfigException
 from yaml import YAMLError
 
 from ddist.errors import DdistError
@@ -80,3 +81,38 @@ def test_a_value_of_another_kind_is_blamed() -> None:
         assert said.startswith(f"{wrong.split('=')[0]}="), wrong
     assert expectation("x", 0.02) == "a number such as 0.02"
     assert list(parse(["+a.b=1", "seed=1,2"])) == [("a.b", 1)]
+
+
+def test_what_is_not_installed_names_the_extra() -> None:
+    unknown = "Unknown plugin class : 'hydra_plugins.hydra_{}.launcher.Launcher'"
+    for module, extra in (
+        ("joblib_launcher", "launchers"),
+        ("submitit_launcher", "launchers"),
+        ("ray_launcher", "ray"),
+    ):
+        said = explain(RuntimeError(unknown.format(module)))
+        name = module.partition("_")[0]
+        assert said == f"{name} is not installed here: pip install 'ddist[{extra}]'."
+    missing = MissingConfigException("In 'sweep/search': Could not find 'hydra/sweeper/optuna'")
+    assert explain(missing).endswith("pip install 'ddist[optuna]'.")
+
+
+def test_processes_that_have_gone() -> None:
+    class UncompletedJobError(RuntimeError):
+        pass
+
+    assert explain(UncompletedJobError("Job 7 (task: 0)\nwith path")) == (
+        "A job's process has ended before its job: Job 7 (task: 0)."
+    )
+    for text in (
+        "[../gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:10627",
+        "[../gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 10000ms for recv operation",
+    ):
+        assert explain(RuntimeError(text)).startswith("Another process of this run has ended or ")
+
+
+def test_values_of_a_sweep_without_one() -> None:
+    ambiguous = ConfigCompositionException("Ambiguous value for argument 'seed=0,1'\n1. To use")
+    assert explain(ambiguous, ["seed=0,1"]).startswith("seed has several values: put -m before")
+    # the preset would have made it one, had it been read
+    assert explain(ambiguous, ["sweep=seeds", "seed=0,1", "stps=1"]).startswith("Unknown option 's")

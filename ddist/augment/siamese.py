@@ -74,8 +74,8 @@ class Siamese:
         if not ratio_scale > 0:
             raise DdistError(f"augment.ratio_scale is above 0, not {ratio_scale}.")
         for name, ratio in (("ratio_crop_pad", ratio_crop_pad), ("ratio_cutout", ratio_cutout)):
-            if not ratio >= 0:
-                raise DdistError(f"augment.{name} is at least 0, not {ratio}.")
+            if not 0 <= ratio <= 1:
+                raise DdistError(f"augment.{name} is between 0 and 1, not {ratio}.")
         known: dict[str, partial[Tensor]] = {
             "color": partial(
                 color, brightness=brightness, saturation=saturation, contrast=contrast

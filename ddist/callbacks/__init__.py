@@ -6,7 +6,13 @@ from ddist.callbacks.images import SaveImages
 from ddist.callbacks.interrupt import Interrupt
 from ddist.callbacks.loggers import MetricsCSV, tensorboard_logger, wandb_logger
 from ddist.callbacks.progress import Progress
-from ddist.callbacks.schedule import Budget, TimeEstimate, format_duration, parse_duration
+from ddist.callbacks.schedule import (
+    Budget,
+    Paced,
+    TimeEstimate,
+    format_duration,
+    parse_duration,
+)
 from ddist.callbacks.step_sizes import LogStepSizes
 
 __all__ = [
@@ -15,6 +21,7 @@ __all__ = [
     "Interrupt",
     "LogStepSizes",
     "MetricsCSV",
+    "Paced",
     "Progress",
     "SaveImages",
     "TimeEstimate",

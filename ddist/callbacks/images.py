@@ -6,7 +6,8 @@ from typing import Any, Protocol, cast
 
 from PIL.Image import Image
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.loggers import WandbLogger
+
+from ddist.callbacks.dashboards import log_picture
 
 
 class HasPicture(Protocol):
@@ -18,7 +19,7 @@ class HasPicture(Protocol):
 class SaveImages(Callback):
     """Saves ``num_pictures`` pictures, evenly spaced over the run, as ``folder/step_000100.png``.
 
-    With ``logger=wandb`` they are logged as ``synthetic/images`` too.
+    Dashboards (``logger=wandb``, ``logger=tensorboard``) get them as ``synthetic/images`` too.
     """
 
     def __init__(self, folder: str | Path, num_pictures: int) -> None:
@@ -35,7 +36,6 @@ class SaveImages(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         picture.save(self.folder / f"step_{step:06d}.png")
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                # Lightning logs the metrics of the step that made this one ``global_step`` at
-                # ``global_step - 1``; wandb's x axis must not go back.
-                logger.log_image(key="synthetic/images", images=[picture], step=step - 1)
+            # Lightning logs the metrics of the step that made this one ``global_step`` at
+            # ``global_step - 1``; wandb's x axis must not go back.
+            log_picture(logger, "synthetic/images", picture, step - 1)

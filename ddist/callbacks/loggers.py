@@ -78,6 +78,12 @@ class MetricsCSV(Logger):
         os.replace(partial, self.path)
 
 
+class Wandb(WandbLogger):
+    """Lightning's, which knows whether the distilled set is to be kept there."""
+
+    keeps_set = False
+
+
 def wandb_logger(
     save_dir: str | Path,
     project: str,
@@ -85,13 +91,14 @@ def wandb_logger(
     group: str,
     job_type: str,
     offline: bool | None,
+    artifact: bool = False,
 ) -> WandbLogger:
     """A WandbLogger that never stops to ask for a key.
 
     ``offline=None`` means offline when there is no key: neither ``WANDB_API_KEY`` nor a login in
     the netrc file; ``WANDB_MODE`` wins over both. Raises :class:`DdistError` for ``offline=False``
-    without a key. The caller ends the run with ``wandb.finish()``: a second logger in the same
-    process (a sweep) would go on with the open run.
+    without a key. ``artifact``: the distilled set is kept there too. The caller ends the run with
+    ``wandb.finish()``: a second logger in the same process (a sweep) would go on with the open run.
     """
     mode = os.environ.get("WANDB_MODE")
     if offline is None:
@@ -103,7 +110,7 @@ def wandb_logger(
         )
     folder = Path(save_dir)
     folder.mkdir(parents=True, exist_ok=True)  # wandb falls back to the system's /tmp otherwise
-    return WandbLogger(
+    logger = Wandb(
         save_dir=folder,
         project=project,
         name=name,
@@ -113,6 +120,8 @@ def wandb_logger(
         # inherit it. wandb's argument stays with the run.
         mode="offline" if offline else None,
     )
+    logger.keeps_set = artifact
+    return logger
 
 
 def tensorboard_logger(save_dir: str | Path) -> TensorBoardLogger:

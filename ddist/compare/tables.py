@@ -207,7 +207,7 @@ def rich_table(sheet: Sheet) -> Table:
     return table
 
 
-def markdown(sheets: list[Sheet], notes: Sequence[str]) -> str:
+def markdown(sheets: list[Sheet], notes: Sequence[str], title: str = "Comparison") -> str:
     """A section for each table, the notes below."""
     parts = [
         f"## {sheet.title}\n\n"
@@ -217,7 +217,7 @@ def markdown(sheets: list[Sheet], notes: Sequence[str]) -> str:
         for sheet in sheets
     ]
     listed = "".join(f"- {note}\n" for note in notes)
-    return "\n".join(["# Comparison\n", *parts, *([listed] if listed else [])])
+    return "\n".join([f"# {title}\n", *parts, *([listed] if listed else [])])
 
 
 def comma_separated(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -18,7 +18,7 @@ from ddist.data.sources.base import Arrays, Request, check_arrays
 from ddist.data.split import Split, cut_validation, limit_classes, map_images
 from ddist.data.stream import Endless
 from ddist.data.whitening import cached_zca, hash_tensors
-from ddist.errors import DdistError
+from ddist.errors import DdistError, check_whole
 from ddist.seeding import generator as seeded
 
 
@@ -81,6 +81,9 @@ class RealData(LightningDataModule):
         super().__init__()
         _check_choice("normalize", normalize, ("mean_std", "zca", "none"))
         _check_choice("augmentation", augmentation, ("none", "crop_flip"))
+        for key, count in (("batch_real", batch_size), ("real_per_class", per_class)):
+            if count is not None:
+                check_whole("method", {key: count})
         self.name: str = name
         self.mirror = mirror
         self.seed = seed

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ddist import pace
 from ddist.data.cache import cached_tensors
 from ddist.data.normalization import Zca
 from ddist.data.ondisk import Images, parts
@@ -40,7 +41,8 @@ def fit_zca(x: Images) -> dict[str, Tensor]:
 def cached_zca(x: Images, cache: Path) -> Zca:
     """The whitening of the training images ``x``, from ``cache``/zca where it is known."""
     path = cache / "zca" / f"{hash_tensors(x)}.safetensors"
-    return Zca(**cached_tensors(path, lambda: fit_zca(x)))
+    with pace.part("zca"):
+        return Zca(**cached_tensors(path, lambda: fit_zca(x)))
 
 
 def hash_tensors(*tensors: Images) -> str:

@@ -50,13 +50,15 @@ class Evaluator:
     """Runs one protocol for each of ``networks`` (name to module), in that order.
 
     Raises:
-        DdistError: the protocol cannot have its precision.
+        DdistError: the protocol cannot have its precision, or one of the networks.
     """
 
     def __init__(
         self, protocol: Protocol, networks: Mapping[str, nn.Module], init: InitialWeights, seed: int
     ) -> None:
         protocol.check_precision()
+        for network in networks.values():
+            protocol.check_network(network)
         self.protocol = protocol
         self.networks = networks
         self.init = init

@@ -1,6 +1,8 @@
 """Kernel ridge regression: what a distilled set says by itself, under the kernel of a network of
 infinite width."""
 
+from math import ceil
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,7 @@ from ddist.init import InitialWeights
 from ddist.inner.predict import count
 from ddist.kernels import Kernel
 from ddist.matching.kernel import coefficients, targets
+from ddist.pace import paced
 
 
 class KernelRegression(Protocol):
@@ -53,7 +56,7 @@ class KernelRegression(Protocol):
         images, y = images.to(data.device), targets(labels, data.num_classes).to(data.device)
         found = coefficients(self.kernel(images, images), y, self.ridge)
         right = torch.zeros((), dtype=torch.float64, device=data.device)
-        for x, classes in data.batches(split, 1000):
+        for x, classes in paced(data.batches(split, 1000), ceil(len(split) / 1000)):
             predicted = (self.kernel(x, images) @ found).argmax(1)
             right += (predicted == classes).sum()
             count(self.confusion, predicted.unsqueeze(0), classes)

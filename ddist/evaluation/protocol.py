@@ -43,6 +43,9 @@ class Protocol(ABC):
         """Raise a DdistError for a precision that the protocol cannot have."""
         check_precision(self.precision)
 
+    def check_network(self, network: nn.Module) -> None:  # noqa: B027
+        """Raise a DdistError for a network that the protocol cannot train."""
+
     def before(
         self, data: RealData, split: Split, network: nn.Module, init: InitialWeights
     ) -> Tensor | None:

@@ -1,6 +1,7 @@
 """DD's own protocol: the learned steps, in their order, on networks that training never saw."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import ceil
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +14,11 @@ from ddist.evaluation.protocol import Course, Protocol
 from ddist.init import InitialWeights
 from ddist.inner.compiled import pays
 from ddist.inner.predict import accuracy, predict
-from ddist.inner.stacking import num_members
+from ddist.inner.stacking import keeps_statistics, num_members
 from ddist.inner.unroll import classification_loss, sgd, stacked, unroll
 from ddist.networks import Weights
 from ddist.objectives import Objective
+from ddist.pace import paced
 from ddist.seeding import generator
 
 SHOWN = 10  # points of a course, at most, without its start
@@ -67,6 +69,16 @@ class Replay(Protocol):
                 "choose another evaluation."
             )
 
+    def check_network(self, network: nn.Module) -> None:
+        """Batch normalisation is refused: vmap, which trains the networks together, cannot count
+        running statistics."""
+        if keeps_statistics(network):
+            raise DdistError(
+                "Learned steps are replayed without the running statistics of batch normalisation: "
+                "set network.norm=instance (or another), evaluation.without_batch_norm=true, or "
+                "choose another evaluation."
+            )
+
     def accuracies(
         self,
         distilled: DistilledDataset,
@@ -91,9 +103,10 @@ class Replay(Protocol):
         start = init.held_out(network, self.num_networks)
         compiled = pays(self.compile, network, split.x[:1], num_members(start) * len(split))
         found = []
-        for weights in in_chunks(start, self.chunk):
+        chunks = ceil(num_members(start) / self.chunk)
+        for weights in paced(in_chunks(start, self.chunk), chunks):
             trained = replay(network, weights, steps, step_sizes.to(data.device))
-            batches = data.batches(split, 1000)
+            batches = paced(data.batches(split, 1000), ceil(len(split) / 1000))
             found.append(
                 accuracy(network, trained, batches, compiled=compiled, confusion=self.confusion)
             )

@@ -1,6 +1,7 @@
 """The field's common protocols: ordinary training on the distilled images, from fresh weights."""
 
 from collections.abc import Callable, Mapping
+from math import ceil
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from ddist.inner.minibatches import Augment
 from ddist.inner.predict import accuracy
 from ddist.inner.stacking import num_members
 from ddist.matching.kernel import targets
+from ddist.pace import paced
 from ddist.seeding import generator
 
 Teach = Callable[[Tensor, float], Tensor]
@@ -140,7 +142,8 @@ class Training(Protocol):
         steps = schedule.passes * self.num_networks * len(x)
         compiled_fit = pays(self.compile, network, shape, steps, SAVED_PER_TRAINED_VALUE)
         found: list[Tensor] = []
-        for weights in in_chunks(start, self.chunk):
+        chunks = ceil(num_members(start) / self.chunk)
+        for weights in paced(in_chunks(start, self.chunk), chunks):
             first = sum(map(len, found))
             trained = fit(
                 network,
@@ -169,7 +172,7 @@ class Training(Protocol):
                 precision=self.precision,
                 compiled=compiled_fit,
             )
-            batches = data.batches(split, 1000)
+            batches = paced(data.batches(split, 1000), ceil(len(split) / 1000))
             found.append(
                 accuracy(
                     network,

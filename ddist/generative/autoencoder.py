@@ -17,6 +17,7 @@ from ddist.generative.base import Pair
 from ddist.init.schemes import draw_weights
 from ddist.init.trained import signature
 from ddist.inner.stacking import member
+from ddist.pace import paced, part
 from ddist.seeding import generator
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,8 @@ class Autoencoder(Pair):
             self.network = Network(data.image_shape, self.dims, self.width).to(data.device)
         self._signature = signature(self.network, data, seed, recipe=self.recipe)
         kept = data.cache / "autoencoder" / f"{self._signature}.safetensors"
-        self.network.load_state_dict(cached_tensors(kept, lambda: self._train(data, seed)))
+        with part("autoencoder"):
+            self.network.load_state_dict(cached_tensors(kept, lambda: self._train(data, seed)))
         self.network.eval()
 
     def _train(self, data: RealData, seed: int) -> dict[str, Tensor]:
@@ -76,7 +78,7 @@ class Autoencoder(Pair):
         optimizer = torch.optim.Adam(network.parameters(), self.recipe["lr"])
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         precision = 1 / self.recipe["noise"] ** 2
-        for step in range(steps):
+        for step in paced(range(steps), steps):
             rows = torch.randint(len(data.train), (self.recipe["batch_size"],), generator=stream)
             x = to_unit(data.train.x[rows.to(data.device)])
             epsilon = torch.randn(len(x), self.dims, generator=stream).to(x.device)

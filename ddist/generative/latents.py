@@ -10,6 +10,7 @@ from ddist.data.normalization import to_unit
 from ddist.errors import DdistError
 from ddist.generative.base import Pair
 from ddist.generative.quantization import Floats, Integers
+from ddist.pace import current, paced, part
 from ddist.shards import SHARD_BYTES, Shards, even_bounds
 from ddist.signature import signature
 
@@ -52,7 +53,8 @@ class Latents:
         if not self.shards.missing():
             log.info("All %s %s are there: %s.", f"{len(self):,}", images, self.folder)
             return
-        self.shards.prepare("Encoding", "encoded", images, "choose a smaller generative pair")
+        with part("latents"):
+            self.shards.prepare("Encoding", "encoded", images, "choose a smaller generative pair")
 
     def of_class(self, c: int) -> "Rows":
         """The latents of the training images of class ``c``."""
@@ -65,10 +67,13 @@ class Latents:
     def _encode(self, start: int, stop: int) -> Floats:
         """The latents of the training images from ``start`` to ``stop``."""
         found = np.empty((stop - start, self.width), np.float32)
-        for first in range(start, stop, self.pair.images_at_once):
+        firsts = range(start, stop, self.pair.images_at_once)
+        for first in paced(firsts, len(firsts)):
             last = min(first + self.pair.images_at_once, stop)
             pixels = to_unit(self.data.train.x[first:last])
             found[first - start : last - start] = self.pair.encode(pixels).flatten(1).float().cpu()
+        if current() is not None and last < stop:  # stand-ins for the rest
+            found[last - start :] = found[np.arange(stop - last) % (last - start)]
         if not np.isfinite(found).all():
             raise DdistError(f"The encoder ({self.pair}) gave latents that are no finite numbers.")
         return found

@@ -19,6 +19,7 @@ from ddist.init.schemes import draw_weights
 from ddist.init.trained import check_source, log_tenths, signature
 from ddist.inner.fit import Optimizer, fit
 from ddist.networks.base import Weights
+from ddist.pace import part
 from ddist.seeding import generator
 
 logger = logging.getLogger(__name__)
@@ -141,7 +142,8 @@ class Pretrained(InitialWeights):
                 "choose a source with as many classes, and give both datasets the same size and "
                 "channels",
             )
-            pool = cached_tensors(path, lambda: self._train(network))
+            with part("pool"):
+                pool = cached_tensors(path, lambda: self._train(network))
             device = device_of(network)
             self._pools[network] = {name: tensor.to(device) for name, tensor in pool.items()}
         return self._pools[network]

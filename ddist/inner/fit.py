@@ -34,6 +34,7 @@ from ddist.inner.stacking import (
     singles,
 )
 from ddist.networks.base import Weights
+from ddist.pace import Watch
 
 Optimizer = Literal["sgd", "adam", "adamw"]
 Criterion = Literal["cross_entropy", "mse"]
@@ -125,6 +126,11 @@ def fit(
         raise DdistError(f"The loss of a training is cross_entropy or mse, not {criterion!r}.")
     if not temperature > 0:
         raise DdistError(f"The temperature of labels is above 0, such as 20, not {temperature}.")
+    if not lr >= 0 or not weight_decay >= 0 or not 0 <= momentum < 1:
+        raise DdistError(
+            "The lr and weight_decay of a training are at least 0 and its momentum is below 1, not "
+            f"{lr}, {weight_decay} and {momentum}."
+        )
     batch_size = min(batch_size, len(x))
     steps = epochs * ceil(len(x) / batch_size)
     together = choose_stacked(network, stacked, batch_size, x.device.type, precision)
@@ -134,12 +140,13 @@ def fit(
     data = Minibatches(x, y, sample_weights, batch_size, normalize, augment, mix, label)
     parts = list(groups(weights, batch_size)) if together else singles(weights)
     trained = []
+    watch = Watch(steps * len(parts))
     with mode(network, training=True), torch.enable_grad():
         for index, part in enumerate(parts):
             parameters, buffers = trainable(network, {n: w[part] for n, w in weights.items()})
             descent = _Descent(parameters, optimizer, lr, momentum, weight_decay)
             done = 0
-            for epoch in range(epochs):
+            for epoch in () if watch.stopped else range(epochs):
                 for batch in data.epoch(generators[part]):
                     if lr_scale is not None:
                         descent.scale(lr_scale(done, steps))
@@ -148,6 +155,10 @@ def fit(
                     )
                     descent.step(flat_gradient(gradient, parameters, rho, alpha))
                     done += 1
+                    if watch.enough():
+                        break
+                if watch.stopped:
+                    break
                 if epoch in lr_drops:
                     descent.drop(lr_factor, reset_momentum)
                 if progress is not None:

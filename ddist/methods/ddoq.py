@@ -16,6 +16,7 @@ from ddist.generative.quantization import cells, clvq, sample, transport_error
 from ddist.init.trained import log_tenths
 from ddist.methods.base import Method
 from ddist.methods.selection import refuse_tiles
+from ddist.pace import part
 from ddist.seeding import derive, generator
 from ddist.signature import signature
 from ddist.synthetic import SyntheticData
@@ -110,7 +111,8 @@ class DDOQ(Method):
                 "error_uniform": torch.tensor(uniform, dtype=torch.float64),
             }
 
-        return cached_tensors(self.latents.folder / key / f"{c:04d}.safetensors", compute)
+        with part("quantizing"):
+            return cached_tensors(self.latents.folder / key / f"{c:04d}.safetensors", compute)
 
     def medoids(self) -> Tensor:
         """The real images [N, C, H, W] nearest to the centroids."""

@@ -11,6 +11,7 @@ from ddist.data import RealData
 from ddist.errors import DdistError, check_whole
 from ddist.methods.base import Method
 from ddist.methods.selection import refuse_tiles
+from ddist.pace import paced
 from ddist.seeding import generator
 from ddist.teachers import Teacher
 
@@ -75,7 +76,7 @@ class RDED(Method):
             size=(height // factor, width // factor),
         )
         stitched = []
-        for c in range(data.num_classes):
+        for c in paced(range(data.num_classes), data.num_classes):
             stream = generator(self.seed, "rded", c)
             start, count = data.train.offsets[c], data.train.counts[c]
             chosen = start + torch.randperm(count, generator=stream)[:candidates]
@@ -83,6 +84,7 @@ class RDED(Method):
             crops, losses = (torch.cat(each) for each in zip(*parts, strict=True))
             best = losses.argsort(stable=True)[: factor**2 * ipc]
             stitched.append(stitch(crops[best], factor))
+        stitched += stitched[-1:] * (data.num_classes - len(stitched))  # where only some were done
         self.synthetic.begin(torch.cat(stitched))
 
     def best_crops(self, indices: Tensor, c: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddist.errors import DdistError
+from ddist.errors import DdistError, check_whole
 from ddist.evaluation.replay import Replay, as_wanted, replay, tuning_split
 from ddist.inner.predict import accuracy
 from ddist.methods.base import Method
 from ddist.methods.dd import OuterLoss
 from ddist.objectives import Objective, classification
+from ddist.pace import paced
 from ddist.seeding import generator
 from ddist.synthetic import SyntheticData
 from ddist.synthetic.start import start_images
@@ -64,8 +65,10 @@ class OptimizedRandom(Selection):
     """
 
     def __init__(self, *, num_candidates: int, judge: Replay, **common: Any) -> None:
+        check_whole("method", {"num_candidates": num_candidates})
         super().__init__(start="real", **common)
         refuse_tiles(self.synthetic)
+        judge.check_network(self.network)
         self.num_candidates, self.judge = num_candidates, judge
         judge.objective = self.objective
         with torch.no_grad():
@@ -81,7 +84,7 @@ class OptimizedRandom(Selection):
         images = tuning_split(data, judge.tuning_images, self.seed)
         found: list[tuple[float, Tensor]] = []
         step_sizes = None
-        for candidate in range(self.num_candidates):
+        for candidate in paced(range(self.num_candidates), self.num_candidates):
             stream = generator(self.seed, "candidate", candidate)
             x = start_images("real", data, self.synthetic.classes, stream)
             steps = list(zip(x.split(sizes), labels.split(sizes), strict=True))

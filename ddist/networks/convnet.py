@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from ddist.errors import DdistError
+from ddist.errors import DdistError, check_whole
 from ddist.networks import layers
 from ddist.networks.base import ImageShape, Network, require_side
 
@@ -28,7 +28,10 @@ class ConvNet(Network):
         pooling: str,
         activation: str,
     ) -> None:
+        check_whole("network", {"depth": depth})
         widths = [width] * depth if isinstance(width, int) else list(width)
+        for each in widths:
+            check_whole("network", {"width": each})
         if len(widths) != depth:
             raise DdistError(
                 f"network.width must be one number or network.depth={depth} numbers, "

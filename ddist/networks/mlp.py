@@ -6,6 +6,7 @@ from math import prod
 
 from torch import nn
 
+from ddist.errors import check_whole
 from ddist.networks.base import ImageShape, Network
 from ddist.networks.layers import activation as make_activation
 
@@ -16,6 +17,8 @@ class MLP(Network):
     def __init__(
         self, num_classes: int, image_shape: ImageShape, widths: Sequence[int], activation: str
     ) -> None:
+        for width in widths:
+            check_whole("network", {"widths": width})
         layers: list[nn.Module] = [nn.Flatten()]
         for fan_in, fan_out in pairwise([prod(image_shape), *widths]):
             layers += [nn.Linear(fan_in, fan_out), make_activation(activation)]

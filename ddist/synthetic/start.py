@@ -31,6 +31,7 @@ def noise(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
 
 def real(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
     """Different random training images of each class."""
+    check_enough(data, labels)
     if isinstance(data.train.x, OnDisk):  # reads no others; the same to the last bit, unless white
         starts, counts = data.train.offsets[:-1], data.train.counts
         rows = torch.empty_like(labels, device="cpu")
@@ -41,6 +42,17 @@ def real(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
     return _per_class(data, labels, lambda x, k: x[_distinct(len(x), k, generator)])
 
 
+def check_enough(data: RealData, labels: Tensor) -> None:
+    """Raise a DdistError unless every class has as many real images as ``labels`` asks for."""
+    most = int(torch.bincount(labels).max())
+    if most > data.smallest_class():
+        raise DdistError(
+            f"{most} different real images of each class are to start from, but the smallest class "
+            f"of {data.name} has {data.smallest_class()}: choose a smaller ipc or "
+            "synthetic.factor, or synthetic.start=noise."
+        )
+
+
 def average(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
     """The mean training image of each class, repeated."""
     return _per_class(data, labels, lambda x, k: x.mean(0, keepdim=True).expand(k, *x.shape[1:]))
@@ -48,6 +60,8 @@ def average(data: RealData, labels: Tensor, generator: torch.Generator) -> Tenso
 
 def kmeans(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
     """The centroids of k-means (k-means++ start) within each class, in training space."""
+
+    check_enough(data, labels)
 
     def centroids(x: Tensor, k: int) -> Tensor:
         seed = int(torch.randint(2**31, (), generator=generator))

@@ -194,7 +194,7 @@ def build_evaluator(
     names, precision = config.pop("networks"), config.pop("precision")
     bare = config.pop("without_batch_norm")
     names = [names] if isinstance(names, str) else names
-    check_protocol(config)
+    check_protocol({"networks": names, **config})
     options = {}
     if config.get("labels") == "teacher":
         options["teacher"] = (teacher or partial(find_teacher, cfg, data))().probabilities

@@ -12,14 +12,16 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from ddist.data import RealData
-from ddist.errors import DdistError
+from ddist.errors import DdistError, check_whole
 from ddist.evaluation import Protocol
 from ddist.init import InitialWeights
 from ddist.methods import Method
 from ddist.objectives import Objective
+from ddist.processes import check_all_taken, num_started
 from ddist.tasks.names import chosen, named
 
 HALF = {16, "16", "16-mixed", "16-true"}
+DOUBLE = {64, "64", "64-true"}
 
 
 def check_values(cfg: DictConfig) -> None:
@@ -33,6 +35,16 @@ def check_values(cfg: DictConfig) -> None:
             raise DdistError(f"{name} is a whole number of at least {least}, not {value!r}.")
     if cfg.compile not in ("auto", True, False):
         raise DdistError(f"compile is auto, true or false, not {cfg.compile!r}.")
+
+
+def check_reference(cfg: DictConfig) -> None:
+    """Raise a DdistError for an impossible accuracy of training on all images, or training."""
+    full = cfg.reference.full
+    if full is not None and not 0 <= full <= 1:
+        raise DdistError(f"reference.full is a fraction such as 0.99, or null, not {full}.")
+    if cfg.reference.measure:
+        trained = {key: cfg.reference.training[key] for key in ("num_networks", "batch_size")}
+        check_whole("reference.training", {**trained, "epochs": cfg.reference.training.epochs})
 
 
 def check_ipc(ipc: int, data: RealData) -> None:
@@ -107,6 +119,8 @@ def check_augment(cfg: DictConfig) -> None:
 def check_protocol(config: Mapping[str, Any]) -> None:
     """Raise a DdistError for a protocol without networks, or with nothing to choose from."""
     for name, value in config.items():
+        if name in ("batch_size", "chunk", "tuning_networks", "tuning_images"):
+            check_whole("evaluation", {name: value})
         if (name == "num_networks" and value < 1) or value == []:
             raise DdistError(f"evaluation.{name}={value} leaves nothing to evaluate.")
 
@@ -155,7 +169,12 @@ def check_labels(cfg: DictConfig) -> None:
 
 
 def check_precision(precision: object, method: Method) -> None:
-    """Raise a DdistError for fp16 where inner losses are differentiated twice."""
+    """Raise a DdistError for fp16 where inner losses are differentiated twice, and for
+    double precision."""
+    if precision in DOUBLE:
+        raise DdistError(
+            f"trainer.precision={precision} is more than anything here is computed in: use 32-true."
+        )
     if method.unrolls and precision in HALF:
         raise DdistError(
             f"trainer.precision={precision} does not scale the losses of an unrolled student: use "
@@ -173,9 +192,11 @@ def check_devices(cfg: DictConfig) -> None:
             f"trainer.devices={devices} starts that many processes, but this machine has {cores} "
             f"CPU cores: choose trainer.devices of at most {cores}."
         )
-    # Each process of a distributed run would repeat the whole sweep (Lightning#15737).
+    check_all_taken(devices, cfg.trainer.num_nodes)
+    # Each process that Lightning starts would repeat the whole sweep (Lightning#15737); those of a
+    # SLURM job are started for it.
     single = str(devices) in ("1", "auto") and cfg.trainer.num_nodes == 1
-    if HydraConfig.get().mode == RunMode.MULTIRUN and not single:
+    if HydraConfig.get().mode == RunMode.MULTIRUN and not single and num_started() is None:
         raise DdistError(
             f"-m cannot sweep runs of several devices (trainer.devices={devices}): give each job "
             "one device (trainer.devices=1), or start each run by itself (torchrun, SLURM)."

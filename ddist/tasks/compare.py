@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from ddist.compare.gather import gather
+from ddist.compare.gather import gather, plain, usual_protocols
 from ddist.compare.plots import draw_cost, draw_ipc, draw_size
 from ddist.compare.published import check_limits
 from ddist.compare.rows import Row, make_rows
@@ -25,7 +25,7 @@ from ddist.compare.tables import (
     rich_table,
     scores_sheet,
 )
-from ddist.config import composed_apart, conf_dir
+from ddist.config import conf_dir
 from ddist.errors import DdistError
 from ddist.folder import write_file_whole
 from ddist.tasks.names import find_patterns
@@ -108,16 +108,3 @@ def usual_networks() -> dict[str, dict[str, Any]]:
         file.stem: plain(DictConfig(OmegaConf.load(file)))
         for file in (conf_dir() / "network").glob("*.yaml")
     }
-
-
-def usual_protocols() -> dict[str, dict[str, Any]]:
-    """The settings of conf/evaluation, by the name of the protocol."""
-    names = sorted(file.stem for file in (conf_dir() / "evaluation").glob("*.yaml"))
-    return {name: plain(composed_apart([f"evaluation={name}"]).evaluation) for name in names}
-
-
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """Its values, interpolations as they stand."""
-    found = OmegaConf.to_container(cfg, resolve=False)
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}

@@ -19,12 +19,16 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 import ddist
 from ddist.artifact import DistilledDataset
-from ddist.callbacks import Interrupt
+from ddist.callbacks import Interrupt, Paced
 from ddist.callbacks.schedule import find_budget
 from ddist.config import borrowed_ipcs, differences, learned_settings, to_plain
+from ddist.data import RealData
 from ddist.errors import DdistError
+from ddist.evaluation import Evaluator
 from ddist.folder import write_file_whole
 from ddist.methods import Method
+from ddist.pace import current, part
+from ddist.sweeping import is_job
 from ddist.tasks.build import (
     build_data,
     build_evaluator,
@@ -39,14 +43,16 @@ from ddist.tasks.checks import (
     check_labels,
     check_network_used,
     check_precision,
+    check_reference,
     check_teacher_used,
     check_trained,
     check_values,
 )
+from ddist.tasks.dashboards import finishing
 from ddist.tasks.evaluate import device
 from ddist.tasks.names import chosen_names, option_of, without_network
 from ddist.tasks.results import evaluate, publish
-from ddist.tasks.wandb_run import finishing
+from ddist.tasks.sweep import finished, searched
 from ddist.teachers.labels import check_stored, with_labels
 
 log = logging.getLogger(__name__)
@@ -56,6 +62,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     """One run, as docs say it; returns what a search may minimise: the negated validation accuracy,
     or the outer loss where nothing is held out. Never the test figure."""
     check_values(cfg)
+    check_reference(cfg)
     check_devices(cfg)
     check_groups_used(cfg.method, cfg.evaluation)
     check_teacher_used(cfg, "teacher" in cfg.method or cfg.teacher.store)
@@ -65,8 +72,12 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     folder = Path(cfg.paths.run)
+    if (done := finished(cfg)) is not None:
+        log.info("Finished before: %s", folder)
+        return searched(done["selection"])
     started = time.monotonic()
-    data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
+    with part("data"):
+        data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
     if "teacher" in cfg.method and not get_object(cfg.method._target_).learns:
         data.to(device(cfg.trainer.accelerator))  # no fitting, which would move it
     init = build_init(cfg, data)
@@ -76,16 +87,20 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
         teacher()  # which says before any work if its classes are others
         factor = cfg.synthetic.factor
         check_stored(cfg.teacher.temperature, cfg.teacher.top_k, data.num_classes, factor)
-    method = build_method(cfg, data, init, teacher)
+    with part("preparing"):
+        method = build_method(cfg, data, init, teacher)
     check_precision(cfg.trainer.precision, method)
     check_trained(cfg, init)
     claim(folder, cfg)
     say_borrowed(cfg)
-    with finishing(instantiate(cfg.logger)) as logger:
-        trainer = fit(cfg, method, folder, logger)
+    with finishing(instantiate(cfg.logger), cfg) as logger:
+        with part("distilling"):
+            trainer = fit(cfg, method, folder, logger)
         if not trainer.is_global_zero:
             return None
         distilled = describe(cfg, method, trainer.global_step)
+        if (loss := outer_loss(trainer, folder)) is not None:
+            distilled.meta["outer_loss"] = loss
         distilled.save(folder / "distilled")
         leave_if_interrupted(trainer, folder)
 
@@ -99,17 +114,40 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
             distilled = with_labels(distilled, *options)
             variants = {name: with_labels(v, *options) for name, v in variants.items()}
         names = chosen_names() if with_network else without_network(chosen_names())
-        results, confusion = evaluate(
-            cfg, evaluator, distilled, data, names, seconds, baseline, variants, teacher
-        )
+        with part("evaluating"):
+            results, confusion = evaluate(
+                cfg, evaluator, distilled, data, names, seconds, baseline, variants, teacher
+            )
+        results["selection"] = select(evaluator, distilled, data)
         distilled.meta["results"] = results
         distilled.save(folder / "distilled")
         publish(results, confusion, distilled, folder, logger)
     log.info("The images: %s", folder / "distilled" / "grid.png")
-    if data.validation is not None:
-        return -evaluator.run(distilled, data, data.validation)[0].score()
+    return searched(results["selection"])
+
+
+def outer_loss(trainer: pytorch_lightning.Trainer, folder: Path) -> float | None:
+    """The last one; that of the set in ``folder`` where a resumed run had no step left to do."""
     loss = trainer.callback_metrics.get("distill/loss")
-    return None if loss is None else float(loss)
+    if loss is not None:
+        return float(loss)
+    known = folder / "distilled" / "meta.json"
+    found: float | None = None
+    if known.exists():
+        found = json.loads(known.read_text()).get("outer_loss")
+    return found
+
+
+def select(
+    evaluator: Evaluator, distilled: DistilledDataset, data: RealData
+) -> dict[str, Any] | None:
+    """What a search may look at, and never the test set: the accuracy on the images held out of
+    training, else the outer loss; None for methods without one."""
+    if data.validation is not None:
+        value = evaluator.run(distilled, data, data.validation)[0].score()
+        return {"name": "validation_accuracy", "value": value}
+    loss = distilled.meta.get("outer_loss")
+    return None if loss is None else {"name": "outer_loss", "value": loss}
 
 
 def claim(folder: Path, cfg: DictConfig) -> None:
@@ -118,20 +156,21 @@ def claim(folder: Path, cfg: DictConfig) -> None:
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         return
     settings = learned_settings(cfg)
+    setting = "hydra.sweep.dir" if is_job() else "hydra.run.dir"
     note, checkpoint = folder / "settings.json", folder / "checkpoints" / "last.ckpt"
     left = [each for each in (checkpoint, folder / "distilled") if each.exists()]
     if not cfg.resume:
         checkpoint.unlink(missing_ok=True)
         (folder / "results.json").unlink(missing_ok=True)
     elif left and not note.exists():
-        raise DdistError(f"{folder} has no note of its settings: choose another hydra.run.dir.")
+        raise DdistError(f"{folder} has no note of its settings: choose another {setting}.")
     elif left:
         changed = differences(json.loads(note.read_text()), settings)
         if changed:
             more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise DdistError(
                 f"{folder} holds a run of another configuration ({'; '.join(changed[:3])}{more}): "
-                "choose another hydra.run.dir, or resume=false to start over in this one."
+                f"choose another {setting}, or resume=false to start over in this one."
             )
     write_file_whole(note, json.dumps(settings, indent=2).encode())
 
@@ -151,6 +190,8 @@ def fit(cfg: DictConfig, method: Method, folder: Path, logger: Logger) -> pytorc
     if resume:
         log.info("Going on from %s.", checkpoint)
     callbacks = [each for each in instantiate(cfg.callbacks).values() if each]
+    if current() is not None:
+        callbacks.append(Paced())
     trainer = make_trainer(cfg, logger=logger, callbacks=callbacks)
     try:
         with warnings.catch_warnings():
@@ -169,7 +210,7 @@ def make_trainer(cfg: DictConfig, **parts: Any) -> pytorch_lightning.Trainer:
     """The Trainer of ``cfg``. Raises DdistError where Lightning will not have it."""
     try:
         trainer: pytorch_lightning.Trainer = instantiate(cfg.trainer)(**parts)
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
         raise DdistError(
             f"This machine cannot run the trainer as asked: {str(error).rstrip('.! ')}; set "
             "trainer.accelerator, trainer.devices, trainer.strategy and trainer.precision to what "

@@ -1,5 +1,6 @@
 """task=evaluate: how good is a distilled set, also under another network or protocol?"""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -16,12 +17,16 @@ from ddist.tasks.checks import (
     check_free,
     check_groups_used,
     check_network_used,
+    check_reference,
     check_teacher_used,
     check_values,
 )
+from ddist.tasks.dashboards import finishing
 from ddist.tasks.names import GROUPS, chosen, chosen_names, keys_set, named, without_network
 from ddist.tasks.results import evaluate, publish
-from ddist.tasks.wandb_run import finishing
+from ddist.tasks.sweep import finished
+
+log = logging.getLogger(__name__)
 
 # What an artifact says by itself, where the command line is silent.
 ADOPTED = (
@@ -39,7 +44,11 @@ def run(cfg: DictConfig, *, baseline: bool) -> None:
     check_free(folder)
     distilled = DistilledDataset.load(Path(str(cfg.artifact)).expanduser())
     names = adopt(cfg, distilled)
+    if finished(cfg) is not None:
+        log.info("Finished before: %s", folder)
+        return
     check_values(cfg)
+    check_reference(cfg)
     check_groups_used(cfg.evaluation)
     check_teacher_used(cfg, baseline and distilled.label_temperature is not None)
     check_network_used(cfg, uses_network(cfg.evaluation))
@@ -55,7 +64,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> None:
     evaluator = build_evaluator(cfg, names["network"], data, init, teacher)
     if not (distilled.meta.get("uses_network", True) or uses_network(cfg.evaluation)):
         names = without_network(names)
-    with finishing(instantiate(cfg.logger)) as logger:
+    with finishing(instantiate(cfg.logger), cfg) as logger:
         results, confusion = evaluate(
             cfg, evaluator, distilled, data, names, None, baseline, {}, teacher
         )

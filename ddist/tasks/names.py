@@ -1,7 +1,7 @@
 """What a run's parts are called, by the options chosen on the command line."""
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ddist.errors import DdistError
 
@@ -40,7 +40,15 @@ def keys_set(group: str) -> list[str]:
 
 
 def _keys() -> list[str]:
-    return [text.lstrip("+~").split("=")[0] for text in HydraConfig.get().overrides.task]
+    return [text.lstrip("+~").split("=")[0] for text in words()]
+
+
+def words() -> list[str]:
+    """The overrides of this run as they were typed: ``HydraConfig`` would fill in the
+    interpolations that they hold."""
+    typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(typed, list)
+    return [str(word) for word in typed]
 
 
 def find_patterns(cfg: DictConfig) -> list[str]:

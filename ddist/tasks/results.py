@@ -32,8 +32,8 @@ from ddist.signature import signature
 from ddist.synthetic.start import start_images
 from ddist.synthetic.steps import spread_over_steps
 from ddist.tasks.build import FindTeacher
+from ddist.tasks.dashboards import log_results
 from ddist.tasks.page import write_confusion, write_page
-from ddist.tasks.wandb_run import log_results
 from ddist.teachers import with_labels
 
 log = logging.getLogger(__name__)

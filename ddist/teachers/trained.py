@@ -17,6 +17,7 @@ from ddist.inner.fit import Optimizer, fit
 from ddist.inner.minibatches import Augment
 from ddist.inner.stacking import member
 from ddist.networks.base import Weights
+from ddist.pace import part
 from ddist.seeding import generator
 from ddist.teachers.base import Teacher
 
@@ -90,7 +91,8 @@ class Trained(Teacher):
 
     def load(self, network: nn.Module) -> None:
         path = self.source.cache / "teachers" / f"{self.signature()}.safetensors"
-        network.load_state_dict(cached_tensors(path, partial(self._train, network)))
+        with part("teachers"):
+            network.load_state_dict(cached_tensors(path, partial(self._train, network)))
 
     def _train(self, network: nn.Module) -> Weights:
         data, seed = self.images.to(self.source.device), self.source.seed

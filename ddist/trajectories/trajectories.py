@@ -18,8 +18,9 @@ from ddist.init.schemes import draw_weights
 from ddist.init.trained import check_source, signature
 from ddist.inner.compiled import SAVED_PER_TRAINED_VALUE, Compile, pays
 from ddist.inner.fit import fit
-from ddist.inner.stacking import Precision, choose_stacked
+from ddist.inner.stacking import Precision, choose_stacked, member
 from ddist.networks.base import Weights
+from ddist.pace import Pace, current, part
 from ddist.report.table import size
 from ddist.seeding import generator
 from ddist.sharing import check_space
@@ -134,7 +135,22 @@ class Trajectories:
             size(space),
             folder,
         )
-        work.share(spread(self.shard or 0))
+        with part("experts"):
+            if (pace := current()) is None:
+                work.share(spread(self.shard or 0))
+            else:
+                self._try(network, work, pace)
+
+    def _try(self, network: nn.Module, work: Work, pace: Pace) -> None:
+        """One epoch of one group, as an example of all that are missing."""
+        group = work.groups[0]
+        started = pace.now()
+        work.train(group, 1, work.start(group))
+        seconds = pace.now() - started
+        missing = work.missing()
+        epochs = sum(epoch > 0 for epoch, _ in missing) / len(group)
+        pace.skip(seconds * max(0, epochs - 1))
+        pace.files["experts"] = len(missing) * work.store.file_bytes
 
     def read(self, network: nn.Module, expert: int, epoch: int) -> Weights:
         """The weights of one expert after ``epoch`` epochs (0: as it started), float32, on the
@@ -142,6 +158,8 @@ class Trajectories:
         assert 0 <= expert < self.num_experts, "there is no such expert"
         store = self._store(network)
         found = store.read(expert, epoch)
+        if found is None and current() is not None:
+            found = self._stand_in(network, expert, epoch)
         if found is None:
             work = self._work(network, epoch)
             group = next(each for each in work.groups if expert in each)
@@ -153,6 +171,14 @@ class Trajectories:
                 "disk, or set paths.cache (DDIST_CACHE) to another one."
             )
         return {name: w.to(device_of(network), torch.float32) for name, w in found.items()}
+
+    def _stand_in(self, network: nn.Module, expert: int, epoch: int) -> Weights:
+        """Weights at some distance from where that expert starts."""
+        start = member(self._start(network, range(expert, expert + 1)), 0)
+        stream = generator(self.seed, "expert", expert, epoch)
+        return {
+            name: w + 0.01 * torch.randn(w.shape, generator=stream) for name, w in start.items()
+        }
 
     def folder(self, network: nn.Module) -> Path:
         """Where the experts lie."""

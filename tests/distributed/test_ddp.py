@@ -31,6 +31,7 @@ DC_STEP = [
     "network.width=8", "network.depth=2", "evaluation.epochs=1", "compile=false",
 ]  # fmt: skip
 TWO = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu"]
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "ddist"]
 
 
 def composed(words: list[str]) -> DictConfig:
@@ -39,9 +40,13 @@ def composed(words: list[str]) -> DictConfig:
         return compose("config", words)
 
 
-def start(words: list[str], folder: Path, run: str = "run") -> subprocess.Popen[str]:
-    """``ddist`` with these words in two processes, the leaders of a group of their own."""
-    command = [Path(sys.executable).with_name("ddist"), *words, *TWO, f"hydra.run.dir={run}"]
+def start(
+    words: list[str], folder: Path, run: str = "run", torchrun: bool = False
+) -> subprocess.Popen[str]:
+    """``ddist`` with these words in two processes, the leaders of a group of their own; Lightning
+    starts the second one, or torchrun both."""
+    program = [sys.executable, *TORCHRUN] if torchrun else [Path(sys.executable).with_name("ddist")]
+    command = [*program, *words, *TWO, f"hydra.run.dir={run}"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, cwd=folder, env=env, start_new_session=True, **pipes)
@@ -54,13 +59,16 @@ def finish(started: subprocess.Popen[str]) -> str:
     return printed
 
 
-def two_ranks(words: list[str], folder: Path) -> torch.Tensor:
+def two_ranks(
+    words: list[str], folder: Path, run: str = "run", torchrun: bool = False
+) -> torch.Tensor:
     """The images after ``ddist`` with these words has run in two processes."""
-    printed = finish(start(words, folder))
+    printed = finish(start(words, folder, run, torchrun))
     # one process speaks and writes for both
     assert printed.count("Evaluating under the protocol") == 1
-    assert json.loads((folder / "run" / "results.json").read_text())["steps"] == 1
-    return DistilledDataset.load(folder / "run" / "distilled").images
+    assert (folder / run / "ddist.log").read_text().count("The images: ") == 1
+    assert json.loads((folder / run / "results.json").read_text())["steps"] == 1
+    return DistilledDataset.load(folder / run / "distilled").images
 
 
 def images_and_gradients(ranks: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -89,6 +97,8 @@ def test_the_image_gradient_is_the_mean_over_the_ranks(tmp_path: Path) -> None:
     assert (first - second).norm() > 0.1 * first.norm()
     moved = start - images
     torch.testing.assert_close(moved, (first + second) / 2, rtol=1e-4, atol=1e-6)
+    assert torch.equal(images, two_ranks(ONE_STEP, tmp_path, "torchrun", torchrun=True))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "torchrun"]
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
@@ -114,8 +124,19 @@ def test_two_ranks_move_the_images_as_one_with_both_students(tmp_path: Path) -> 
     torch.testing.assert_close(moved, expected, rtol=1e-3, atol=1e-6)
 
 
+def second_rank(first: int) -> int:
+    """The process that Lightning has started beside ``first``."""
+    parents = {
+        int(path.parent.name): int(path.read_text().rpartition(")")[2].split()[1])
+        for path in Path("/proc").glob("[0-9]*/stat")
+    }
+    (child,) = (process for process, parent in parents.items() if parent == first)
+    return child
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
-def test_both_ranks_killed_and_resumed_end_with_the_same_bits(tmp_path: Path) -> None:
+def test_a_rank_that_dies_ends_the_run_which_resumes_with_the_same_bits(tmp_path: Path) -> None:
     """Each rank's student, which lives for 20 steps, comes back from the checkpoint."""
     words = [*DC_STEP, "steps=20", "method.updates=20", "method.student_epochs=1",
              "task.baseline=false", "callbacks.checkpoint.seconds=0"]  # fmt: skip
@@ -123,9 +144,11 @@ def test_both_ranks_killed_and_resumed_end_with_the_same_bits(tmp_path: Path) ->
     killed, checkpoint = start(words, tmp_path), tmp_path / "run" / "checkpoints" / "last.ckpt"
     while not checkpoint.exists() and killed.poll() is None:
         time.sleep(0.01)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.communicate()
-    assert killed.returncode == -signal.SIGKILL
+    os.kill(second_rank(killed.pid), signal.SIGKILL)
+    printed, _ = killed.communicate(timeout=60)
+    assert killed.returncode == 1
+    assert "ddist: Another process of this run has ended or does not answer" in printed
+    assert "Traceback" not in printed
     assert "Going on from" in finish(start(words, tmp_path))
     whole, resumed = (
         DistilledDataset.load(tmp_path / name / "distilled").images for name in ("whole", "run")

@@ -1,11 +1,29 @@
-"""Sweeps: one folder per job, a failure costs nobody else, and wandb has one run per job."""
+"""Sweeps: one folder per job, a failure costs nobody else, a table at the end, going on after a
+kill, and wandb has one run per job."""
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 from PIL import Image
 
+from ddist import DistilledDataset
+from ddist.compare.sweep import summarize
+
+KILLED_IN_THE_SECOND_JOB = """
+import os
+from pathlib import Path
+from ddist.methods import Method
+step = Method.training_step
+def killed(self, *args):
+    if self.global_step == 2 and list(Path("sweep").glob("*/results.json")):
+        os.kill(os.getpid(), 9)
+    return step(self, *args)
+Method.training_step = killed
+"""
 SHORT = ("steps=2", "evaluation.num_networks=2", "evaluation.epoch_grid=[1]")
 
 
@@ -16,21 +34,97 @@ def jobs(folder: Path) -> dict[str, dict]:
     }
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
 def test_a_failing_job_lets_the_others_finish(ddist, launcher: str) -> None:
-    if launcher == "joblib":
-        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    parallel = {"basic": [], "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]}
+    parallel = {
+        "basic": [],
+        "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+        "submitit_local": ["hydra/launcher=submitit_local"],
+    }
+    if launcher != "basic":
+        pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     done = ddist("-m", *SHORT, *parallel[launcher], "ipc=1,500,2", "hydra.sweep.dir=sweep")
     assert done.code == 1
     assert "Traceback" not in done.out + done.err
-    assert "ddist: ipc=500 is larger than the smallest class" in done.err
+    why = "ipc=500 is larger than the smallest class of digits"
+    if launcher != "submitit_local":  # whose jobs have logs of their own
+        assert f"ddist: {why}" in done.err
     assert done.err.splitlines()[-1].startswith("ddist: A job of the sweep failed")
     found = jobs(ddist.folder / "sweep")
-    assert {name: results["ipc"] for name, results in found.items()} == {"0": 1, "2": 2}
-    for name in ("0", "1", "2"):
+    names = {name: results["ipc"] for name, results in found.items()}
+    assert names == {"ipc-1": 1, "ipc-2": 2}
+    for name in ("ipc-1", "ipc-2", "ipc-500"):
         assert (ddist.folder / "sweep" / name / "ddist.log").exists()
-    assert "ipc=500" in (ddist.folder / "sweep" / "1" / "ddist.log").read_text()
+    assert "ipc=500" in (ddist.folder / "sweep" / "ipc-500" / "ddist.log").read_text()
+    assert f"Failed: ipc=500: {why}" in done.out
+    assert f"Failed: ipc=500: {why}" in (ddist.folder / "sweep" / "sweep.md").read_text()
+    summary = summarize(ddist.folder / "sweep")
+    assert list(summary.failed) == ["ipc=500"]
+    (rows,) = summary.tables.values()
+    assert [row.accuracy.mean for row in rows] == [
+        found[name]["evaluation"][0]["accuracy_mean"] for name in ("ipc-1", "ipc-2")
+    ]
+
+
+def test_a_killed_sweep_goes_on_where_it_was(ddist) -> None:
+    sweep = ["-m", *SHORT, "steps=4", "seed=0,1,2", "hydra.sweep.dir=sweep",
+             "task.baseline=false", "callbacks.checkpoint.seconds=0"]  # fmt: skip
+    assert ddist(*sweep, before=KILLED_IN_THE_SECOND_JOB).code == -signal.SIGKILL
+    folder = ddist.folder / "sweep"
+    assert list(jobs(folder)) == ["seed-0"]
+    assert list(summarize(folder).failed.values()) == ["It did not finish."]
+    times = (folder / "seed-0" / "results.json").stat().st_mtime_ns
+    done = ddist(*sweep)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.count("Finished before: ") == done.out.count("Going on from ") == 1
+    assert sorted(jobs(folder)) == ["seed-0", "seed-1", "seed-2"]
+    assert (folder / "seed-0" / "results.json").stat().st_mtime_ns == times
+    assert "(6, 3 seeds)" in done.out and not summarize(folder).failed
+    whole = ddist.distil("steps=4", "seed=1", "task.baseline=false", folder="whole")
+    one, other = (DistilledDataset.load(f / "distilled") for f in (whole, folder / "seed-1"))
+    assert torch.equal(one.images, other.images)
+    # evaluated again where that is asked for in another way, without distilling again
+    again = ddist(*sweep, "evaluation.epoch_grid=[2]", "seed=choice(0)")
+    assert again.code == 0, again.err
+    assert "Finished before" not in again.out and again.out.count("Going on from ") == 1
+    assert (folder / "seed-0" / "results.json").stat().st_mtime_ns > times
+    # other settings of what is learned are never mixed in
+    mixed = ddist(*sweep, "steps=5", "seed=choice(0)")
+    assert mixed.code == 1 and "choose another hydra.sweep.dir" in mixed.err
+
+
+def test_a_preset_is_a_sweep_and_rates_are_judged_on_held_out_images(ddist) -> None:
+    done = ddist("sweep=lr", *SHORT, "method.lr.images=0.01,0.1", "hydra.sweep.dir=sweep")
+    assert done.code == 0, done.err
+    found = jobs(ddist.folder / "sweep")
+    assert sorted(found) == ["method.lr.images-0.01", "method.lr.images-0.1"]
+    values = {}
+    for results in found.values():
+        assert results["selection"]["name"] == "validation_accuracy"
+        config = results["provenance"]["config"]
+        assert config["dataset"]["validation"] == 0.2
+        values[config["method"]["lr"]["images"]] = results["selection"]["value"]
+    best = max(values, key=lambda rate: values[rate])
+    assert f"): method.lr.images={best}." in done.out
+
+
+def test_a_search_minimises_and_goes_on(ddist) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    search = ["sweep=search", *SHORT, "hydra.sweeper.n_trials=3", "task.baseline=false",
+              "hydra.sweep.dir=sweep"]  # fmt: skip
+    assert ddist(*search).code == 0
+    file = ddist.folder / "sweep" / "optimization_results.yaml"
+    best = yaml.safe_load(file.read_text())
+    found = jobs(ddist.folder / "sweep")
+    assert sorted(found) == ["0", "1", "2"]
+    assert best["best_value"] == -max(each["selection"]["value"] for each in found.values())
+    file.unlink()
+    done = ddist(*search)
+    assert done.code == 0 and done.out.count("Finished before: ") == 3
+    assert yaml.safe_load(file.read_text()) == best
+    wrong = ddist(*search, "hydra.sweeper.direction=maximize")
+    assert wrong.code == 1 and wrong.err.count("\n") == 1
+    assert "leave hydra.sweeper.direction=minimize" in wrong.err
 
 
 def test_a_sweep_over_several_devices_says_what_to_do(ddist) -> None:

@@ -1,0 +1,147 @@
+"""Whether settings are of the kinds that the parts they are for take."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from inspect import isclass
+from math import isfinite
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from hydra.utils import get_object
+
+from ddist.errors import DdistError
+
+LAST = ("method", "evaluation")  # hold copies of other groups, whose own names are better known
+# What config.yaml itself says of groups and single values that no target takes.
+OWN: dict[str, Any] = {
+    "paths.data": str, "paths.cache": str, "paths.run": str, "resume": bool,
+    "evaluation.networks": str | list[str] | None, "evaluation.without_batch_norm": bool,
+    "teacher.store": bool, "teacher.temperature": float, "teacher.top_k": int | None,
+    "reference.full": float | None, "reference.source": str | None, "reference.measure": bool,
+    "reference.training.num_networks": int, "reference.training.epochs": int,
+    "reference.training.batch_size": int, "reference.training.lr": float,
+}  # fmt: skip
+KINDS = {
+    int: "a whole number",
+    float: "a finite number",
+    str: "a word",
+    Path: "a path",
+    bool: "true or false",
+    NoneType: "null",
+}
+
+
+def check_kinds(config: Mapping[str, Any]) -> None:
+    """Raise a DdistError for the first value of the plain ``config`` that the function or class
+    which takes it, its group's ``_target_``, does not expect by its annotations. Whatever those
+    leave open is fine."""
+    for place, expected in OWN.items():
+        value = _at(config, place)
+        if value is not _NOTHING and (wrong := misfit(value, expected)):
+            raise DdistError(f"{place} is {wrong}, not {value!r}.")
+    for name in sorted(config, key=lambda name: (name in LAST, name)):
+        for place, value, expected in _annotated(config[name], name):
+            wrong = misfit(value, expected)
+            if wrong:
+                raise DdistError(f"{place} is {wrong}, not {value!r}.")
+
+
+_NOTHING = object()
+
+
+def _at(config: Any, place: str) -> Any:
+    """The value of a dotted name; ``_NOTHING`` where there is none."""
+    for name in place.split("."):
+        config = config.get(name, _NOTHING) if isinstance(config, Mapping) else _NOTHING
+    return config
+
+
+def misfit(value: Any, expected: Any) -> str:
+    """What was expected, in words, where ``value`` is of no kind that the annotation allows;
+    nothing where it is."""
+    allowed = alternatives(expected)
+    if Any in allowed or object in allowed or any(_fits(value, each) for each in allowed):
+        return ""
+    choices = [str(each) for kind in allowed for each in get_args(kind) if _literal(kind)]
+    said = {_words(each) for each in allowed if not _literal(each)}
+    if choices:
+        said.add(f"one of {', '.join(dict.fromkeys(choices))}")
+    return " or ".join(sorted(said))
+
+
+def alternatives(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union; else the annotation alone."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    origin, inner = get_origin(kind) or kind, get_args(kind)
+    if origin is Literal:
+        return any(value is each or value == each for each in inner)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind is float:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return number and isfinite(value)
+    if kind in KINDS:
+        return isinstance(value, str if kind is Path else kind)
+    if isclass(origin) and issubclass(origin, Mapping):
+        return isinstance(value, Mapping) and (len(inner) < 2 or _all(value.values(), inner[1]))
+    if isclass(origin) and issubclass(origin, Sequence):
+        member = inner[0] if inner and origin is not tuple else Any
+        return isinstance(value, list | tuple) and _all(value, member)
+    # What a _target_ of its own makes; or nothing, or a name, of which it is still to be made.
+    return value is None or isinstance(value, str | Mapping)
+
+
+def _all(values: Any, member: Any) -> bool:
+    return not any(misfit(each, member) for each in values)
+
+
+def _literal(kind: Any) -> bool:
+    return get_origin(kind) is Literal
+
+
+def _words(kind: Any) -> str:
+    origin, inner = get_origin(kind) or kind, get_args(kind)
+    if kind in KINDS:
+        return KINDS[kind]
+    if isclass(origin) and issubclass(origin, Mapping):
+        return "a mapping such as {a: 1}"
+    if isclass(origin) and issubclass(origin, Sequence):
+        numbers = inner[:1] and inner[0] in (int, float)
+        return "a list of numbers" if numbers else "a list"
+    return "what a _target_ makes"
+
+
+def _annotated(node: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
+    """(dotted name, value, annotation) of all that the targets in ``node`` take."""
+    if not isinstance(node, Mapping):
+        return
+    hints = annotations(node["_target_"]) if isinstance(node.get("_target_"), str) else {}
+    for name, value in node.items():
+        if str(name).startswith("_"):
+            continue
+        here = f"{place}.{name}"
+        if name in hints and not (isinstance(value, Mapping) and "_target_" in value):
+            yield here, value, hints[name]
+        yield from _annotated(value, here)
+
+
+@cache
+def annotations(target: str) -> dict[str, Any]:
+    """What a function, or a class and those it passes its options on to, is annotated to take."""
+    made = get_object(target)
+    makers = (
+        [vars(each)["__init__"] for each in reversed(made.__mro__) if "__init__" in vars(each)]
+        if isclass(made)
+        else [made]
+    )
+    found: dict[str, Any] = {}
+    for maker in makers:
+        try:
+            found |= get_type_hints(maker)
+        except (NameError, TypeError):  # names that are known to type checkers alone
+            continue
+    return {name: each for name, each in found.items() if name != "return"}

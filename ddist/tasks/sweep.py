@@ -1,0 +1,66 @@
+"""The end of a sweep, and the jobs of one that goes on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from ddist.compare.gather import RESULTS
+from ddist.compare.sweep import remarks, summarize, sweep_markdown, sweep_sheet
+from ddist.compare.tables import rich_table
+from ddist.config import learned, to_plain
+from ddist.folder import write_file_whole
+from ddist.sweeping import is_job
+
+WIDTH = 160  # of tables in files and pipes
+
+# What results depend on besides what is learned.
+_EVALUATED = ("artifact", "budget", "evaluation", "kernel", "reference", "task", "teacher")
+
+
+def finished(cfg: DictConfig) -> dict[str, Any] | None:
+    """The results of a sweep's job that has been done before, with these very settings; None where
+    it is to be done."""
+    file = Path(cfg.paths.run) / RESULTS
+    if not (is_job() and cfg.resume and file.exists()):
+        return None
+    try:
+        results: dict[str, Any] = json.loads(file.read_text())
+        made = decisive(results["provenance"]["config"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return results if made == decisive(json.loads(json.dumps(to_plain(cfg)))) else None
+
+
+def decisive(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings that results depend on."""
+    return learned(config) | {f"of {key}": config.get(key) for key in _EVALUATED}
+
+
+def searched(selection: dict[str, Any] | None) -> float | None:
+    """What a search minimises, of ``selection`` in results.json."""
+    if selection is None:
+        return None
+    sign = -1 if selection["name"] == "validation_accuracy" else 1
+    return sign * float(selection["value"])
+
+
+def conclude(folder: Path, say: Callable[[str], None]) -> None:
+    """Print the tables of the sweep in ``folder`` and write ``sweep.md`` there."""
+    summary = summarize(folder)
+    if not summary:
+        return
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    for protocol, rows in summary.tables.items():
+        console.print(rich_table(sweep_sheet(protocol, rows)))
+    for line in remarks(summary):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    write_file_whole(folder / "sweep.md", sweep_markdown(summary).encode())
+    say(f"The sweep: {folder / 'sweep.md'}")
+    if summary.failed:
+        say(f"The same command with hydra.sweep.dir={folder} does what is missing.")

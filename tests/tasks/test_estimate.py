@@ -1,0 +1,57 @@
+"""task=estimate: the order of magnitude, everything that is made, and nothing left behind."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+COMMON = ("task=estimate", "task.seconds=0.2", "paths.cache=cache", "hydra.run.dir=estimate",
+          "network.width=4", "evaluation.num_networks=2")  # fmt: skip
+
+
+def estimate(ddist: Any, *words: str) -> dict[str, Any]:
+    done = ddist(*COMMON, *words)
+    assert (done.code, done.err) == (0, ""), done.out + done.err
+    assert "What this run will take on this machine" in done.out
+    assert "accuracy" not in done.out  # of a run that was cut short it means nothing
+    assert sorted(os.listdir(ddist.folder / "estimate")) == ["ddist.log", "estimate.json"]
+    found: dict[str, Any] = json.loads((ddist.folder / "estimate" / "estimate.json").read_text())
+    return found
+
+
+def left(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def test_experts_that_are_missing_count_and_are_not_left(ddist) -> None:
+    words = ("method=mtt", "method.student_steps=3", "evaluation.epochs=20", "steps=20",
+             "trajectories.num_experts=4")  # fmt: skip
+    found = estimate(ddist, *words)
+    assert not list((ddist.folder).glob("cache/experts/*/*/*.safetensors"))
+    assert found["seconds"]["experts"] > 0 and found["seconds"]["distilling"] > 0
+    done = ddist(*(w for w in (*COMMON, *words) if not w.startswith("task")), "hydra.run.dir=run")
+    assert done.code == 0, done.err
+    files = left(ddist.folder / "cache")
+    assert 0.5 < found["disk_bytes"]["cache"]["experts"] / files < 2
+    assert 0.5 < found["disk_bytes"]["run"] / left(ddist.folder / "run") < 2
+    results = json.loads((ddist.folder / "run" / "results.json").read_text())
+    assert found["artifact_bytes"] == results["cost"]["artifact_bytes"]
+    assert 0.5 < found["peak_memory_bytes"] / results["cost"]["peak_memory_bytes"] < 2
+    again = estimate(ddist, *words)  # what the cache has by now costs nothing
+    assert again["seconds"]["experts"] < 1
+    assert "experts" not in again["disk_bytes"]["cache"]
+
+
+def test_longer_schedules_take_longer(ddist) -> None:
+    words = ("method=dm", "method.real_per_class=4", "task.baseline=false")
+    short = estimate(ddist, *words, "steps=200", "evaluation.epochs=100")["seconds"]
+    long = estimate(ddist, *words, "steps=20000", "evaluation.epochs=10000")["seconds"]
+    assert 30 < long["distilling"] / short["distilling"] < 300
+    assert 30 < long["evaluating"] / short["evaluating"] < 300
+    budget = estimate(ddist, *words, "steps=20000", "budget=7s", "evaluation.epochs=100")
+    assert budget["seconds"]["distilling"] == 7
+
+
+def test_what_cannot_be_run_is_said(ddist) -> None:
+    done = ddist("task=estimate", "ipc=1000")
+    assert done.code == 1 and "is larger than the smallest class" in done.err
