@@ -89,15 +89,17 @@ def missing_plugin(error: BaseException) -> str:
 
 def ambiguous(error: BaseException, overrides: Sequence[str]) -> str:
     """A sentence where several values stand in what is no sweep; else nothing."""
-    found = re.search("Ambiguous value for argument '(.*?)=", str(error))
-    if not found:
+    text = str(error)
+    found = re.search(r"Ambiguous value for argument '([^'=]+)=", text)
+    named = found or re.search(r"'([^'=]+)=.*requires --multirun", text)
+    if not named:
         return ""
     try:  # a preset of sweep says that it is one, unless another mistake keeps it from being read
         composed_apart([each for each in overrides if not is_sweep(each)])
     except Exception as other:
         return explain(other, overrides)
     return (
-        f"{found[1]} has several values: put -m before them for a sweep, or quotes around a value "
+        f"{named[1]} has several values: put -m before them for a sweep, or quotes around a value "
         "that has commas."
     )
 
@@ -105,7 +107,7 @@ def ambiguous(error: BaseException, overrides: Sequence[str]) -> str:
 def composition(error: BaseException, overrides: Sequence[str]) -> str:
     """Unknown groups, options and keys, with the nearest known name."""
     text = str(error)
-    if said := no_option("must be a string", overrides) or several_values(text):
+    if said := no_option("must be a string", overrides):
         return said
     option = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
     if option:
@@ -119,16 +121,6 @@ def composition(error: BaseException, overrides: Sequence[str]) -> str:
         hint = did_you_mean(near(name, known_settings(overrides)))
         return f"Unknown option {name!r}{hint}: ddist --cfg job lists all of them."
     return f"The configuration does not work: {first_line(error)}."
-
-
-def several_values(text: str) -> str:
-    """A sentence where a sweep's values came without -m; else nothing."""
-    found = re.search(
-        r"Ambiguous value for argument '([^'=]+)=|'([^'=]+)=.*requires --multirun", text
-    )
-    if not found:
-        return ""
-    return f"{found[1] or found[2]} takes one value: ddist -m sweeps over several."
 
 
 def no_option(text: str, overrides: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from ddist.config import composed_apart, conf_dir, register_resolvers, to_plain
 from ddist.errors import DdistError
 from ddist.kinds import annotations, check_kinds, misfit
 
-GROUPS = ("method", "evaluation", "init", "teacher")  # others: tests/test_random_commands.py
+GROUPS = ("method", "evaluation")  # others: tests/test_random_commands.py
 
 
 @pytest.mark.parametrize(

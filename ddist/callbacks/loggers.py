@@ -121,6 +121,7 @@ def wandb_logger(
         mode="offline" if offline else None,
     )
     logger.keeps_set = artifact
+    logger._wandb_init.pop("anonymous", None)  # of which wandb says that it has no effect
     return logger
 
 

@@ -79,7 +79,7 @@ def test_wandb_groups_runs_and_averages_seeds(offline: Offline) -> None:
     assert (config["method"], config["dataset"], config["ipc"], config["seed"]) == (
         "dd", "digits", 1, 0,
     )  # fmt: skip
-    assert config["settings"]["method"]["student_epochs"] == 3
+    assert config["settings"]["method"]["student_epochs"] == 10
 
 
 def test_wandb_has_curves_over_outer_steps(offline: Offline) -> None:
@@ -106,7 +106,7 @@ def test_wandb_has_the_tables_and_the_cost(offline: Offline) -> None:
     means = [row["accuracy_mean"] for row in results["evaluation"]]
     assert across["data"][0] == ["distilled images", *means]
     assert across["data"][1][0] == "random real images"
-    assert len(offline.table("step_sizes")["data"]) == 3
+    assert len(offline.table("step_sizes")["data"]) == 10
     assert ["artifact_bytes", results["cost"]["artifact_bytes"]] in offline.table("costs")["data"]
     assert offline.summary["accuracy"] == means[0]
     assert offline.summary["cost/artifact_bytes"] == results["cost"]["artifact_bytes"]

@@ -14,7 +14,7 @@ def estimate(ddist: Any, *words: str) -> dict[str, Any]:
     assert (done.code, done.err) == (0, ""), done.out + done.err
     assert "What this run will take on this machine" in done.out
     assert "accuracy" not in done.out  # of a run that was cut short it means nothing
-    assert sorted(os.listdir(ddist.folder / "estimate")) == ["ddist.log", "estimate.json"]
+    assert {"estimate.json"} == set(os.listdir(ddist.folder / "estimate")) - {".hydra", "ddist.log"}
     found: dict[str, Any] = json.loads((ddist.folder / "estimate" / "estimate.json").read_text())
     return found
 
@@ -38,7 +38,7 @@ def test_experts_that_are_missing_count_and_are_not_left(ddist) -> None:
     assert found["artifact_bytes"] == results["cost"]["artifact_bytes"]
     assert 0.5 < found["peak_memory_bytes"] / results["cost"]["peak_memory_bytes"] < 2
     again = estimate(ddist, *words)  # what the cache has by now costs nothing
-    assert again["seconds"]["experts"] < 1
+    assert again["seconds"].get("experts", 0) < 1
     assert "experts" not in again["disk_bytes"]["cache"]
 
 
