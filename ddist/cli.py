@@ -123,8 +123,9 @@ def _prepare_process() -> None:
 
 
 def _check_settings(cfg: DictConfig) -> None:
-    from ddist.tasks.checks import check_values  # imports torch, which --help does without
+    from ddist.tasks.checks import check_groups, check_values  # import torch; --help does without
 
+    check_groups(cfg)
     check_values(cfg)
     check_kinds(to_plain(cfg))
 

@@ -1,6 +1,6 @@
 """Whether settings are of the kinds that the parts they are for take."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from inspect import isclass
 from math import isfinite
@@ -91,6 +91,8 @@ def _fits(value: Any, kind: Any) -> bool:
     if isclass(origin) and issubclass(origin, Sequence):
         member = inner[0] if inner and origin is not tuple else Any
         return isinstance(value, list | tuple) and _all(value, member)
+    if origin is Callable:
+        return isinstance(value, Mapping)
     # What a _target_ of its own makes; or nothing, or a name, of which it is still to be made.
     return value is None or isinstance(value, str | Mapping)
 

@@ -136,12 +136,19 @@ def no_option(text: str, overrides: Sequence[str]) -> str:
 
 
 def unknown_argument(error: BaseException, overrides: Sequence[str]) -> str:
-    """A sentence where ``+group.name=value`` added what nothing takes; else nothing."""
+    """A sentence where ``+group.name=value`` added what nothing takes, or an experiment brought it
+    to another option than its own; else nothing."""
+    experiment = next((each for each in overrides if each.startswith("experiment=")), None)
     for each in chain(error):
         found = re.search(r"unexpected keyword argument '(\w+)'", str(each))
         added = found and next((o for o in overrides if re.match(rf"\+.*\b{found[1]}=", o)), None)
         if added:
             return f"Unknown option {added.split('=')[0]!r}: ddist --cfg job lists all of them."
+        if found and experiment:
+            return (
+                f"{experiment} sets {found[1]!r}, which another of the chosen options does not "
+                "take: leave its dataset and method as they are."
+            )
     return ""
 
 

@@ -186,7 +186,10 @@ class Method(LightningModule):
         groups = self.parameter_groups()
         if not groups:
             raise DdistError("Nothing is left to learn: set synthetic.images=learned.")
-        optimizer = self._make_optimizer(groups)
+        try:
+            optimizer = self._make_optimizer(groups)
+        except ValueError as error:
+            raise DdistError(f"method.optimizer cannot work: {error}.") from error
         if self._make_scheduler is None:
             return optimizer
         schedule = self._make_scheduler(optimizer)

@@ -44,13 +44,14 @@ def real(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
 
 def check_enough(data: RealData, labels: Tensor) -> None:
     """Raise a DdistError unless every class has as many real images as ``labels`` asks for."""
-    most = int(torch.bincount(labels).max())
-    if most > data.smallest_class():
-        raise DdistError(
-            f"{most} different real images of each class are to start from, but the smallest class "
-            f"of {data.name} has {data.smallest_class()}: choose a smaller ipc or "
-            "synthetic.factor, or synthetic.start=noise."
-        )
+    asked = torch.bincount(labels.cpu(), minlength=data.num_classes).tolist()
+    for name, most, count in zip(data.class_names, asked, data.train.counts, strict=True):
+        if most > count:
+            raise DdistError(
+                f"{most} different real images of the class {name} are to start from, but "
+                f"{data.name} has {count}: choose a smaller ipc or synthetic.factor, or "
+                "synthetic.start=noise."
+            )
 
 
 def average(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:

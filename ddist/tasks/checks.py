@@ -25,12 +25,15 @@ DOUBLE = {64, "64", "64-true"}
 NEEDED = ("dataset", "network", "init", "synthetic", "method", "evaluation", "trainer", "logger")
 
 
-def check_values(cfg: DictConfig) -> None:
-    """Raise a DdistError unless the single values are the numbers they should be, and every group
-    that a run needs is there."""
+def check_groups(cfg: DictConfig) -> None:
+    """Raise a DdistError unless every group that a run needs is there."""
     for group in NEEDED:
         if "_target_" not in (cfg.get(group) or {}):
             raise DdistError(f"Nothing is left of {group}, which a run needs: leave ~{group} out.")
+
+
+def check_values(cfg: DictConfig) -> None:
+    """Raise a DdistError unless the single values are the numbers they should be."""
     whole = {"ipc": 1, "steps": 0, "seed": 0, "threads": 1}
     for name, least in whole.items():
         value = cfg[name]

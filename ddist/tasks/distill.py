@@ -74,7 +74,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     folder = Path(cfg.paths.run)
     if (done := finished(cfg)) is not None:
         log.info("Finished before: %s", folder)
-        return searched(done["selection"])
+        return searched(done.get("selection"))
     started = time.monotonic()
     with part("data"):
         data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
@@ -118,12 +118,14 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
             results, confusion = evaluate(
                 cfg, evaluator, distilled, data, names, seconds, baseline, variants, teacher
             )
-        results["selection"] = select(evaluator, distilled, data)
+        selection = select(evaluator, distilled, data)
+        if selection is not None:
+            results["selection"] = selection
         distilled.meta["results"] = results
         distilled.save(folder / "distilled")
         publish(results, confusion, distilled, folder, logger)
     log.info("The images: %s", folder / "distilled" / "grid.png")
-    return searched(results["selection"])
+    return searched(selection)
 
 
 def outer_loss(trainer: pytorch_lightning.Trainer, folder: Path) -> float | None:

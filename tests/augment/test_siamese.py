@@ -321,7 +321,7 @@ def test_a_gradient_of_the_weights_can_be_differentiated_by_the_images(
         ({"strategy": None}, "^augment.strategy is a list .* not None.$"),
         ({"prob_flip": 1.5}, "^augment.prob_flip is between 0 and 1, not 1.5.$"),
         ({"ratio_scale": 0.0}, "^augment.ratio_scale is above 0, not 0.0.$"),
-        ({"ratio_cutout": -1.0}, "^augment.ratio_cutout is at least 0, not -1.0.$"),
+        ({"ratio_cutout": -1.0}, "^augment.ratio_cutout is between 0 and 1, not -1.0.$"),
     ],
 )
 def test_mistakes_are_named(changes: dict[str, Any], sentence: str) -> None:

@@ -134,11 +134,11 @@ def test_a_sweep_over_shards(ddist, alone: dict[str, bytes]) -> None:
     [
         ("network=convnet_bn", "choose network.norm=instance."),
         ("trajectories.dtype=half", "trajectories.dtype is float32 or bfloat16, not 'half'."),
-        ("trajectories.shard=a", "trajectories.shard is a whole number of at least 0, not 'a'."),
-        ("trajectories.precision=16", "trained and tested in 32-true or bf16-mixed, not 16."),
+        ("trajectories.shard=a", "trajectories.shard is a whole number or null, not 'a'."),
+        ("trajectories.precision=16", "precision is one of 32-true, bf16-mixed, not 16."),
         ("trajectories=steep", "Unknown trajectories 'steep': choose one of flat, plain."),
         ("trajectories.rate=1", "Unknown option 'trajectories.rate'"),
-        ("trajectories.lr=big", "trajectories.lr=big cannot be used: a number such as 0.01"),
+        ("trajectories.lr=big", "trajectories.lr is a finite number, not 'big'."),
     ],
 )
 def test_a_mistake_is_one_sentence(ddist, arguments: str, expected: str) -> None:
