@@ -1,6 +1,6 @@
 """Random command lines, valid and invalid: each must work, or end with one sentence that helps.
 
-    python scripts/random_commands.py                     1,000 of them, in about 20 minutes
+    python scripts/random_commands.py                     1,000 of them, in a quarter of an hour
     python scripts/random_commands.py --num 50 --seed 1   others, fewer
     python scripts/random_commands.py --only 17           what the 18th printed
 
