@@ -74,6 +74,8 @@ MISTAKES = [
     # the machine
     ("trainer.devices=999 trainer.accelerator=cpu", "trainer.devices=999 starts that many"),
     ("trainer.precision=16-mixed", "trainer.precision=16-mixed does not scale the losses"),
+    ("trainer.devices=[7] trainer.accelerator=cpu", "This machine cannot run the trainer"),
+    ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches is a whole number of"),
     ("trainer.precision=8", "trainer.precision is null or one of 64, 32, 16, transformer-engine,"),
     ("trainer.strategy=nonsense", "This machine cannot run the trainer as asked: You selected an"),
     ("trainer.precision=64-true", "trainer.precision=64-true is more than anything here is"),

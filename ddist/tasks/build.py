@@ -152,6 +152,8 @@ def build_teacher(cfg: DictConfig, data: RealData) -> Teacher | None:
     options: dict[str, Any] = {"source": data}
     if "network" in config:
         network = config.pop("network")
+        if not isinstance(network, str | dict):
+            raise DdistError(f"teacher.network is a network or the name of one, not {network!r}.")
         named = isinstance(network, str)
         described = load_option("network", network) if named else DictConfig(network)
         options["network"] = build_network(described, data)

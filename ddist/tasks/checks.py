@@ -192,7 +192,9 @@ def check_precision(precision: object, method: Method) -> None:
 
 def check_devices(cfg: DictConfig) -> None:
     """Raise a DdistError for more processes than the CPU has cores (Lightning starts any number),
-    and for a sweep over runs of several devices."""
+    for a sweep over runs of several devices, and for what Lightning counts and cannot."""
+    counted = ("accumulate_grad_batches", "num_nodes")
+    check_whole("trainer", {name: cfg.trainer[name] for name in counted})
     devices, cores = cfg.trainer.devices, os.cpu_count() or 1
     on_cpu = cfg.trainer.accelerator == "cpu" or not torch.accelerator.is_available()
     if on_cpu and str(devices).isdigit() and int(devices) > cores:

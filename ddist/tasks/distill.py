@@ -212,7 +212,7 @@ def make_trainer(cfg: DictConfig, **parts: Any) -> pytorch_lightning.Trainer:
     """The Trainer of ``cfg``. Raises DdistError where Lightning will not have it."""
     try:
         trainer: pytorch_lightning.Trainer = instantiate(cfg.trainer)(**parts)
-    except (MisconfigurationException, ModuleNotFoundError, ValueError) as error:
+    except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
         raise DdistError(
             f"This machine cannot run the trainer as asked: {str(error).rstrip('.! ')}; set "
             "trainer.accelerator, trainer.devices, trainer.strategy and trainer.precision to what "

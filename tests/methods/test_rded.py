@@ -139,6 +139,7 @@ def test_a_run_stores_labels_and_another_protocol_has_the_same_teacher(ddist: An
     [
         ("teacher=none", "This run needs a teacher: choose one, such as teacher=trained."),
         ("teacher=trianed", "Unknown teacher 'trianed' (did you mean trained?)"),
+        ("teacher.network=null", "teacher.network is a network or the name of one, not None."),
         ("teacher.network=convnet_nb", "Unknown network 'convnet_nb' (did you mean convnet_bn?"),
         ("teacher=file", "Name their file: teacher.weights=FILE."),
         ("ipc=500", "ipc=500 is larger than the smallest class of digits"),
