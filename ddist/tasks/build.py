@@ -151,11 +151,13 @@ def build_teacher(cfg: DictConfig, data: RealData) -> Teacher | None:
         return None
     options: dict[str, Any] = {"source": data}
     if "network" in config:
-        network = config.pop("network")
-        if not isinstance(network, str | dict):
-            raise DdistError(f"teacher.network is a network or the name of one, not {network!r}.")
-        named = isinstance(network, str)
-        described = load_option("network", network) if named else DictConfig(network)
+        match config.pop("network"):
+            case str(name):
+                described = load_option("network", name)
+            case dict(found):
+                described = DictConfig(found)
+            case other:
+                raise DdistError(f"teacher.network is a network or the name of one, not {other!r}.")
         options["network"] = build_network(described, data)
     teacher: Teacher = instantiate(config)(**options)
     teacher.check()
