@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Test files run in so many processes, of some 2 GB each.
+JOBS ?= 2
 DEMO := outputs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
 .PHONY: help setup demo test lint type format bench wheel clean
@@ -23,7 +25,7 @@ demo: $(STAMP) ## distil the digits into ten images, in half a minute
 	@echo "The ten digits: $(CURDIR)/$(DEMO)/distilled/grid.png"
 
 test: lint type ## all checks: lint, types and tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(STAMP) ## ruff, without changing anything
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from ddist.errors import DdistError
+from ddist.errors import DdistError, check_whole
 from ddist.signature import signature
 
 # What may differ between two runs that learn the same: where things lie, what is shown, when it
@@ -64,8 +64,7 @@ def register_resolvers() -> None:
 
 def by_ipc(ipc: int, table: Mapping[int, Any]) -> Any:
     """The entry of the published ipc nearest to ``ipc`` (by ratio; of two, the smaller)."""
-    if not isinstance(ipc, int) or isinstance(ipc, bool) or ipc < 1:
-        raise DdistError(f"ipc is a whole number of at least 1, not {ipc!r}.")
+    check_whole("", {"ipc": ipc})
     return table[nearest_ipc(ipc, list(table))]
 
 

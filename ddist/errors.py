@@ -10,9 +10,8 @@ class DdistError(Exception):
 
 def check_whole(group: str, values: Mapping[str, object], least: int = 1) -> None:
     """Raise a DdistError for the first of a config group's ``values`` that is no whole number of
-    at least ``least``."""
+    at least ``least``; those of the group "" are single values, such as ipc."""
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise DdistError(
-                f"{group}.{name} is a whole number of at least {least}, not {value!r}."
-            )
+            place = f"{group}.{name}" if group else name
+            raise DdistError(f"{place} is a whole number of at least {least}, not {value!r}.")

@@ -5,7 +5,7 @@ the time that the rest would have taken; loops within loops add up. Elsewhere no
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import TypeVar
@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 LEAST = 3  # items after the first, which warms up
 
@@ -116,3 +117,9 @@ def paced(items: Iterable[T], total: int) -> Iterator[T]:
         yield item
         if watch.enough():
             return
+
+
+def mapped(function: Callable[[T], U], items: Sequence[T]) -> list[U]:
+    """``function`` of each item; with a pace, of the first of them, again and again."""
+    found = [function(item) for item in paced(items, len(items))]
+    return [found[i % len(found)] for i in range(len(items))]

@@ -15,14 +15,12 @@ import itertools
 import os
 import random
 import re
-import resource
 import shlex
 import shutil
 import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,25 +30,23 @@ from typing import Any
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import pytorch_lightning  # noqa: F401
-import sklearn.cluster  # noqa: F401
 import torch
-import torchvision  # noqa: F401
-import wandb  # noqa: F401
 
-import ddist.tasks.compare
-import ddist.tasks.distill
-import ddist.tasks.evaluate
-import ddist.tasks.experts
-import ddist.tasks.export
-import ddist.tasks.importing
-import ddist.tasks.page  # noqa: F401
-from ddist.cli import main as ddist_main
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from fork_server import become
+
 from ddist.config import conf_dir, register_resolvers
 from ddist.suggestions import known_settings
 
 SECONDS = 60  # of a command, at most
-GIGABYTES = 8  # of address space, which torch reserves generously
+BEFORE = """
+import os, resource, signal
+os.setsid()
+most = 8 * 2**30  # bytes of address space, which torch reserves generously
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+signal.signal(signal.SIGINT, signal.default_int_handler)
+"""
 
 TASKS = ("compare", "evaluate", "experts", "export", "import", "report")
 FORMATS = ("png", "npz", "torch", "hub", "dc", "mtt", "idc", "folder", "onnx", "null", "[png]")
@@ -372,10 +368,12 @@ def execute(words: tuple[str, ...], folder: Path, limit: float) -> Outcome:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     out, err = folder / "out", folder / "err"
+    env = {"DDIST_DATA": str(folder / "data"), "DDIST_CACHE": str(folder / "cache")}
+    env |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     started = time.monotonic()
     pid = os.fork()
     if pid == 0:
-        become(words, folder, out, err)
+        become(["ddist", *words], str(work), env, BEFORE, str(out), str(err))
     status = wait(pid, started + limit)
     seconds = time.monotonic() - started
     said = err.read_text(errors="replace")
@@ -393,31 +391,6 @@ def execute(words: tuple[str, ...], folder: Path, limit: float) -> Outcome:
         kind, fault = "refused", opaque(said)
         kind = "fault" if fault else kind
     return Outcome(kind, fault, printed.strip(), seconds)
-
-
-def become(words: tuple[str, ...], folder: Path, out: Path, err: Path) -> None:
-    """What a fork does: the command, and nothing of this program after it."""
-    status = 99
-    try:
-        os.setsid()
-        os.chdir(folder / "run")
-        os.environ |= {"DDIST_DATA": str(folder / "data"), "DDIST_CACHE": str(folder / "cache")}
-        os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
-        for number, path in ((1, out), (2, err)):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        most = GIGABYTES * 2**30
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        sys.argv = ["ddist", *words]
-        ddist_main()
-    except SystemExit as leaving:
-        status = leaving.code if isinstance(leaving.code, int) else int(bool(leaving.code))
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
 
 
 def wait(pid: int, until: float) -> int | None:

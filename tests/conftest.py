@@ -26,6 +26,8 @@ CONF = Path(__file__).parents[1] / "conf"
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, which some send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # the processes share the cores
 
 
 @pytest.fixture(scope="session")

@@ -15,28 +15,31 @@ import sklearn.cluster  # noqa: F401
 import torchvision  # noqa: F401
 import wandb  # noqa: F401
 
-import ddist.callbacks
-import ddist.evaluation
+import ddist.tasks.compare
 import ddist.tasks.distill
-import ddist.tasks.evaluate  # noqa: F401
+import ddist.tasks.estimate
+import ddist.tasks.evaluate
+import ddist.tasks.experts
+import ddist.tasks.export
+import ddist.tasks.importing
+import ddist.tasks.page  # noqa: F401
 from ddist.cli import main
 
 
-def start(request: dict) -> int:
-    pid = os.fork()
-    if pid:
-        return pid
+def become(argv: list[str], cwd: str, env: dict[str, str], before: str, out: str, err: str) -> None:
+    """The command ``argv`` in the folder ``cwd``, printing to the files ``out`` and ``err``, after
+    the Python code ``before``; does not return."""
     status = 99
     try:
-        os.chdir(request["cwd"])
-        os.environ.update(request["env"])
-        for number, name in ((1, "out"), (2, "err")):
-            os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        sys.argv = request["argv"]
-        exec(request["before"], {})
+        os.chdir(cwd)
+        os.environ.update(env)
+        for number, path in ((1, out), (2, err)):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.argv = argv
+        exec(before, {})
         main()
     except SystemExit as leaving:
-        status = leaving.code or 0
+        status = leaving.code if isinstance(leaving.code, int) else int(bool(leaving.code))
     except BaseException:
         traceback.print_exc()
     finally:
@@ -45,12 +48,19 @@ def start(request: dict) -> int:
         os._exit(status)
 
 
-answers = os.fdopen(os.dup(1), "w")
-for line in sys.stdin:
-    request = json.loads(line)
-    if "wait" in request:
-        _, status = os.waitpid(request["wait"], 0)
-        answer = os.waitstatus_to_exitcode(status)
-    else:
-        answer = start(request)
-    print(answer, file=answers, flush=True)
+def serve() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            _, status = os.waitpid(request["wait"], 0)
+            answer = os.waitstatus_to_exitcode(status)
+        else:
+            answer = os.fork()
+            if answer == 0:
+                become(**request)
+        print(answer, file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    serve()

@@ -6,7 +6,7 @@ import torch
 from ddist.init.schemes import draw_weights
 from ddist.inner.fit import fit
 from ddist.networks import MLP
-from ddist.pace import Pace, current, paced, part
+from ddist.pace import Pace, current, mapped, paced, part
 from ddist.seeding import generator
 
 
@@ -63,6 +63,21 @@ def test_loops_within_loops_and_parts_within_parts_add_up(clock: Clock) -> None:
 def test_a_short_loop_is_run_whole() -> None:
     with Pace(seconds=10):
         assert len(list(paced(range(20), 20))) == 20
+
+
+def test_results_stand_in_for_those_that_were_skipped(clock: Clock) -> None:
+    asked: list[int] = []
+
+    def square(k: int) -> int:
+        clock.sleep(0.5)
+        asked.append(k)
+        return k * k
+
+    assert mapped(square, range(6)) == [0, 1, 4, 9, 16, 25]
+    del asked[:]
+    with Pace(seconds=1):
+        assert mapped(square, range(10)) == [0, 1, 4, 9, 0, 1, 4, 9, 0, 1]
+    assert asked == [0, 1, 2, 3]
 
 
 def test_a_training_is_cut_and_its_weights_are_whole() -> None:

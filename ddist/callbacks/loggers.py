@@ -91,7 +91,7 @@ def wandb_logger(
     group: str,
     job_type: str,
     offline: bool | None,
-    artifact: bool = False,
+    artifact: bool,
 ) -> WandbLogger:
     """A WandbLogger that never stops to ask for a key.
 

@@ -5,13 +5,10 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from ddist.config import composed_apart, conf_dir, learned
+from ddist.config import learned
 from ddist.errors import DdistError
 
 RESULTS = "results.json"
@@ -288,23 +285,3 @@ def newest(figures: list[Figure]) -> tuple[list[Figure], list[str]]:
             left[f"{older.file} is left out: {each.file} repeats its settings and its seed."] = None
         kept[key] = each
     return list(kept.values()), list(left)
-
-
-def usual_protocols(names: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
-    """The settings of conf/evaluation, by the name of the protocol; of those of ``names`` that are
-    there, where these are given: each takes a moment."""
-    known = sorted(file.stem for file in (conf_dir() / "evaluation").glob("*.yaml"))
-    wanted = known if names is None else sorted(set(known) & set(names))
-    return {name: usual_protocol(name) for name in wanted}
-
-
-@cache
-def usual_protocol(name: str) -> dict[str, Any]:
-    return plain(composed_apart([f"evaluation={name}"]).evaluation)
-
-
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """Its values, interpolations as they stand."""
-    found = OmegaConf.to_container(cfg, resolve=False)
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}

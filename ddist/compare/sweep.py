@@ -10,9 +10,10 @@ from typing import Any
 
 import yaml
 
-from ddist.compare.gather import RESULTS, Accuracy, Figure, load, read, usual_protocols
+from ddist.compare.gather import RESULTS, Accuracy, Figure, load, read
 from ddist.compare.rows import mean_of, over_seeds
-from ddist.compare.tables import Sheet, markdown, percent
+from ddist.compare.tables import Sheet, markdown, percent, with_count
+from ddist.compare.usual import usual_protocols
 from ddist.errors import DdistError
 from ddist.report.table import duration
 from ddist.sweeping import FAILURE
@@ -136,7 +137,7 @@ def sweep_sheet(protocol: str, rows: list[SweepRow]) -> Sheet:
             row.first.method,
             *(row.settings.get(key, "") for key in keys),
             row.first.network,
-            f"{percent(row.accuracy)} ({row.accuracy.num_networks}{seeds(row)})",
+            with_count(row.accuracy, len(row.figures)),
             percent(row.random),
             *(selected(row, name) for name in names),
             "" if not row.seconds else duration(row.seconds),
@@ -145,10 +146,6 @@ def sweep_sheet(protocol: str, rows: list[SweepRow]) -> Sheet:
     ]
     numbers = set(head) - {"dataset", "method", "network", *keys}
     return Sheet(protocol, head, cells, numbers).pruned()
-
-
-def seeds(row: SweepRow) -> str:
-    return f", {len(row.figures)} seeds" if len(row.figures) > 1 else ""
 
 
 def selected(row: SweepRow, name: str) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.console import Console
 from rich.table import Table
 
 from ddist.compare.gather import Accuracy
@@ -16,6 +17,7 @@ from ddist.report.card import markdown_table
 from ddist.report.table import duration, size
 
 FLAG = "!"
+WIDTH = 160  # of tables in files and pipes
 MARKS = {"seen": "", "comparison": " *", "memory": " ?"}
 
 
@@ -47,13 +49,12 @@ def protocol_sheet(protocol: str, rows: list[Row]) -> Sheet:
 
 def cells(row: Row) -> tuple[str, ...]:
     first, found = row.first, row.comparison
-    seeds = f", {len(row.figures)} seeds" if len(row.figures) > 1 else ""
     return (
         first.dataset,
         str(first.ipc),
         first.method,
         row.network,
-        f"{percent(row.accuracy)} ({row.accuracy.num_networks}{seeds})",
+        with_count(row.accuracy, len(row.figures)),
         percent(row.random),
         published_percent(found.published),
         difference(row),
@@ -112,6 +113,12 @@ def percent(accuracy: Accuracy | None) -> str:
         return ""
     mean = f"{100 * accuracy.mean:.2f}"
     return mean if accuracy.std is None else f"{mean} ± {100 * accuracy.std:.2f}"
+
+
+def with_count(accuracy: Accuracy, seeds: int) -> str:
+    """``93.76 ± 0.40 (6, 3 seeds)``, of six networks in all."""
+    more = f", {seeds} seeds" if seeds > 1 else ""
+    return f"{percent(accuracy)} ({accuracy.num_networks}{more})"
 
 
 def published_percent(published: Published | None) -> str:
@@ -188,6 +195,12 @@ def legend(tables: dict[str, list[Row]], deviations: float, points: float) -> li
     if any(len(row.figures) > 1 for rows in tables.values() for row in rows):
         lines.append("Over several seeds: mean and standard deviation over seeds.")
     return lines
+
+
+def console() -> Console:
+    """Where tables are printed, wide enough for them in files and pipes."""
+    screen = Console()
+    return screen if screen.is_terminal else Console(width=WIDTH)
 
 
 def rich_table(sheet: Sheet) -> Table:

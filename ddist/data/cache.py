@@ -54,7 +54,7 @@ def cached_tensors(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dict
 def _read(path: Path) -> dict[str, Tensor] | None:
     try:
         with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             noted = (file.metadata() or {}).get("crc32")
     except (FileNotFoundError, SafetensorError):
         return None

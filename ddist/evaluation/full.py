@@ -1,15 +1,13 @@
 """What a small set is measured against: training on all images."""
 
-from math import ceil
-
 from torch import Tensor, nn
 
 from ddist.data import RealData
+from ddist.evaluation.protocol import batches_of
 from ddist.init import InitialWeights
 from ddist.inner.fit import fit
 from ddist.inner.predict import accuracy
 from ddist.inner.stacking import num_members
-from ddist.pace import paced
 from ddist.seeding import generator
 
 
@@ -42,6 +40,4 @@ def train_on_all(
         generators=[generator(seed, "full", k) for k in range(num_members(start))],
         normalize=data.normalization,
     )
-    return accuracy(
-        network, trained, paced(data.batches(data.test, 1000), ceil(len(data.test) / 1000))
-    ).cpu()
+    return accuracy(network, trained, batches_of(data, data.test)).cpu()

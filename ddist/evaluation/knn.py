@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ddist.artifact import DistilledDataset
 from ddist.data import RealData
 from ddist.data.split import Split
-from ddist.evaluation.protocol import Protocol
+from ddist.evaluation.protocol import Protocol, batches_of
 from ddist.evaluation.replay import tuning_split
 from ddist.init import InitialWeights
 from ddist.inner.predict import count
@@ -41,7 +41,7 @@ class NearestNeighbours(Protocol):
         def score(k: int, images: Split, confusion: Tensor | None = None) -> float:
             model = KNeighborsClassifier(n_neighbors=k).fit(x, y.numpy())
             right = 0
-            for batch, classes in data.batches(images, 1000):
+            for batch, classes in batches_of(data, images):
                 predicted = model.predict(batch.flatten(1).cpu().numpy())
                 right += int((predicted == classes.cpu().numpy()).sum())
                 count(confusion, torch.from_numpy(predicted).unsqueeze(0), classes.cpu())

@@ -1,8 +1,6 @@
 """Kernel ridge regression: what a distilled set says by itself, under the kernel of a network of
 infinite width."""
 
-from math import ceil
-
 import torch
 from torch import Tensor, nn
 
@@ -10,12 +8,11 @@ from ddist.artifact import DistilledDataset
 from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.errors import DdistError
-from ddist.evaluation.protocol import Protocol
+from ddist.evaluation.protocol import Protocol, batches_of
 from ddist.init import InitialWeights
 from ddist.inner.predict import count
 from ddist.kernels import Kernel
 from ddist.matching.kernel import coefficients, targets
-from ddist.pace import paced
 
 
 class KernelRegression(Protocol):
@@ -56,7 +53,7 @@ class KernelRegression(Protocol):
         images, y = images.to(data.device), targets(labels, data.num_classes).to(data.device)
         found = coefficients(self.kernel(images, images), y, self.ridge)
         right = torch.zeros((), dtype=torch.float64, device=data.device)
-        for x, classes in paced(data.batches(split, 1000), ceil(len(split) / 1000)):
+        for x, classes in batches_of(data, split):
             predicted = (self.kernel(x, images) @ found).argmax(1)
             right += (predicted == classes).sum()
             count(self.confusion, predicted.unsqueeze(0), classes)

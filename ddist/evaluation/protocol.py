@@ -1,7 +1,8 @@
 """What a protocol is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from math import ceil
 
 from torch import Tensor, nn
 
@@ -12,6 +13,9 @@ from ddist.init import InitialWeights
 from ddist.inner.compiled import Compile
 from ddist.inner.stacking import Precision, check_precision
 from ddist.objectives import Objective
+from ddist.pace import paced
+
+AT_ONCE = 1000  # images that networks are asked about
 
 Course = dict[str, list[float]]
 """How the measures of an objective go with the steps: ``steps`` says after how many, then
@@ -43,7 +47,7 @@ class Protocol(ABC):
         """Raise a DdistError for a precision that the protocol cannot have."""
         check_precision(self.precision)
 
-    def check_network(self, network: nn.Module) -> None:  # noqa: B027
+    def check_network(self, network: nn.Module) -> None:  # noqa: B027 (may stay as it is)
         """Raise a DdistError for a network that the protocol cannot train."""
 
     def before(
@@ -78,3 +82,8 @@ class Protocol(ABC):
     ) -> tuple[Tensor, dict[str, float]]:
         """Accuracy of each trained network on ``split`` [K], as fractions, and what the protocol
         chose by itself (on training or validation data, never on the test set)."""
+
+
+def batches_of(data: RealData, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    """The images and classes of ``split`` that networks are asked about, ``AT_ONCE`` at a time."""
+    return paced(data.batches(split, AT_ONCE), ceil(len(split) / AT_ONCE))

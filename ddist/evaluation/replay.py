@@ -1,7 +1,6 @@
 """DD's own protocol: the learned steps, in their order, on networks that training never saw."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import ceil
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +9,7 @@ from ddist.artifact import DistilledDataset
 from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.errors import DdistError
-from ddist.evaluation.protocol import Course, Protocol
+from ddist.evaluation.protocol import Course, Protocol, batches_of
 from ddist.init import InitialWeights
 from ddist.inner.compiled import pays
 from ddist.inner.predict import accuracy, predict
@@ -103,10 +102,9 @@ class Replay(Protocol):
         start = init.held_out(network, self.num_networks)
         compiled = pays(self.compile, network, split.x[:1], num_members(start) * len(split))
         found = []
-        chunks = ceil(num_members(start) / self.chunk)
-        for weights in paced(in_chunks(start, self.chunk), chunks):
+        for weights in in_chunks(start, self.chunk):
             trained = replay(network, weights, steps, step_sizes.to(data.device))
-            batches = paced(data.batches(split, 1000), ceil(len(split) / 1000))
+            batches = batches_of(data, split)
             found.append(
                 accuracy(network, trained, batches, compiled=compiled, confusion=self.confusion)
             )
@@ -132,12 +130,13 @@ class Replay(Protocol):
             for before, stop in zip([0, *stops], stops, strict=False):
                 parts = [steps[t % len(steps)] for t in range(before, stop)]
                 weights = replay(network, weights, parts, sizes[None, before:stop])
-                predicted = [
-                    predict(network, weights, x).argmax(-1).cpu()
-                    for x, _ in data.batches(split, 1000)
+                asked = [
+                    (predict(network, weights, x).argmax(-1).cpu(), y.cpu())
+                    for x, y in batches_of(data, split)
                 ]
+                predicted, y = (torch.cat(parts, -1) for parts in zip(*asked, strict=True))
                 for name, measure in self.objective.measures.items():
-                    curves[name].append(measure(torch.cat(predicted, 1), split.y.cpu()))
+                    curves[name].append(measure(predicted, y))
             for name, curve in curves.items():
                 found[name].append(curve)
         stacked_up = {
@@ -157,7 +156,7 @@ class Replay(Protocol):
         self, data: RealData, split: Split, network: nn.Module, init: InitialWeights
     ) -> Tensor | None:
         start = init.held_out(network, self.num_networks)
-        return accuracy(network, start, data.batches(split, 1000)).cpu()
+        return accuracy(network, start, batches_of(data, split)).cpu()
 
     def tune(
         self,
@@ -181,7 +180,7 @@ class Replay(Protocol):
             for epochs in epoch_grid:
                 sizes = torch.full((epochs - done, len(steps)), size, device=data.device)
                 weights, done = replay(network, weights, steps, sizes), epochs
-                batches = as_wanted(data.batches(images, 1000), self.objective)
+                batches = as_wanted(batches_of(data, images), self.objective)
                 score = float(accuracy(network, weights, batches).mean())
                 best = max(best, (score, size, epochs), key=lambda found: found[0])
         return best[1], best[2]
@@ -236,6 +235,6 @@ def tuning_split(data: RealData, size: int, seed: int) -> Split:
 
 def in_chunks(weights: Weights, size: int) -> Iterator[Weights]:
     """Stacked weights [K, ...] as stacks of at most ``size``."""
-    count = len(next(iter(weights.values())))
-    for start in range(0, count, size):
+    starts = range(0, num_members(weights), size)
+    for start in paced(starts, len(starts)):
         yield {name: w[start : start + size] for name, w in weights.items()}

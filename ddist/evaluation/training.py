@@ -1,7 +1,6 @@
 """The field's common protocols: ordinary training on the distilled images, from fresh weights."""
 
 from collections.abc import Callable, Mapping
-from math import ceil
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from ddist.augment.mix import Mix
 from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.errors import DdistError
-from ddist.evaluation.protocol import Protocol
+from ddist.evaluation.protocol import Protocol, batches_of
 from ddist.evaluation.replay import in_chunks
 from ddist.evaluation.schedule import Schedule, schedule_by_name
 from ddist.init import InitialWeights, Random
@@ -21,7 +20,6 @@ from ddist.inner.minibatches import Augment
 from ddist.inner.predict import accuracy
 from ddist.inner.stacking import num_members
 from ddist.matching.kernel import targets
-from ddist.pace import paced
 from ddist.seeding import generator
 
 Teach = Callable[[Tensor, float], Tensor]
@@ -142,8 +140,7 @@ class Training(Protocol):
         steps = schedule.passes * self.num_networks * len(x)
         compiled_fit = pays(self.compile, network, shape, steps, SAVED_PER_TRAINED_VALUE)
         found: list[Tensor] = []
-        chunks = ceil(num_members(start) / self.chunk)
-        for weights in paced(in_chunks(start, self.chunk), chunks):
+        for weights in in_chunks(start, self.chunk):
             first = sum(map(len, found))
             trained = fit(
                 network,
@@ -172,7 +169,7 @@ class Training(Protocol):
                 precision=self.precision,
                 compiled=compiled_fit,
             )
-            batches = paced(data.batches(split, 1000), ceil(len(split) / 1000))
+            batches = batches_of(data, split)
             found.append(
                 accuracy(
                     network,

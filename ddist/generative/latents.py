@@ -10,7 +10,7 @@ from ddist.data.normalization import to_unit
 from ddist.errors import DdistError
 from ddist.generative.base import Pair
 from ddist.generative.quantization import Floats, Integers
-from ddist.pace import current, paced, part
+from ddist.pace import mapped, part
 from ddist.shards import SHARD_BYTES, Shards, even_bounds
 from ddist.signature import signature
 
@@ -66,14 +66,15 @@ class Latents:
 
     def _encode(self, start: int, stop: int) -> Floats:
         """The latents of the training images from ``start`` to ``stop``."""
-        found = np.empty((stop - start, self.width), np.float32)
-        firsts = range(start, stop, self.pair.images_at_once)
-        for first in paced(firsts, len(firsts)):
-            last = min(first + self.pair.images_at_once, stop)
-            pixels = to_unit(self.data.train.x[first:last])
-            found[first - start : last - start] = self.pair.encode(pixels).flatten(1).float().cpu()
-        if current() is not None and last < stop:  # stand-ins for the rest
-            found[last - start :] = found[np.arange(stop - last) % (last - start)]
+
+        def encode(first: int) -> Floats:
+            pixels = to_unit(self.data.train.x[first : min(first + at_once, stop)])
+            latents: Floats = self.pair.encode(pixels).flatten(1).float().cpu().numpy()
+            return latents
+
+        at_once = self.pair.images_at_once
+        parts = mapped(encode, range(start, stop, at_once))
+        found = np.concatenate(parts)[: stop - start]
         if not np.isfinite(found).all():
             raise DdistError(f"The encoder ({self.pair}) gave latents that are no finite numbers.")
         return found

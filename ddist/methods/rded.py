@@ -11,7 +11,7 @@ from ddist.data import RealData
 from ddist.errors import DdistError, check_whole
 from ddist.methods.base import Method
 from ddist.methods.selection import refuse_tiles
-from ddist.pace import paced
+from ddist.pace import mapped
 from ddist.seeding import generator
 from ddist.teachers import Teacher
 
@@ -75,17 +75,17 @@ class RDED(Method):
             mirror=False,
             size=(height // factor, width // factor),
         )
-        stitched = []
-        for c in paced(range(data.num_classes), data.num_classes):
+
+        def stitched(c: int) -> Tensor:
             stream = generator(self.seed, "rded", c)
             start, count = data.train.offsets[c], data.train.counts[c]
             chosen = start + torch.randperm(count, generator=stream)[:candidates]
             parts = [self.best_crops(part, c, stream) for part in chosen.split(_AT_ONCE)]
             crops, losses = (torch.cat(each) for each in zip(*parts, strict=True))
             best = losses.argsort(stable=True)[: factor**2 * ipc]
-            stitched.append(stitch(crops[best], factor))
-        stitched += stitched[-1:] * (data.num_classes - len(stitched))  # where only some were done
-        self.synthetic.begin(torch.cat(stitched))
+            return stitch(crops[best], factor)
+
+        self.synthetic.begin(torch.cat(mapped(stitched, range(data.num_classes))))
 
     def best_crops(self, indices: Tensor, c: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
         """The most realistic of ``num_crops`` crops of each training image at ``indices`` (int64

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ddist.errors import DdistError, check_whole
+from ddist.evaluation.protocol import batches_of
 from ddist.evaluation.replay import Replay, as_wanted, replay, tuning_split
 from ddist.inner.predict import accuracy
 from ddist.methods.base import Method
@@ -92,7 +93,7 @@ class OptimizedRandom(Selection):
                 size, epochs = judge.tune(steps, data, self.network, self.init, self.seed)
                 step_sizes = torch.full((epochs, len(steps)), size, device=data.device)
             trained = replay(self.network, judges, steps, step_sizes)
-            batches = as_wanted(data.batches(images, 1000), self.objective)
+            batches = as_wanted(batches_of(data, images), self.objective)
             score = accuracy(self.network, trained, batches).mean()
             found.append((float(score), x))
         return max(found, key=lambda pair: pair[0])[1]

@@ -20,7 +20,7 @@ def read_weights_file(path: Path) -> tuple[Any, dict[str, str]]:
         if path.suffix != ".safetensors":
             return torch.load(path, map_location="cpu", weights_only=True), {}
         with safe_open(path, "pt") as file:
-            content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             return content, file.metadata() or {}
     except FileNotFoundError:
         raise

@@ -1,6 +1,5 @@
 """What is refused before anything is computed: impossible values, machines that are not there."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
+from ddist.config import num_cores
 from ddist.data import RealData
 from ddist.errors import DdistError, check_whole
 from ddist.evaluation import Protocol
@@ -34,13 +34,10 @@ def check_groups(cfg: DictConfig) -> None:
 
 def check_values(cfg: DictConfig) -> None:
     """Raise a DdistError unless the single values are the numbers they should be."""
-    whole = {"ipc": 1, "steps": 0, "seed": 0, "threads": 1}
-    for name, least in whole.items():
-        value = cfg[name]
-        if name == "threads" and value is None:
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise DdistError(f"{name} is a whole number of at least {least}, not {value!r}.")
+    check_whole("", {"ipc": cfg.ipc})
+    check_whole("", {"steps": cfg.steps, "seed": cfg.seed}, least=0)
+    if cfg.threads is not None:
+        check_whole("", {"threads": cfg.threads})
     if cfg.compile not in ("auto", True, False):
         raise DdistError(f"compile is auto, true or false, not {cfg.compile!r}.")
 
@@ -195,7 +192,7 @@ def check_devices(cfg: DictConfig) -> None:
     for a sweep over runs of several devices, and for what Lightning counts and cannot."""
     counted = ("accumulate_grad_batches", "num_nodes")
     check_whole("trainer", {name: cfg.trainer[name] for name in counted})
-    devices, cores = cfg.trainer.devices, os.cpu_count() or 1
+    devices, cores = cfg.trainer.devices, num_cores()
     on_cpu = cfg.trainer.accelerator == "cpu" or not torch.accelerator.is_available()
     if on_cpu and str(devices).isdigit() and int(devices) > cores:
         raise DdistError(

@@ -3,12 +3,10 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
+from omegaconf import DictConfig
 
-from ddist.compare.gather import gather, plain, usual_protocols
+from ddist.compare.gather import gather
 from ddist.compare.plots import draw_cost, draw_ipc, draw_size
 from ddist.compare.published import check_limits
 from ddist.compare.rows import Row, make_rows
@@ -16,6 +14,7 @@ from ddist.compare.scores import check_full, robust_scores
 from ddist.compare.tables import (
     Sheet,
     comma_separated,
+    console,
     file_name,
     latex,
     legend,
@@ -25,14 +24,12 @@ from ddist.compare.tables import (
     rich_table,
     scores_sheet,
 )
-from ddist.config import conf_dir
+from ddist.compare.usual import usual_networks, usual_protocols
 from ddist.errors import DdistError
 from ddist.folder import write_file_whole
 from ddist.tasks.names import find_patterns
 
 log = logging.getLogger(__name__)
-
-WIDTH = 160  # of tables in files and pipes
 
 
 def run(cfg: DictConfig, *, deviations: float, points: float, full: float | None) -> None:
@@ -53,13 +50,11 @@ def run(cfg: DictConfig, *, deviations: float, points: float, full: float | None
     draw_ipc(tables, folder / "ipc.png")
     draw_size(tables, folder / "bytes.png")
     draw_cost(tables, folder / "seconds.png")
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
+    screen = console()
     for sheet in sheets:
-        console.print(rich_table(sheet))
+        screen.print(rich_table(sheet))
     for note in notes:
-        console.print(note, highlight=False, markup=False)
+        screen.print(note, highlight=False, markup=False)
     log.info("%d results.json compared: tables and plots are in %s.", found.num_files, folder)
 
 
@@ -100,11 +95,3 @@ def compared(runs: list[str], deviations: float, points: float, full: float | No
         found.problems,
         len({each.file for each in found.figures}),
     )
-
-
-def usual_networks() -> dict[str, dict[str, Any]]:
-    """The settings of conf/network, by name."""
-    return {
-        file.stem: plain(DictConfig(OmegaConf.load(file)))
-        for file in (conf_dir() / "network").glob("*.yaml")
-    }

@@ -22,9 +22,7 @@ from ddist.artifact import DistilledDataset
 from ddist.callbacks import Interrupt, Paced
 from ddist.callbacks.schedule import find_budget
 from ddist.config import borrowed_ipcs, differences, learned_settings, to_plain
-from ddist.data import RealData
 from ddist.errors import DdistError
-from ddist.evaluation import Evaluator
 from ddist.folder import write_file_whole
 from ddist.methods import Method
 from ddist.pace import current, part
@@ -46,13 +44,13 @@ from ddist.tasks.checks import (
     check_reference,
     check_teacher_used,
     check_trained,
-    check_values,
 )
 from ddist.tasks.dashboards import finishing
 from ddist.tasks.evaluate import device
 from ddist.tasks.names import chosen_names, option_of, without_network
 from ddist.tasks.results import evaluate, publish
-from ddist.tasks.sweep import finished, searched
+from ddist.tasks.selection import outer_loss, searched, select
+from ddist.tasks.sweep import finished
 from ddist.teachers.labels import check_stored, with_labels
 
 log = logging.getLogger(__name__)
@@ -61,7 +59,6 @@ log = logging.getLogger(__name__)
 def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     """One run, as docs say it; returns what a search may minimise: the negated validation accuracy,
     or the outer loss where nothing is held out. Never the test figure."""
-    check_values(cfg)
     check_reference(cfg)
     check_devices(cfg)
     check_groups_used(cfg.method, cfg.evaluation)
@@ -118,7 +115,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
             results, confusion = evaluate(
                 cfg, evaluator, distilled, data, names, seconds, baseline, variants, teacher
             )
-        selection = select(evaluator, distilled, data)
+            selection = select(evaluator, distilled, data)
         if selection is not None:
             results["selection"] = selection
         distilled.meta["results"] = results
@@ -126,30 +123,6 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
         publish(results, confusion, distilled, folder, logger)
     log.info("The images: %s", folder / "distilled" / "grid.png")
     return searched(selection)
-
-
-def outer_loss(trainer: pytorch_lightning.Trainer, folder: Path) -> float | None:
-    """The last one; that of the set in ``folder`` where a resumed run had no step left to do."""
-    loss = trainer.callback_metrics.get("distill/loss")
-    if loss is not None:
-        return float(loss)
-    known = folder / "distilled" / "meta.json"
-    found: float | None = None
-    if known.exists():
-        found = json.loads(known.read_text()).get("outer_loss")
-    return found
-
-
-def select(
-    evaluator: Evaluator, distilled: DistilledDataset, data: RealData
-) -> dict[str, Any] | None:
-    """What a search may look at, and never the test set: the accuracy on the images held out of
-    training, else the outer loss; None for methods without one."""
-    if data.validation is not None:
-        value = evaluator.run(distilled, data, data.validation)[0].score()
-        return {"name": "validation_accuracy", "value": value}
-    loss = distilled.meta.get("outer_loss")
-    return None if loss is None else {"name": "outer_loss", "value": loss}
 
 
 def claim(folder: Path, cfg: DictConfig) -> None:

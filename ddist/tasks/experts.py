@@ -10,7 +10,6 @@ from ddist.callbacks.schedule import format_duration
 from ddist.methods.mtt import last_epoch
 from ddist.report.table import size
 from ddist.tasks.build import build_data, build_network, build_trajectories
-from ddist.tasks.checks import check_values
 from ddist.tasks.evaluate import device
 
 log = logging.getLogger(__name__)
@@ -19,7 +18,6 @@ log = logging.getLogger(__name__)
 def run(cfg: DictConfig, *, epochs: int) -> None:
     """Trains what is missing, and says where it all is; ``epochs`` long, where neither
     ``trajectories.epochs`` nor the method says how long."""
-    check_values(cfg)
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     started = time.monotonic()

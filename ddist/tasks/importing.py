@@ -24,7 +24,6 @@ from ddist.exchange.foreign import (
 )
 from ddist.probabilities import are_probabilities
 from ddist.tasks.build import build_data
-from ddist.tasks.checks import check_values
 from ddist.tasks.names import chosen, chosen_names
 
 log = logging.getLogger(__name__)
@@ -51,7 +50,6 @@ def run(cfg: DictConfig) -> None:
 
 def convert(cfg: DictConfig, path: Path) -> DistilledDataset:
     """The set of another's format, completed by what the command line says of it."""
-    check_values(cfg)
     check_asked(cfg)
     if not path.exists():
         raise DdistError(f"There is no {path}: path is what format={cfg.format} reads.")

@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from ddist.compare.gather import RESULTS
 from ddist.compare.sweep import remarks, summarize, sweep_markdown, sweep_sheet
-from ddist.compare.tables import rich_table
+from ddist.compare.tables import console, rich_table
 from ddist.config import learned, to_plain
 from ddist.folder import write_file_whole
 from ddist.sweeping import is_job
-
-WIDTH = 160  # of tables in files and pipes
 
 # What results depend on besides what is learned.
 _EVALUATED = ("artifact", "budget", "evaluation", "kernel", "reference", "task", "teacher")
@@ -40,26 +37,16 @@ def decisive(config: dict[str, Any]) -> dict[str, Any]:
     return learned(config) | {f"of {key}": config.get(key) for key in _EVALUATED}
 
 
-def searched(selection: dict[str, Any] | None) -> float | None:
-    """What a search minimises, of ``selection`` in results.json."""
-    if selection is None:
-        return None
-    sign = -1 if selection["name"] == "validation_accuracy" else 1
-    return sign * float(selection["value"])
-
-
 def conclude(folder: Path, say: Callable[[str], None]) -> None:
     """Print the tables of the sweep in ``folder`` and write ``sweep.md`` there."""
     summary = summarize(folder)
     if not summary:
         return
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
+    screen = console()
     for protocol, rows in summary.tables.items():
-        console.print(rich_table(sweep_sheet(protocol, rows)))
+        screen.print(rich_table(sweep_sheet(protocol, rows)))
     for line in remarks(summary):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        screen.print(line, highlight=False, markup=False, soft_wrap=True)
     write_file_whole(folder / "sweep.md", sweep_markdown(summary).encode())
     say(f"The sweep: {folder / 'sweep.md'}")
     if summary.failed:

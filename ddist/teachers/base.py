@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ddist.data import RealData
 from ddist.data.split import Split
+from ddist.init.fresh import device_of
 from ddist.seeding import generator
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class Teacher(ABC):
     def load(self, network: nn.Module) -> None:
         """Give ``network`` its weights. Raises DdistError where there are none to be had."""
 
-    def check(self) -> None:  # noqa: B027
+    def check(self) -> None:  # noqa: B027 (may stay as it is)
         """Raise what :meth:`load` would raise of the dataset's classes, before any work is done."""
 
     def prepare(self, x: Tensor) -> Tensor:
@@ -79,7 +80,8 @@ class Teacher(ABC):
     def predict(self, x: Tensor) -> Tensor:
         """The logits [N, K] of images [N, C, H, W], some at a time, without a graph, on the device
         of the images: who distils and who evaluates may be on two."""
-        self.network.to(x.device)
+        if device_of(self.network) != x.device:
+            self.network.to(x.device)
         return torch.cat([self.logits(part) for part in x.split(_AT_ONCE)])
 
     def probabilities(self, x: Tensor, temperature: float) -> Tensor:

@@ -48,7 +48,7 @@ def test_the_wandb_key_is_found_without_asking(
 
 def test_online_without_a_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DdistError, match="wandb login"):
-        wandb_logger(tmp_path, "ddist", "name", "group", "distill", offline=False)
+        wandb_logger(tmp_path, "ddist", "name", "group", "distill", offline=False, artifact=False)
 
 
 def test_tensorboard_without_its_package_says_what_to_install(
@@ -63,7 +63,9 @@ def test_wandb_runs_offline_without_a_key(toy_run, tmp_path: Path) -> None:
     """Two loggers after each other, as in a sweep, give two runs."""
     ids = []
     for seed in (0, 1):
-        logger = wandb_logger(tmp_path, "ddist", f"seed{seed}", "dd-mnist-ipc1", "distill", None)
+        logger = wandb_logger(
+            tmp_path, "ddist", f"seed{seed}", "dd-mnist-ipc1", "distill", None, False
+        )
         try:
             toy_run(2, [SaveImages(tmp_path / "images", 1)], logger=logger)
             ids.append(logger.experiment.id)

@@ -1,0 +1,43 @@
+"""What a search may look at, and never the test set."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning
+
+from ddist.artifact import DistilledDataset
+from ddist.data import RealData
+from ddist.evaluation import Evaluator
+
+
+def outer_loss(trainer: pytorch_lightning.Trainer, folder: Path) -> float | None:
+    """The last one; that of the set in ``folder`` where a resumed run had no step left to do."""
+    loss = trainer.callback_metrics.get("distill/loss")
+    if loss is not None:
+        return float(loss)
+    known = folder / "distilled" / "meta.json"
+    found: float | None = None
+    if known.exists():
+        found = json.loads(known.read_text()).get("outer_loss")
+    return found
+
+
+def select(
+    evaluator: Evaluator, distilled: DistilledDataset, data: RealData
+) -> dict[str, Any] | None:
+    """The accuracy on the images held out of
+    training, else the outer loss; None for methods without one."""
+    if data.validation is not None:
+        value = evaluator.run(distilled, data, data.validation)[0].score()
+        return {"name": "validation_accuracy", "value": value}
+    loss = distilled.meta.get("outer_loss")
+    return None if loss is None else {"name": "outer_loss", "value": loss}
+
+
+def searched(selection: dict[str, Any] | None) -> float | None:
+    """What a search minimises, of ``selection`` in results.json."""
+    if selection is None:
+        return None
+    sign = -1 if selection["name"] == "validation_accuracy" else 1
+    return sign * float(selection["value"])
