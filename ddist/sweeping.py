@@ -55,9 +55,10 @@ class Sweep(Callback):
 
 def prepare(config: DictConfig) -> None:
     """Note the sweep's folder, and add to the overrides of its jobs. Raises DdistError for a search
-    that would look for the worst."""
+    that would look for the worst, and where there is nothing to vary around."""
     folder = Path(str(config.hydra.sweep.dir)).expanduser().absolute()
     refuse_maximising(config.hydra.sweeper)
+    check_varied(config)
     folders.append(folder)
     threads = share_of_cores(config)
     with open_dict(config.hydra):
@@ -102,6 +103,17 @@ def refuse_maximising(sweeper: DictConfig) -> None:
             "What a run returns to a search is smaller for better ones (the validation accuracy "
             "negated, or the outer loss): leave hydra.sweeper.direction=minimize."
         )
+
+
+def check_varied(config: DictConfig) -> None:
+    """Raise a DdistError where a preset varies around a setting that the method does not have."""
+    params = config.hydra.sweeper.get("params") or OmegaConf.create({})
+    for key in params:
+        if OmegaConf.is_interpolation(params, key) and OmegaConf.select(config, str(key)) is None:
+            raise DdistError(
+                f"method={config.hydra.runtime.choices.method} has no {key}, around which this "
+                "sweep varies: choose another method, or sweep over settings of its own with -m."
+            )
 
 
 def quoted(path: Path) -> str:

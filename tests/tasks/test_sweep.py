@@ -91,6 +91,10 @@ def test_a_killed_sweep_goes_on_where_it_was(ddist) -> None:
     # other settings of what is learned are never mixed in
     mixed = ddist(*sweep, "steps=5", "seed=choice(0)")
     assert mixed.code == 1 and "choose another hydra.sweep.dir" in mixed.err
+    # but where that is asked for
+    over = ddist(*sweep, "steps=5", "seed=choice(0)", "resume=false")
+    assert (over.code, over.err) == (0, "")
+    assert DistilledDataset.load(folder / "seed-0" / "distilled").meta["steps"] == 5
 
 
 def test_a_preset_is_a_sweep_and_rates_are_judged_on_held_out_images(ddist) -> None:
@@ -106,6 +110,14 @@ def test_a_preset_is_a_sweep_and_rates_are_judged_on_held_out_images(ddist) -> N
         values[config["method"]["lr"]["images"]] = results["selection"]["value"]
     best = max(values, key=lambda rate: values[rate])
     assert f"): method.lr.images={best}." in done.out
+
+
+@pytest.mark.parametrize("preset", ["lr", "search"])
+def test_a_preset_for_other_methods_is_refused(ddist, preset: str) -> None:
+    done = ddist(f"sweep={preset}", "method=kmeans")
+    assert done.code == 1
+    assert done.err.startswith("ddist: method=kmeans has no method.lr.images, around which")
+    assert done.err.count("\n") == 1 and not list(ddist.folder.glob("outputs/*"))
 
 
 def test_a_search_minimises_and_goes_on(ddist) -> None:
