@@ -108,8 +108,8 @@ def refuse_maximising(sweeper: DictConfig) -> None:
 def check_varied(config: DictConfig) -> None:
     """Raise a DdistError where a preset varies around a setting that the method does not have."""
     params = config.hydra.sweeper.get("params") or OmegaConf.create({})
-    for key in params:
-        if OmegaConf.is_interpolation(params, key) and OmegaConf.select(config, str(key)) is None:
+    for key in map(str, params):
+        if OmegaConf.is_interpolation(params, key) and OmegaConf.select(config, key) is None:
             raise DdistError(
                 f"method={config.hydra.runtime.choices.method} has no {key}, around which this "
                 "sweep varies: choose another method, or sweep over settings of its own with -m."
