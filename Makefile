@@ -25,7 +25,7 @@ demo: $(STAMP) ## distil the digits into ten images, in half a minute
 	@echo "The ten digits: $(CURDIR)/$(DEMO)/distilled/grid.png"
 
 test: lint type ## all checks: lint, types and tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(STAMP) ## ruff, without changing anything
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import json
 import string
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     diffusers = pytest.importorskip("diffusers")
     pytest.importorskip("transformers")
     root = tmp_path_factory.mktemp("models")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # of what `spread` leaves as it is
+        save(diffusers, root)
+    return SimpleNamespace(**{p.name: p for p in root.iterdir()})
+
+
+def save(diffusers: Any, root: Path) -> None:
     vae = spread(
         diffusers.AutoencoderKL(
             block_out_channels=(8, 8),
@@ -34,7 +42,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     names = ["tench, Tinca tinca", "crane", "crane", "old friend", "cock", "hen"]
     index["id2label"] = {str(number): name for number, name in enumerate(names)}
     (root / "dit" / "model_index.json").write_text(json.dumps(index))
-    return SimpleNamespace(**{p.name: p for p in root.iterdir()})
 
 
 def spread(network: Any) -> Any:
