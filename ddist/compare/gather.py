@@ -129,6 +129,7 @@ def read(file: Path, protocols: Mapping[str, dict[str, Any]]) -> list[Figure]:
     except (AttributeError, TypeError):
         raise DdistError("its settings (provenance.config) are not as ddist writes them.") from None
     changed = changed_settings(protocols.get(results.get("protocol", ""), {}), evaluation(config))
+    changed |= other_objective(config)
     cost, artifact = results["cost"], config.get("artifact")
     folder = Path(str(artifact)).expanduser() if artifact else file.parent / "distilled"
     found = []
@@ -237,6 +238,16 @@ def changed_settings(
         elif one != other:
             changed[f"{prefix}{key}"] = other
     return changed
+
+
+def other_objective(config: Mapping[str, Any]) -> dict[str, str]:
+    """What networks are trained for where that is not to classify: their accuracy then says
+    something else."""
+    objective, method = config.get("objective"), config.get("method")
+    if not (isinstance(method, dict) and "objective" in method and isinstance(objective, dict)):
+        return {}
+    name = str(objective.get("_target_", "")).rpartition(".")[2].lower()
+    return {} if name in ("", "classification") else {"objective": name}
 
 
 def by_name(tree: Mapping[Any, Any]) -> dict[str, Any]:

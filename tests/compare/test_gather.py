@@ -102,6 +102,19 @@ def test_protocols_and_their_settings_are_apart(write, tmp_path: Path) -> None:
     assert sizes == {"dc2021": 1, "dc2021_dsa": 2, "dc2021_dsa (epochs=300)": 1}
 
 
+def test_poisoned_accuracy_is_compared_with_nothing(write, tmp_path: Path) -> None:
+    write("wanted", {"provenance.config.objective": {"_target_": "a.classification"}}, seed=1)
+    attack = {"provenance.config.objective": {"_target_": "a.Poison"}}
+    write("harm", attack | {"provenance.config.method.objective": None}, accuracy=0.5)
+    write("no_objective_of_its_own", attack, seed=2)
+    found, tables = rows_of(tmp_path / "runs")
+    (poisoned,) = tables.pop("dc2021_dsa (objective=poison)")
+    assert poisoned.comparison.published is None and poisoned.comparison.note == ""
+    (others,) = tables.values()
+    assert [row.comparison.published is not None for row in others] == [True, True]
+    assert len(robust_scores(found.figures, None, NETWORKS)) == 2
+
+
 def test_a_set_that_was_evaluated_by_itself_has_the_cost_of_its_run(write, tmp_path: Path) -> None:
     source = write("source")
     artifact = str(source.parent / "distilled")
