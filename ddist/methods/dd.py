@@ -11,6 +11,7 @@ from ddist.errors import DdistError
 from ddist.inner.unroll import Graph, check_graph, classification_loss, sgd, stacked, unroll
 from ddist.methods.base import Batch, Method
 from ddist.networks import Weights
+from ddist.objectives import Objective
 from ddist.synthetic.steps import StepSizes, spread_over_steps
 
 OuterLoss = Callable[[Tensor, Tensor], Tensor]
@@ -67,6 +68,8 @@ class DD(Method):
         self.graph: Graph = unroll
         self.window = window
         self.objective = objective
+        if isinstance(objective, Objective):  # images that start from real ones serve it at once
+            self.synthetic.relabel(objective.wanted)
 
     def outer_loss(self, batch: Batch) -> Tensor:
         x_real, y_real = batch

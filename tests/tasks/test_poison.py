@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from ddist import DistilledDataset
+
 POISON = (
     "objective=poison", "objective.attacked=2", "objective.target=7", "init=pretrained",
     "init.num_networks=6", "init.num_held_out=4", "init.epochs=25", "init.batch_size=64",
@@ -36,6 +38,8 @@ def test_one_step_turns_one_class_and_leaves_the_rest(shared_ddist: Any) -> None
     assert random["course"]["attacked_as_target_mean"][1] < after["attacked_as_target_mean"]
     assert (folder / "course.png").read_bytes().startswith(b"\x89PNG")
     assert "Step by step" in done.out and "random real images" in done.out
+    labels = DistilledDataset.load(folder / "distilled").labels
+    assert (labels != 2).all() and (labels == 7).sum() == 2 * (labels == 1).sum()  # 2 is called 7
     card = (folder / "distilled" / "README.md").read_text()
     assert "| objective | poison, attacked=2, target=7 |" in card
 
@@ -55,9 +59,7 @@ def test_wrongly_labelled_real_images(shared_ddist: Any, method: str) -> None:
                         "evaluation.epoch_grid=[1]", f"hydra.run.dir={method}",
                         "task.baseline=false")  # fmt: skip
     assert (done.code, done.err) == (0, "")
-    import ddist
-
-    distilled = ddist.load(shared_ddist.folder / method / "distilled")
+    distilled = DistilledDataset.load(shared_ddist.folder / method / "distilled")
     assert distilled.labels.bincount(minlength=10).tolist() == [5, 5, 0, 5, 5, 5, 5, 10, 5, 5]
     assert results(shared_ddist.folder / method)["evaluation"][0]["course"]["steps"] == [0, 1]
 
