@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-# Test files run in so many processes, of some 2 GB each.
+# Tests run in so many processes, of some 2 GB each.
 JOBS ?= 2
 DEMO := outputs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 

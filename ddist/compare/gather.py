@@ -8,7 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ddist.config import learned
+from ddist.compare.settings import (
+    changed_settings,
+    evaluation,
+    identity,
+    other_objective,
+    protocol_label,
+)
 from ddist.errors import DdistError
 
 RESULTS = "results.json"
@@ -24,11 +30,6 @@ NEEDED: dict[str, type | tuple[type, ...]] = {
     "cost": dict,
     "provenance": dict,
 }
-# What of a protocol's settings may differ under one name: how many networks, how they are computed.
-_SAME_PROTOCOL = {
-    "name", "num_networks", "chunk", "networks", "precision", "kernel", "tuning_networks",
-    "tuning_images", "without_batch_norm",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Figure:
     memory: int | None  # bytes, the most while distilling
     num_bytes: int | None  # of the distilled set
     settings: str = field(default="", compare=False)  # all that was learned with but the seed
+    objective: str = ""  # what networks are trained for, where that is not to classify
 
     @property
     def own_network(self) -> bool:
@@ -129,7 +131,9 @@ def read(file: Path, protocols: Mapping[str, dict[str, Any]]) -> list[Figure]:
     except (AttributeError, TypeError):
         raise DdistError("its settings (provenance.config) are not as ddist writes them.") from None
     changed = changed_settings(protocols.get(results.get("protocol", ""), {}), evaluation(config))
-    changed |= other_objective(config)
+    objective = other_objective(config)
+    if objective:
+        changed["objective"] = objective
     cost, artifact = results["cost"], config.get("artifact")
     folder = Path(str(artifact)).expanduser() if artifact else file.parent / "distilled"
     found = []
@@ -157,6 +161,7 @@ def read(file: Path, protocols: Mapping[str, dict[str, Any]]) -> list[Figure]:
                 memory=cost.get("peak_memory_bytes"),
                 num_bytes=cost.get("artifact_bytes"),
                 settings=settings,
+                objective=objective,
             )
         )
     return found
@@ -202,64 +207,6 @@ def accuracy_of(row: Any, part: str = "evaluation") -> Accuracy:
     if not 0 <= mean <= 1 or num < 1 or not (std is None or (math.isfinite(std) and std >= 0)):
         raise DdistError(f"an accuracy is a fraction from 0 to 1, and this has {mean} ± {std}.")
     return Accuracy(mean, std, num)
-
-
-def evaluation(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The protocol's settings of a run; of an older one maybe none."""
-    found = config.get("evaluation")
-    return found if isinstance(found, dict) else {}
-
-
-def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run learned with, but its seed, and the precision of what it evaluated."""
-    settings = learned(config)
-    settings.pop("seed", None)
-    return {**settings, "evaluation": {"precision": evaluation(config).get("precision")}}
-
-
-def identity(config: Mapping[str, Any]) -> str:
-    """Equal for two runs that differ in nothing of that."""
-    return json.dumps(settings_of(config), sort_keys=True, default=str)
-
-
-def changed_settings(
-    usual: Mapping[str, Any], own: Mapping[str, Any], prefix: str = ""
-) -> dict[str, Any]:
-    """The settings of a protocol, by their dotted names, that are not as ``usual``. What only one
-    side has, and what the YAML leaves to be computed, is not compared."""
-    changed: dict[str, Any] = {}
-    for key in usual.keys() & own.keys():
-        one, other = usual[key], own[key]
-        computed = isinstance(one, str | list) and "${" in str(one)
-        if computed or (not prefix and str(key) in _SAME_PROTOCOL) or str(key).startswith("_"):
-            continue
-        if isinstance(one, dict) and isinstance(other, dict):
-            changed |= changed_settings(by_name(one), by_name(other), f"{prefix}{key}.")
-        elif one != other:
-            changed[f"{prefix}{key}"] = other
-    return changed
-
-
-def other_objective(config: Mapping[str, Any]) -> dict[str, str]:
-    """What networks are trained for where that is not to classify: their accuracy then says
-    something else."""
-    objective, method = config.get("objective"), config.get("method")
-    if not (isinstance(method, dict) and "objective" in method and isinstance(objective, dict)):
-        return {}
-    name = str(objective.get("_target_", "")).rpartition(".")[2].lower()
-    return {} if name in ("", "classification") else {"objective": name}
-
-
-def by_name(tree: Mapping[Any, Any]) -> dict[str, Any]:
-    """JSON has made names of the numbers that YAML has."""
-    return {str(key): value for key, value in tree.items()}
-
-
-def protocol_label(name: str, changed: Mapping[str, Any]) -> str:
-    """``dc2021_dsa``, or ``dc2021_dsa (epochs=300)`` where its settings were others."""
-    if not changed:
-        return name
-    return f"{name} ({', '.join(f'{key}={changed[key]}' for key in sorted(changed))})"
 
 
 def with_costs(figures: list[Figure]) -> list[Figure]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ddist.compare.gather import Accuracy, Figure, other_objective
+from ddist.compare.gather import Accuracy, Figure
 from ddist.errors import DdistError
 
 Networks = Mapping[str, Mapping[str, Any]]
@@ -107,7 +107,7 @@ def compare(
     cent where neither has one. ``usual_networks`` are the settings of conf/network by name, of
     networks that the run's config does not describe.
     """
-    if other_objective(figure.config):
+    if figure.objective:
         return Comparison(None, None, None, "")  # papers have no figure of the kind
     cell = (figure.method, figure.dataset, figure.ipc)
     known = [each for each in published_figures() if (each.method, each.dataset, each.ipc) == cell]

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ddist.compare.gather import Accuracy, Figure, settings_of
+from ddist.compare.gather import Accuracy, Figure
 from ddist.compare.published import Comparison, Networks, compare, network_setting, shown
+from ddist.compare.settings import settings_of
 
 MAX_TOLD = 3  # settings that tell two rows apart
 

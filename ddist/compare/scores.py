@@ -4,9 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ddist.compare.gather import Figure, evaluation, other_objective
+from ddist.compare.gather import Figure
 from ddist.compare.published import KNOWN, Networks, Published, full_data
 from ddist.compare.robust import augmentation_robust_score, label_robust_score
+from ddist.compare.settings import evaluation
 from ddist.errors import DdistError
 
 
@@ -33,7 +34,7 @@ def robust_scores(
     """
     sets: dict[tuple[str, str], list[Figure]] = defaultdict(list)
     for each in figures:
-        if each.method != "random" and not other_objective(each.config):
+        if each.method != "random" and not each.objective:
             sets[each.artifact, each.network].append(each)
     found = [scores_of(members, full, usual_networks) for members in sets.values()]
     return [each for each in found if each.label is not None or each.augmentation is not None]

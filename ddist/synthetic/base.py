@@ -49,7 +49,7 @@ class SyntheticData(nn.Module, ABC):
 
     @abstractmethod
     def relabel(self, wanted: Callable[[Tensor], Tensor]) -> None:
-        """Gives each image the hard label ``wanted(class)`` in the place of its class."""
+        """Labels start at ``wanted(class)`` in the place of each image's class."""
 
     @abstractmethod
     def project(self) -> None:

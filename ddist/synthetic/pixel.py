@@ -72,6 +72,7 @@ class Pixel(SyntheticData):
         if labels in ("soft", "given"):
             learned = labels == "soft"
             self.label_logits = nn.Parameter(label_logit * classes, requires_grad=learned)
+            self._label_logit = label_logit
         if labels in ("free", "solved"):
             self.free_labels = nn.Parameter(classes, requires_grad=labels == "free")
 
@@ -107,7 +108,10 @@ class Pixel(SyntheticData):
 
     @torch.no_grad()
     def relabel(self, wanted: Callable[[Tensor], Tensor]) -> None:
-        self.own_classes.copy_(wanted(self.own_classes))
+        self.own_classes = wanted(self.own_classes)  # not in place: whoever gave them keeps them
+        if self.label_logits is not None:
+            classes = one_hot(self.own_classes, self.label_logits.shape[1])
+            self.label_logits.copy_(self._label_logit * classes)
 
     @torch.no_grad()
     def project(self) -> None:

@@ -26,8 +26,8 @@ def outer_loss(trainer: pytorch_lightning.Trainer, folder: Path) -> float | None
 def select(
     evaluator: Evaluator, distilled: DistilledDataset, data: RealData
 ) -> dict[str, Any] | None:
-    """The accuracy on the images held out of
-    training, else the outer loss; None for methods without one."""
+    """The accuracy on the images held out of training, else the outer loss; None for methods
+    without one."""
     if data.validation is not None:
         value = evaluator.run(distilled, data, data.validation)[0].score()
         return {"name": "validation_accuracy", "value": value}

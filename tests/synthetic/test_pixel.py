@@ -43,6 +43,17 @@ def test_soft_labels_are_probabilities_that_start_at_the_class(digits: RealData)
     assert names(pixel) == {"images", "label_logits"}
 
 
+@pytest.mark.parametrize("labels", ["hard", "soft", "given"])
+def test_images_of_one_class_are_given_the_label_of_another(digits: RealData, labels: str) -> None:
+    pixel = make(digits, labels=labels, label_logit=3.0)
+    images, before = pixel()
+    pixel.relabel(lambda classes: torch.where(classes == 4, 7, classes))
+    assert torch.equal(LABELS, torch.arange(10).repeat(2))  # not ours to change
+    wanted = torch.where(LABELS == 4, 7, LABELS)
+    torch.testing.assert_close(pixel()[1], before[wanted])  # LABELS begin with 0 .. 9
+    torch.testing.assert_close(pixel()[0], images)
+
+
 def test_soft_labels_are_learned(digits: RealData) -> None:
     pixel = make(digits, labels="soft")
     images, labels = pixel()

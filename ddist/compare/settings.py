@@ -1,0 +1,71 @@
+"""What two runs have to have in common: settings under which accuracies may share a column."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ddist.config import learned
+
+# What of a protocol's settings may differ under one name: how many networks, how they are computed.
+_SAME_PROTOCOL = {
+    "name", "num_networks", "chunk", "networks", "precision", "kernel", "tuning_networks",
+    "tuning_images", "without_batch_norm",
+}  # fmt: skip
+
+
+def evaluation(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The protocol's settings of a run; of an older one maybe none."""
+    found = config.get("evaluation")
+    return found if isinstance(found, dict) else {}
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run learned with, but its seed, and the precision of what it evaluated."""
+    settings = learned(config)
+    settings.pop("seed", None)
+    return {**settings, "evaluation": {"precision": evaluation(config).get("precision")}}
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """Equal for two runs that differ in nothing of that."""
+    return json.dumps(settings_of(config), sort_keys=True, default=str)
+
+
+def changed_settings(
+    usual: Mapping[str, Any], own: Mapping[str, Any], prefix: str = ""
+) -> dict[str, Any]:
+    """The settings of a protocol, by their dotted names, that are not as ``usual``. What only one
+    side has, and what the YAML leaves to be computed, is not compared."""
+    changed: dict[str, Any] = {}
+    for key in usual.keys() & own.keys():
+        one, other = usual[key], own[key]
+        computed = isinstance(one, str | list) and "${" in str(one)
+        if computed or (not prefix and str(key) in _SAME_PROTOCOL) or str(key).startswith("_"):
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            changed |= changed_settings(by_name(one), by_name(other), f"{prefix}{key}.")
+        elif one != other:
+            changed[f"{prefix}{key}"] = other
+    return changed
+
+
+def other_objective(config: Mapping[str, Any]) -> str:
+    """What networks are trained for where that is not to classify, as their accuracy then says
+    something else; an empty string where it is."""
+    objective, method = config.get("objective"), config.get("method")
+    if not (isinstance(method, dict) and "objective" in method and isinstance(objective, dict)):
+        return ""
+    name = str(objective.get("_target_", "")).rpartition(".")[2].lower()
+    return "" if name == "classification" else name
+
+
+def by_name(tree: Mapping[Any, Any]) -> dict[str, Any]:
+    """JSON has made names of the numbers that YAML has."""
+    return {str(key): value for key, value in tree.items()}
+
+
+def protocol_label(name: str, changed: Mapping[str, Any]) -> str:
+    """``dc2021_dsa``, or ``dc2021_dsa (epochs=300)`` where its settings were others."""
+    if not changed:
+        return name
+    return f"{name} ({', '.join(f'{key}={changed[key]}' for key in sorted(changed))})"
