@@ -119,6 +119,9 @@ def _prepare_process() -> None:
     """What every process that runs jobs needs, also the ones that a launcher starts."""
     # Lightning 2.6 on torch 2.15 warns about a name of its own that nobody here can change.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    # A run by itself is no mistake on a machine that has SLURM.
+    warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
+    logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # what it says is said once, by us
     keep_freed_memory()
 
 

@@ -45,10 +45,10 @@ def register_resolvers() -> None:
     """Makes the functions that the YAML files call available to OmegaConf."""
     resolvers: dict[str, Callable[..., Any]] = {
         "by_ipc": by_ipc,
-        "at_most": min,
-        "share": lambda count, share: max(1, round(count * share)),
-        "times": lambda value, factor: value * factor,
-        "inverse": lambda value: 1 / value,
+        "at_most": numeric(min),
+        "share": numeric(lambda count, share: max(1, round(count * share))),
+        "times": numeric(lambda value, factor: value * factor),
+        "inverse": numeric(lambda value: 1 / value),
         "ddist_path": default_path,
         "laptop_presets": laptop_presets,
         "factors": lambda value, factors: ",".join(f"{value * factor:g}" for factor in factors),
@@ -60,6 +60,18 @@ def register_resolvers() -> None:
     }
     for name, function in resolvers.items():
         OmegaConf.register_new_resolver(name, function, replace=True)
+
+
+def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` of numbers, which says so where it is given something else."""
+
+    def checked(*values: Any) -> Any:
+        for value in values:
+            if not isinstance(value, int | float):
+                raise TypeError(f"{value!r} is no number")
+        return function(*values)
+
+    return checked
 
 
 def by_ipc(ipc: int, table: Mapping[int, Any]) -> Any:

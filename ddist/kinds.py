@@ -1,6 +1,6 @@
 """Whether settings are of the kinds that the parts they are for take."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from inspect import isclass
 from math import isfinite
@@ -13,9 +13,12 @@ from hydra.utils import get_object
 from ddist.errors import DdistError
 
 LAST = ("method", "evaluation")  # hold copies of other groups, whose own names are better known
-# What config.yaml itself says of groups and single values that no target takes.
+# What config.yaml itself says of groups, values that no target takes, names of what one takes (Any:
+# looked at where it is made).
 OWN: dict[str, Any] = {
     "paths.data": str, "paths.cache": str, "paths.run": str, "resume": bool,
+    "init.source": str | None, "method.teacher": Mapping[str, Any], "teacher.network": Any,
+    "method.teacher.network": Any,
     "evaluation.networks": str | list[str] | None, "evaluation.without_batch_norm": bool,
     "teacher.store": bool, "teacher.temperature": float, "teacher.top_k": int | None,
     "reference.full": float | None, "reference.source": str | None, "reference.measure": bool,
@@ -42,7 +45,7 @@ def check_kinds(config: Mapping[str, Any]) -> None:
             raise DdistError(f"{place} is {wrong}, not {value!r}.")
     for name in sorted(config, key=lambda name: (name in LAST, name)):
         for place, value, expected in _annotated(config[name], name):
-            wrong = misfit(value, expected)
+            wrong = "" if place in OWN else misfit(value, expected)
             if wrong:
                 raise DdistError(f"{place} is {wrong}, not {value!r}.")
 
@@ -61,6 +64,8 @@ def misfit(value: Any, expected: Any) -> str:
     """What was expected, in words, where ``value`` is of no kind that the annotation allows;
     nothing where it is."""
     allowed = alternatives(expected)
+    if isinstance(value, int) and abs(value) >= 2**63:  # as much as torch's numbers hold
+        return "a number of fewer digits"
     if Any in allowed or object in allowed or any(_fits(value, each) for each in allowed):
         return ""
     choices = [str(each) for kind in allowed for each in get_args(kind) if _literal(kind)]
@@ -89,12 +94,12 @@ def _fits(value: Any, kind: Any) -> bool:
     if isclass(origin) and issubclass(origin, Mapping):
         return isinstance(value, Mapping) and (len(inner) < 2 or _all(value.values(), inner[1]))
     if isclass(origin) and issubclass(origin, Sequence):
-        member = inner[0] if inner and origin is not tuple else Any
-        return isinstance(value, list | tuple) and _all(value, member)
-    if origin is Callable:
-        return isinstance(value, Mapping)
-    # What a _target_ of its own makes; or nothing, or a name, of which it is still to be made.
-    return value is None or isinstance(value, str | Mapping)
+        if not isinstance(value, list | tuple):
+            return False
+        if origin is tuple and inner and ... not in inner:
+            return len(value) == len(inner) and not any(map(misfit, value, inner))
+        return _all(value, inner[0] if inner else Any)
+    return isinstance(value, Mapping) and "_target_" in value
 
 
 def _all(values: Any, member: Any) -> bool:
@@ -112,8 +117,9 @@ def _words(kind: Any) -> str:
     if isclass(origin) and issubclass(origin, Mapping):
         return "a mapping such as {a: 1}"
     if isclass(origin) and issubclass(origin, Sequence):
-        numbers = inner[:1] and inner[0] in (int, float)
-        return "a list of numbers" if numbers else "a list"
+        numbers = inner[:1] and not {int, float}.isdisjoint(alternatives(inner[0]))
+        several = f"{len(inner)} " if origin is tuple and ... not in inner else ""
+        return f"a list of {several}numbers" if numbers else "a list"
     return "what a _target_ makes"
 
 
@@ -121,7 +127,9 @@ def _annotated(node: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
     """(dotted name, value, annotation) of all that the targets in ``node`` take."""
     if not isinstance(node, Mapping):
         return
-    hints = annotations(node["_target_"]) if isinstance(node.get("_target_"), str) else {}
+    if not isinstance(node.get("_target_", ""), str):
+        raise DdistError(f"{place}._target_ is package.module.Name, not {node['_target_']!r}.")
+    hints = annotations(node["_target_"]) if "_target_" in node else {}
     for name, value in node.items():
         if str(name).startswith("_"):
             continue

@@ -35,6 +35,14 @@ LOST_RANK = r"gloo.*(connection|timed out|timeout)|nccl.*(timeout|remote)|connec
 def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     """One sentence for ``error``, which came of the command line's ``overrides``: what is wrong
     and, where it is known, what to do."""
+    try:
+        return sentence(error, overrides)
+    except OverrideParseException as unread:  # something was found wrong before all were read
+        return sentence(unread, overrides)
+
+
+def sentence(error: BaseException, overrides: Sequence[str]) -> str:
+    """The same, of overrides that can be parsed, or of the error that one of them cannot."""
     for each in chain(error):
         if isinstance(each, DdistError):
             return one_line(str(each))
@@ -58,6 +66,7 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
         missing_plugin(error)
         or no_option(str(error), overrides)
         or unknown_argument(error, overrides)
+        or other_target(error, overrides)
         or misfit(overrides, known_settings(overrides))
         or unexplained(error, overrides)
     )
@@ -148,6 +157,21 @@ def unknown_argument(error: BaseException, overrides: Sequence[str]) -> str:
             return (
                 f"{experiment} sets {found[1]!r}, which another of the chosen options does not "
                 "take: leave its dataset and method as they are."
+            )
+    return ""
+
+
+def other_target(error: BaseException, overrides: Sequence[str]) -> str:
+    """A sentence where ``group._target_=name`` named what cannot be imported or takes other
+    settings than the group has; else nothing."""
+    named = next((each for each in overrides if re.match(r"\+*[\w.]+\._target_=", each)), None)
+    for each in chain(error):
+        if named and isinstance(each, ImportError):
+            return f"{named} is nothing that Python can import: write it as package.module.Name."
+        if named and isinstance(each, TypeError) and "argument" in str(each):
+            return (
+                f"{named} does not fit the settings beside it ({first_line(each)}): a class of "
+                "your own comes with a YAML file of its own, in a folder given by --config-dir."
             )
     return ""
 

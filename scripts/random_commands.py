@@ -3,6 +3,7 @@
     python scripts/random_commands.py                     1,000 of them, in a quarter of an hour
     python scripts/random_commands.py --num 50 --seed 1   others, fewer
     python scripts/random_commands.py --only 17           what the 18th printed
+    python scripts/random_commands.py --each              every setting with each of some odd values
 
 They are made from the options and settings of conf/, at a scale of seconds: the digits, one outer
 step, one network. Each runs in a fork of this process, which has everything imported, in an empty
@@ -32,11 +33,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import torch
 
+# Its fork of a process with everything imported serves the tests too.
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from fork_server import become
 
-from ddist.config import conf_dir, register_resolvers
+from ddist.config import composed_apart, conf_dir, register_resolvers
 from ddist.suggestions import known_settings
 
 SECONDS = 60  # of a command, at most
@@ -152,6 +154,16 @@ WORK = re.compile(
     r"|size|factor|students|pool|frequencies|window|experts|networks|chunk|memory|store|top_k"
     r"|classes_at_once|shard|seconds|budget|limit|burn_in|k_grid|drops|max_|queue|crops"
 )
+ODD_VALUES = ("-1", "0", "0.5", "word", "null", "[]", "{a: 1}")  # of every setting, with --each
+EACH = (
+    "method", "evaluation", "network", "init", "kernel", "generative", "teacher", "trajectories",
+    "augment", "synthetic", "objective", "dataset", "trainer", "logger", "callbacks",
+)  # fmt: skip
+# A method that has a use for the group.
+METHOD_OF = {
+    "augment": "dsa", "evaluation": "random", "generative": "ddoq", "kernel": "kip",
+    "teacher": "rded", "trajectories": "mtt",
+}  # fmt: skip
 # Settings that start other machines' work, or compile for a minute.
 NOT = {"trainer.num_nodes", "trainer.devices", "paths.run", "compile"}
 BROKEN = (
@@ -245,10 +257,7 @@ def make(number: int, seed: int, files: Path) -> Command:
                 del words[group]  # mostly, what has a use
     known = settings(*(f"{group}={option}" for group, option in words.items()))
     takes_part = sorted(key for key in known if belongs(key, words, known))
-    short = {key: str(value) for key, value in SHORT.items() if key in takes_part}
-    if isinstance(known.get("network.width"), list):
-        short["network.width"] = "[4,4,4]"
-    line = [f"{key}={value}" for key, value in (words | short).items()] + more
+    line = shortest(words, known) + more
     tested = takes_part if rng.random() < 0.9 else sorted(known)
     tested = [key for key in tested if "." in key or key in ("ipc", "seed", "budget", "resume")]
     tested = [key for key in tested if key not in NOT and not isinstance(known[key], dict)]
@@ -266,6 +275,38 @@ def make(number: int, seed: int, files: Path) -> Command:
     if rng.random() < 0.3:
         line.append(f"ipc={rng.choice((2, 3, 5, 10, 20, 21))}")
     return Command(number, tuple(line))
+
+
+def shortest(words: dict[str, str], known: dict[str, Any]) -> list[str]:
+    """The command line of the chosen options, made short."""
+    short = {key: str(value) for key, value in SHORT.items() if belongs(key, words, known)}
+    short = {key: value for key, value in short.items() if key in known}
+    if isinstance(known.get("network.width"), list):
+        short["network.width"] = "[4,4,4]"
+    return [f"{key}={value}" for key, value in (words | short).items()]
+
+
+def each_setting() -> Iterator[Command]:
+    """Every setting, once for each class that takes it, with every odd value."""
+    numbers, done = itertools.count(), set()
+    without = ["dataset.download=false"]
+    for group in EACH:
+        for option in options(group):
+            words = {"method": METHOD_OF.get(group, "dd"), group: option}
+            known = settings(*(f"{name}={chosen}" for name, chosen in words.items()))
+            made = known_target(group, option)
+            for key in sorted(known):
+                own = key.startswith(f"{group}.") and not isinstance(known[key], dict)
+                if own and key not in NOT and (made, key) not in done:
+                    done.add((made, key))
+                    for odd in ODD_VALUES:
+                        line = (*shortest(words, known), *without, f"{key}={odd}")
+                        yield Command(next(numbers), line)
+
+
+def known_target(group: str, option: str) -> str:
+    """The class of an option."""
+    return str(composed_apart([f"{group}={option}"])[group].get("_target_"))
 
 
 def belongs(key: str, words: dict[str, str], known: dict[str, Any]) -> bool:
@@ -421,29 +462,30 @@ def opaque(said: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num", type=int, default=1000, help="command lines")
+    parser.add_argument("--num", type=int, help="command lines; 1000, or all with --each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="the number of the first")
     parser.add_argument("--only", type=int, help="the number of one command")
+    parser.add_argument("--each", action="store_true", help="every setting instead, once each")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of a command, at most")
     parser.add_argument("--list", action="store_true", help="what the refused ones said")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     register_resolvers()
-    numbers = (
-        range(chosen.first, chosen.first + chosen.num) if chosen.only is None else [chosen.only]
-    )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        sys.exit(1 if report(outcomes(numbers, chosen.seed, folder, chosen), chosen) else 0)
+        sys.exit(1 if report(outcomes(chosen, folder), chosen) else 0)
 
 
-def outcomes(
-    numbers: Any, seed: int, folder: Path, chosen: argparse.Namespace
-) -> Iterator[tuple[Command, Outcome]]:
+def outcomes(chosen: argparse.Namespace, folder: Path) -> Iterator[tuple[Command, Outcome]]:
     files = prepare(folder)
-    for number in numbers:
-        command = make(number, seed, files)
+    made = (
+        each_setting() if chosen.each else (make(k, chosen.seed, files) for k in itertools.count())
+    )
+    first, num = chosen.first, chosen.num or (None if chosen.each else 1000)
+    if chosen.only is not None:
+        first, num = chosen.only, 1
+    for command in itertools.islice(made, first, num and first + num):
         yield command, execute(command.words, folder, chosen.seconds)
 
 
@@ -462,8 +504,9 @@ def report(found: Iterator[tuple[Command, Outcome]], chosen: argparse.Namespace)
             print(f"{command}\n      {outcome.fault or outcome.kind}:\n{shown}\n", flush=True)
         elif chosen.list and outcome.kind == "refused":
             print(f"{command}\n      {outcome.said.splitlines()[-1]}", flush=True)
+    which = "" if chosen.each else f" (seed {chosen.seed})"
     print(
-        f"{counts.total()} command lines (seed {chosen.seed}) in {seconds:.0f} s, the longest "
+        f"{counts.total()} command lines{which} in {seconds:.0f} s, the longest "
         f"{longest:.0f} s: {counts['works']} work, {counts['refused']} are refused in one "
         f"sentence, {counts['fault']} are faults "
         f"({', '.join(f'{count} {fault}' for fault, count in faults.items()) or 'none'})."

@@ -1,12 +1,14 @@
 #!/bin/sh
 # Each engine of sweeps at work on this machine, on the bundled digits, some minutes in all:
 #   scripts/show_launchers.sh [FOLDER]
-# joblib, submitit's local executor, a study of 20 trials by Optuna, a local Ray cluster (pip install
-# 'ddist[launchers,optuna,ray]'; those that are missing say so), then a sweep that is killed and goes on, and
-# two processes by torchrun. DDIST is the command, PYTHON the interpreter that torchrun takes.
+# joblib, submitit's local executor, a study of 20 trials by Optuna, Ray as a cluster that the sweep starts and
+# as one that runs already (pip install 'ddist[launchers,optuna,ray]'; those that are missing say so), SLURM where
+# sinfo finds one, then a sweep that is killed and goes on, and two processes by torchrun. DDIST is the command,
+# PYTHON the interpreter that torchrun takes, RAY the command that starts a cluster.
 set -u
 DDIST=${DDIST:-ddist}
 PYTHON=${PYTHON:-python}
+RAY=${RAY:-ray}
 OUT=${1:-outputs/launchers}
 TINY="dataset=digits method=dm steps=5 evaluation.num_networks=1 evaluation.epochs=30 task.baseline=false
   callbacks.progress.line_fraction=1"
@@ -26,6 +28,15 @@ mkdir -p "$OUT"
 show -m $TINY seed=0,1 ipc=1,500 hydra/launcher=joblib "hydra.sweep.dir=$OUT/joblib"
 show sweep=seeds $TINY seed=0,1 hydra/launcher=submitit_local "hydra.sweep.dir=$OUT/submitit"
 show sweep=seeds $TINY seed=0,1 hydra/launcher=ray "hydra.sweep.dir=$OUT/ray"
+if $RAY start --head --port=6379 --include-dashboard=false >"$OUT/last.log" 2>&1; then
+  show sweep=seeds $TINY seed=0,1 hydra/launcher=ray hydra.launcher.ray.init.address=127.0.0.1:6379 \
+    "hydra.sweep.dir=$OUT/ray_address"
+  $RAY stop >"$OUT/last.log" 2>&1
+fi
+if sinfo >"$OUT/last.log" 2>&1; then
+  show sweep=seeds $TINY seed=0,1 hydra/launcher=submitit_slurm hydra.launcher.gpus_per_node=null \
+    hydra.launcher.cpus_per_task=1 "hydra.sweep.dir=$OUT/slurm"
+fi
 show sweep=search $TINY threads=1 "hydra.sweep.dir=$OUT/optuna"
 
 printf '\nKilled after its first job:\n'

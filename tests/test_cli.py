@@ -55,7 +55,17 @@ MISTAKES = [
     ("init.scheme=he", "init.scheme is one of xavier_normal, default, not 'he'."),
     ("budget=soon", "A time such as 20m, 90s, 1h30m or 45 (seconds) was expected, but 'soon'"),
     ("evaluation.num_networks=0", "evaluation.num_networks=0 leaves nothing to evaluate."),
+    ("method=optimized_random method.judge.epoch_grid=[]", "Nothing is to be tried: step"),
+    ("method=optimized_random method.judge.tuning_networks=0", "method.judge.tuning_networks is a"),
     ("evaluation.networks=[mlp,convent]", "Unknown network 'convent' (did you mean convnet?)"),
+    ("augment.contrast=10000000000000000000", "augment.contrast is a number of fewer digits, not"),
+    ("method=mtt method.num_teachers=-1", "method.num_teachers is a whole number of at least 1,"),
+    # targets
+    ("method._target_=3", "method._target_ is package.module.Name, not 3."),
+    ("method._target_=ddist.No", "method._target_=ddist.No is nothing that Python can import:"),
+    ("network._target_=torch.nn.Linear", "network._target_=torch.nn.Linear does not fit the set"),
+    # several mistakes in one line
+    ("method=ddd seed=${x}}", "Could not read 'seed=${x}}': write group=option or key=value"),
     # parts that do not go together
     ("init=fixed method.num_networks=2", "This init always gives the same weights, so"),
     ("init=pretrained init.source=mnits", "Unknown dataset 'mnits' (did you mean mnist?)"),
@@ -75,6 +85,7 @@ MISTAKES = [
     ("trainer.devices=999 trainer.accelerator=cpu", "trainer.devices=999 starts that many"),
     ("trainer.precision=16-mixed", "trainer.precision=16-mixed does not scale the losses"),
     ("trainer.devices=[7] trainer.accelerator=cpu", "This machine cannot run the trainer"),
+    ("trainer.max_steps=-1", "trainer.max_steps is a whole number of at least 0, not -1."),
     ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches is a whole number of"),
     ("trainer.precision=8", "trainer.precision is null or one of 64, 32, 16, transformer-engine,"),
     ("trainer.strategy=nonsense", "This machine cannot run the trainer as asked: You selected an"),

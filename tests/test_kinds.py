@@ -7,21 +7,16 @@ from typing import Any, Literal
 import pytest
 from hydra.utils import get_object
 
-from ddist.config import composed_apart, register_resolvers, to_plain
+from ddist.config import composed_apart, conf_dir, register_resolvers, to_plain
 from ddist.errors import DdistError
 from ddist.kinds import annotations, check_kinds, misfit
+from ddist.suggestions import known_groups
 
 OPTIONS = [
-    "method=dd",
-    "method=mtt",
-    "method=ddoq",
-    "method=rded",
-    "method=idc",
-    "method=kip",
-    "evaluation=rded",
-    "evaluation=idc",
-    "init=pretrained",
-]  # others: random_commands.py
+    f"{group}={file.stem}"
+    for group in sorted(known_groups() - {"experiment", "recipe", "sweep", "task"})
+    for file in sorted((conf_dir() / group).glob("*.yaml"))
+]
 
 
 @pytest.mark.parametrize(
@@ -29,6 +24,8 @@ OPTIONS = [
     [
         (1, int, ""), (True, int, "a whole number"), (1.0, int, "a whole number"),
         (1, float, ""), ("x", float, "a finite number"), (float("nan"), float, "a finite number"),
+        (2**63 - 1, float, ""), (-(2**63), float, "a number of fewer digits"),
+        (10**30, int | None, "a number of fewer digits"),
         (float("inf"), float | None, "a finite number or null"), (None, int | None, ""),
         ([1, 2], Sequence[int], ""), ([1, "x"], Sequence[int], "a list of numbers"),
         ("ab", Sequence[str], "a list"), (3, int | Sequence[int], ""),

@@ -52,6 +52,11 @@ class Replay(Protocol):
         tuning_images: int,
         chunk: int,
     ) -> None:
+        if not (step_size_grid and epoch_grid):
+            raise DdistError(
+                f"Nothing is to be tried: step_size_grid and epoch_grid of {name} are "
+                "lists of at least one number."
+            )
         self.name = name
         self.num_networks = self.num_held_out = num_networks
         self.step_size_grid, self.epoch_grid = list(step_size_grid), sorted(epoch_grid)

@@ -1,6 +1,7 @@
 """What every method is: a LightningModule whose training step is one outer step."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,6 +28,16 @@ MakeSynthetic = Callable[[RealData, Tensor, torch.Generator], SyntheticData]
 MakeOptimizer = Callable[[Iterable[Mapping[str, Any]]], Optimizer]
 MakeScheduler = Callable[[Optimizer], LRScheduler]
 Batch = tuple[Tensor, Tensor]
+
+
+@contextmanager
+def blaming(setting: str) -> Iterator[None]:
+    """Raise a DdistError where what the setting made, a class of torch's, cannot work with the
+    numbers that it was given."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise DdistError(f"{setting} cannot work: {error}.") from error
 
 
 class Method(LightningModule):
@@ -186,17 +197,20 @@ class Method(LightningModule):
         groups = self.parameter_groups()
         if not groups:
             raise DdistError("Nothing is left to learn: set synthetic.images=learned.")
-        try:
+        with blaming("method.optimizer"):
             optimizer = self._make_optimizer(groups)
-        except ValueError as error:
-            raise DdistError(f"method.optimizer cannot work: {error}.") from error
         if self._make_scheduler is None:
             return optimizer
-        schedule = self._make_scheduler(optimizer)
+        with blaming("method.scheduler"):
+            schedule = self._make_scheduler(optimizer)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        with blaming("method.scheduler"):
+            super().lr_scheduler_step(scheduler, metric)
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *args: Any, **options: Any) -> None:
         if self.clip is None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from ddist.errors import DdistError
+from ddist.errors import DdistError, check_whole
 from ddist.inner.unroll import Graph, check_graph, classification_loss, sgd, stacked, unroll
 from ddist.methods.base import Batch, Method
 from ddist.networks import Weights
@@ -33,7 +33,9 @@ class DD(Method):
         num_networks: draws of theta_0 per outer step, whose losses are averaged.
         unroll: which gradient, and at what memory (see :func:`ddist.inner.unroll.unroll`).
         window: differentiate only this many last steps; None for all.
-        objective: the loss on real data, (logits [B, K], y [B]) -> scalar.
+        objective: the loss on real data, (logits [B, K], y [B]) -> scalar. An
+            :class:`~ddist.objectives.Objective` also gives the images, which stay those of their
+            classes, the labels that it wants.
     """
 
     unrolls = True
@@ -51,6 +53,7 @@ class DD(Method):
         objective: OuterLoss,
         **common: Any,
     ) -> None:
+        check_whole("method", {"num_networks": num_networks, "student_epochs": student_epochs})
         labels, step_index = spread_over_steps(ipc, common["data"].num_classes, student_steps)
         super().__init__(
             class_labels=labels,
@@ -59,8 +62,6 @@ class DD(Method):
             **common,
         )
         check_graph(unroll)
-        if num_networks < 1 or student_epochs < 1:
-            raise DdistError("method.num_networks and method.student_epochs are at least 1.")
         if window is not None and window < 1:
             raise DdistError(f"method.window is null or a number of last steps, not {window}.")
         self.sizes = (torch.bincount(step_index) * self.synthetic.factor**2).tolist()
@@ -68,7 +69,7 @@ class DD(Method):
         self.graph: Graph = unroll
         self.window = window
         self.objective = objective
-        if isinstance(objective, Objective):  # images that start from real ones serve it at once
+        if isinstance(objective, Objective):
             self.synthetic.relabel(objective.wanted)
 
     def outer_loss(self, batch: Batch) -> Tensor:

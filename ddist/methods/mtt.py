@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ddist.augment import Siamese
-from ddist.errors import DdistError
+from ddist.errors import DdistError, check_whole
 from ddist.inner.predict import predict
 from ddist.inner.student import student_batches, student_loss
 from ddist.inner.unroll import Graph, check_graph, sgd, unroll
@@ -78,8 +78,8 @@ class MTT(Method):
         super().__init__(
             class_labels=labels, step_index=index, step_sizes=StepSizes(1, 1, step_size), **common
         )
-        if student_steps < 1 or expert_epochs < 1:
-            raise DdistError("method.student_steps and method.expert_epochs are at least 1.")
+        whole = {"student_steps": student_steps, "expert_epochs": expert_epochs}
+        check_whole("method", {**whole, "num_teachers": num_teachers})
         if not 0 <= min_start_epoch < max_start_epoch:
             raise DdistError(
                 f"method.min_start_epoch={min_start_epoch} and "

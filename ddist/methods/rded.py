@@ -58,7 +58,7 @@ class RDED(Method):
                 "pixels: choose another factor, or resize with dataset.size."
             )
         needed, smallest = factor**2 * ipc, data.smallest_class()
-        if needed > min(smallest, candidates or smallest):
+        if needed > (smallest if candidates is None else min(smallest, candidates)):
             raise DdistError(
                 f"ipc={ipc} takes {needed} real images of each class, one for each crop, but "
                 f"method.candidates={candidates} and the smallest class of {data.name} has "

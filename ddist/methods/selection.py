@@ -67,6 +67,8 @@ class OptimizedRandom(Selection):
 
     def __init__(self, *, num_candidates: int, judge: Replay, **common: Any) -> None:
         check_whole("method", {"num_candidates": num_candidates})
+        tuning = {name: getattr(judge, name) for name in ("tuning_networks", "tuning_images")}
+        check_whole("method.judge", tuning)
         super().__init__(start="real", **common)
         refuse_tiles(self.synthetic)
         judge.check_network(self.network)

@@ -36,6 +36,7 @@ def check_values(cfg: DictConfig) -> None:
     """Raise a DdistError unless the single values are the numbers they should be."""
     check_whole("", {"ipc": cfg.ipc})
     check_whole("", {"steps": cfg.steps, "seed": cfg.seed}, least=0)
+    check_whole("trainer", {"max_steps": cfg.trainer.max_steps}, least=0)
     if cfg.threads is not None:
         check_whole("", {"threads": cfg.threads})
     if cfg.compile not in ("auto", True, False):

@@ -354,7 +354,7 @@ def test_images_start_where_most_experts_are_right(
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        (MTT, {"student_steps": 0}, "method.student_steps and method.expert_epochs are at least 1"),
+        (MTT, {"student_steps": 0}, "method.student_steps is a whole number of at least 1, not 0"),
         (MTT, {"min_start_epoch": 4}, "leave no epoch to start from"),
         (MTT, {"batch_syn": 0}, "method.batch_syn is null or a number of images, not 0"),
         (MTT, {"unroll": "exact"}, "first_order, not 'exact'"),

@@ -97,6 +97,7 @@ def test_the_seed_decides(make: Callable[..., RDED], common: dict[str, Any]) -> 
         ({"factor": 3}, "method.factor=3 must divide the images' sides, which are 8x8 pixels"),
         ({"factor": 0}, "method.factor is a whole number of at least 1, not 0"),
         ({"num_crops": 0}, "method.num_crops is a whole number of at least 1, not 0"),
+        ({"candidates": 0}, "takes 8 real images of each class, .*method.candidates=0"),
         ({"ipc": 6}, "ipc=6 takes 24 real images of each class, one for each crop, but method.can"),
         ({"ipc": 40, "candidates": None}, "ipc=40 takes 160 .* the smallest class of digits has 1"),
         ({"scale": (0.5, 2.0)}, "scale is a range such as"),
