@@ -97,6 +97,7 @@ MISTAKES = [
     ("method.scheduler=2", "method.scheduler is null or what a _target_ makes, not 2."),
     ("method.optimizer.momentum=-1 method=dsa method.real_per_class=4",
      "method.optimizer cannot work: Invalid momentum value: -1."),
+    ("method.scheduler.step_size=0", "method.scheduler cannot work with what it was given: torch."),
     ("experiment=paper/ddoq_imagenette_dit dataset=digits",
      "experiment=paper/ddoq_imagenette_dit sets 'folder', which another"),
     ("~evaluation", "Nothing is left of evaluation, which a run needs: leave ~"),

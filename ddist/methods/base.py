@@ -36,8 +36,13 @@ def blaming(setting: str) -> Iterator[None]:
     numbers that it was given."""
     try:
         yield
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+    except ValueError as error:  # which torch means for its user
         raise DdistError(f"{setting} cannot work: {error}.") from error
+    except (ArithmeticError, LookupError, TypeError) as error:
+        raise DdistError(
+            f"{setting} cannot work with what it was given: torch.optim's documentation says what "
+            "each of its settings may be."
+        ) from error
 
 
 class Method(LightningModule):
