@@ -169,9 +169,15 @@ def other_target(error: BaseException, overrides: Sequence[str]) -> str:
         if named and isinstance(each, ImportError):
             return f"{named} is nothing that Python can import: write it as package.module.Name."
         if named and isinstance(each, TypeError) and "argument" in str(each):
+            which = re.search(r"keyword argument '(\w+)'", str(each))
+            taken = (
+                f" does not take {which[1]!r}, which is set"
+                if which
+                else " does not fit what is set"
+            )
             return (
-                f"{named} does not fit the settings beside it ({first_line(each)}): a class of "
-                "your own comes with a YAML file of its own, in a folder given by --config-dir."
+                f"{named}{taken} beside it: a class of your own comes with a YAML file of its own, "
+                "in a folder given by --config-dir."
             )
     return ""
 

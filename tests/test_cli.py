@@ -40,6 +40,8 @@ MISTAKES = [
     ("student_step=1", "Unknown option 'student_step' (did you mean method.student_steps?)"),
     ("method=random method.num_candidates=1", "Unknown option 'method.num_candidates'"),
     ("+method.foo=1", "Unknown option '+method.foo'"),
+    ("+trainer.nothing=1", "Unknown option '+trainer.nothing'"),
+    ("evaluation.epoch_grid=[2,-1]", "The step_size_grid and epoch_grid of replay are lists of at"),
     ("~foo", "Unknown option 'foo'"),
     ("logger=null", "logger takes the name of one of its options: ddist --help lists"),
     ("ipc", "Could not read 'ipc': write group=option or key=value."),
@@ -55,7 +57,7 @@ MISTAKES = [
     ("init.scheme=he", "init.scheme is one of xavier_normal, default, not 'he'."),
     ("budget=soon", "A time such as 20m, 90s, 1h30m or 45 (seconds) was expected, but 'soon'"),
     ("evaluation.num_networks=0", "evaluation.num_networks=0 leaves nothing to evaluate."),
-    ("method=optimized_random method.judge.epoch_grid=[]", "Nothing is to be tried: step"),
+    ("method=optimized_random method.judge.epoch_grid=[]", "The step_size_grid and epoch_grid of"),
     ("method=optimized_random method.judge.tuning_networks=0", "method.judge.tuning_networks is a"),
     ("evaluation.networks=[mlp,convent]", "Unknown network 'convent' (did you mean convnet?)"),
     ("augment.contrast=10000000000000000000", "augment.contrast is a number of fewer digits, not"),
@@ -63,7 +65,8 @@ MISTAKES = [
     # targets
     ("method._target_=3", "method._target_ is package.module.Name, not 3."),
     ("method._target_=ddist.No", "method._target_=ddist.No is nothing that Python can import:"),
-    ("network._target_=torch.nn.Linear", "network._target_=torch.nn.Linear does not fit the set"),
+    ("network._target_=torch.nn.Linear", "network._target_=torch.nn.Linear does not take 'widths'"),
+    ("network._target_=os.getcwd", "network._target_=os.getcwd does not fit what is set beside it"),
     # several mistakes in one line
     ("method=ddd seed=${x}}", "Could not read 'seed=${x}}': write group=option or key=value"),
     # parts that do not go together

@@ -52,10 +52,10 @@ class Replay(Protocol):
         tuning_images: int,
         chunk: int,
     ) -> None:
-        if not (step_size_grid and epoch_grid):
+        if min(epoch_grid, default=0) < 1 or min(step_size_grid, default=0) <= 0:
             raise DdistError(
-                f"Nothing is to be tried: step_size_grid and epoch_grid of {name} are "
-                "lists of at least one number."
+                f"The step_size_grid and epoch_grid of {name} are lists of at least one number, "
+                f"all above 0, not {list(step_size_grid)} and {list(epoch_grid)}."
             )
         self.name = name
         self.num_networks = self.num_held_out = num_networks
