@@ -1,6 +1,7 @@
 """The one exception that means "the user can mend this"."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 
 class DdistError(Exception):
@@ -15,3 +16,18 @@ def check_whole(group: str, values: Mapping[str, object], least: int = 1) -> Non
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             place = f"{group}.{name}" if group else name
             raise DdistError(f"{place} is a whole number of at least {least}, not {value!r}.")
+
+
+@contextmanager
+def blaming(setting: str) -> Iterator[None]:
+    """Raise a DdistError where what the setting made, a class of torch's, cannot work with the
+    numbers that it was given."""
+    try:
+        yield
+    except ValueError as error:  # which torch means for its user
+        raise DdistError(f"{setting} cannot work: {error}.") from error
+    except (ArithmeticError, LookupError, TypeError) as error:
+        raise DdistError(
+            f"{setting} cannot work with what it was given: torch.optim's documentation says what "
+            "each of its settings may be."
+        ) from error

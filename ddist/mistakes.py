@@ -166,18 +166,14 @@ def other_target(error: BaseException, overrides: Sequence[str]) -> str:
     settings than the group has; else nothing."""
     named = next((each for each in overrides if re.match(r"\+*[\w.]+\._target_=", each)), None)
     for each in chain(error):
-        if named and isinstance(each, ImportError):
+        if named and isinstance(each, ImportError) and "Error loading" in str(each):
             return f"{named} is nothing that Python can import: write it as package.module.Name."
         if named and isinstance(each, TypeError) and "argument" in str(each):
             which = re.search(r"keyword argument '(\w+)'", str(each))
-            taken = (
-                f" does not take {which[1]!r}, which is set"
-                if which
-                else " does not fit what is set"
-            )
+            wrong = f"take {which[1]!r}, which is" if which else "fit what is"
             return (
-                f"{named}{taken} beside it: a class of your own comes with a YAML file of its own, "
-                "in a folder given by --config-dir."
+                f"{named} does not {wrong} set beside it: a class of your own comes with a YAML "
+                "file of its own, in a folder given by --config-dir."
             )
     return ""
 

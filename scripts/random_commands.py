@@ -3,7 +3,7 @@
     python scripts/random_commands.py                     1,000 of them, in a quarter of an hour
     python scripts/random_commands.py --num 50 --seed 1   others, fewer
     python scripts/random_commands.py --only 17           what the 18th printed
-    python scripts/random_commands.py --each              every setting with each of some odd values
+    python scripts/random_commands.py --each              each setting with odd values
 
 They are made from the options and settings of conf/, at a scale of seconds: the digits, one outer
 step, one network. Each runs in a fork of this process, which has everything imported, in an empty

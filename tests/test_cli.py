@@ -57,6 +57,7 @@ MISTAKES = [
     ("init.scheme=he", "init.scheme is one of xavier_normal, default, not 'he'."),
     ("budget=soon", "A time such as 20m, 90s, 1h30m or 45 (seconds) was expected, but 'soon'"),
     ("evaluation.num_networks=0", "evaluation.num_networks=0 leaves nothing to evaluate."),
+    ("init=pretrained init.batch_size=0", "The batch_size of a training is at least 1, not 0."),
     ("method=optimized_random method.judge.epoch_grid=[]", "The step_size_grid and epoch_grid of"),
     ("method=optimized_random method.judge.tuning_networks=0", "method.judge.tuning_networks is a"),
     ("evaluation.networks=[mlp,convent]", "Unknown network 'convent' (did you mean convnet?)"),

@@ -62,12 +62,16 @@ class Figure:
     memory: int | None  # bytes, the most while distilling
     num_bytes: int | None  # of the distilled set
     settings: str = field(default="", compare=False)  # all that was learned with but the seed
-    objective: str = ""  # what networks are trained for, where that is not to classify
 
     @property
     def own_network(self) -> bool:
         """Whether the run's config describes the network (else it is conf/network's)."""
         return not evaluation(self.config).get("networks")
+
+    @property
+    def objective(self) -> str:
+        """What networks are trained for, where that is not to classify."""
+        return other_objective(self.config)
 
     def setting(self, path: str) -> Any:
         """The setting ``method.lr.images`` of the run, ``init`` by its name; None where there is
@@ -131,8 +135,7 @@ def read(file: Path, protocols: Mapping[str, dict[str, Any]]) -> list[Figure]:
     except (AttributeError, TypeError):
         raise DdistError("its settings (provenance.config) are not as ddist writes them.") from None
     changed = changed_settings(protocols.get(results.get("protocol", ""), {}), evaluation(config))
-    objective = other_objective(config)
-    if objective:
+    if objective := other_objective(config):
         changed["objective"] = objective
     cost, artifact = results["cost"], config.get("artifact")
     folder = Path(str(artifact)).expanduser() if artifact else file.parent / "distilled"
@@ -161,7 +164,6 @@ def read(file: Path, protocols: Mapping[str, dict[str, Any]]) -> list[Figure]:
                 memory=cost.get("peak_memory_bytes"),
                 num_bytes=cost.get("artifact_bytes"),
                 settings=settings,
-                objective=objective,
             )
         )
     return found

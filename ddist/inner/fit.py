@@ -131,6 +131,8 @@ def fit(
             "The lr and weight_decay of a training are at least 0 and its momentum is below 1, not "
             f"{lr}, {weight_decay} and {momentum}."
         )
+    if batch_size < 1:
+        raise DdistError(f"The batch_size of a training is at least 1, not {batch_size}.")
     batch_size = min(batch_size, len(x))
     steps = epochs * ceil(len(x) / batch_size)
     together = choose_stacked(network, stacked, batch_size, x.device.type, precision)

@@ -1,7 +1,6 @@
 """What every method is: a LightningModule whose training step is one outer step."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ddist.callbacks.guard import check_finite
 from ddist.data import RealData
-from ddist.errors import DdistError
+from ddist.errors import DdistError, blaming
 from ddist.init import InitialWeights
 from ddist.inner.compiled import Compile, pays
 from ddist.inner.stacking import Precision
@@ -28,21 +27,6 @@ MakeSynthetic = Callable[[RealData, Tensor, torch.Generator], SyntheticData]
 MakeOptimizer = Callable[[Iterable[Mapping[str, Any]]], Optimizer]
 MakeScheduler = Callable[[Optimizer], LRScheduler]
 Batch = tuple[Tensor, Tensor]
-
-
-@contextmanager
-def blaming(setting: str) -> Iterator[None]:
-    """Raise a DdistError where what the setting made, a class of torch's, cannot work with the
-    numbers that it was given."""
-    try:
-        yield
-    except ValueError as error:  # which torch means for its user
-        raise DdistError(f"{setting} cannot work: {error}.") from error
-    except (ArithmeticError, LookupError, TypeError) as error:
-        raise DdistError(
-            f"{setting} cannot work with what it was given: torch.optim's documentation says what "
-            "each of its settings may be."
-        ) from error
 
 
 class Method(LightningModule):

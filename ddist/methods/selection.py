@@ -67,7 +67,7 @@ class OptimizedRandom(Selection):
 
     def __init__(self, *, num_candidates: int, judge: Replay, **common: Any) -> None:
         check_whole("method", {"num_candidates": num_candidates})
-        tuning = {name: getattr(judge, name) for name in ("tuning_networks", "tuning_images")}
+        tuning = {"tuning_networks": judge.tuning_networks, "tuning_images": judge.tuning_images}
         check_whole("method.judge", tuning)
         super().__init__(start="real", **common)
         refuse_tiles(self.synthetic)

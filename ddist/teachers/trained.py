@@ -9,7 +9,7 @@ from torch import nn
 
 from ddist.data import RealData
 from ddist.data.cache import cached_tensors
-from ddist.errors import DdistError, check_whole
+from ddist.errors import DdistError
 from ddist.evaluation.schedule import schedule_by_name
 from ddist.init.fresh import Random
 from ddist.init.trained import check_fits, log_tenths, signature
@@ -61,7 +61,6 @@ class Trained(Teacher):
             raise DdistError(
                 f"teacher.train_per_class is null or at least 1, not {train_per_class}."
             )
-        check_whole("teacher", {"batch_size": batch_size})
         check_fits(network, source, "a teacher", "choose the network of this dataset")
         super().__init__(network, source)
         self.images = source

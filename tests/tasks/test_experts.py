@@ -14,25 +14,30 @@ EXPERTS = (*COMMON, "network=mlp", "network.widths=[8]")
 # One after the other, for there are filters and larger batches than 32.
 CONVNET = (*COMMON, "network=convnet", "network.width=4", "network.depth=1")
 
-# Keeps a record of who wrote what and takes its time, so that others come in between.
+# Keeps a record of who wrote what, and waits before the first until everybody has some work.
 WRITING = """
 import os, time
+from pathlib import Path
 from ddist.trajectories.store import Store
 write = Store.write
-def slow(self, expert, epoch, weights):
-    time.sleep(0.1)
+def together(self, expert, epoch, weights):
+    Path(NAME).touch()
+    until = time.monotonic() + 60
+    while not all(map(os.path.exists, EVERYBODY)) and time.monotonic() < until:
+        time.sleep(0.01)
     write(self, expert, epoch, weights)
     with open("record", "a") as file:
         file.write(f"{NAME} {expert} {epoch}\\n")
     if (NAME, expert, epoch) == DIES:
         os.kill(os.getpid(), 9)
-Store.write = slow
+Store.write = together
 """
 
 
-def writing(name: str, dies: tuple[int, int] | None = None) -> str:
+def writing(name: str, *others: str, dies: tuple[int, int] | None = None) -> str:
     died = None if dies is None else (name, *dies)
-    return WRITING.replace("DIES", repr(died)).replace("NAME", repr(name))
+    values = f"NAME, EVERYBODY, DIES = {name!r}, {(name, *others)!r}, {died!r}\n"
+    return values + WRITING
 
 
 def record(folder: Path) -> list[tuple[str, int, int]]:
@@ -87,7 +92,7 @@ def test_as_many_epochs_as_the_method_uses(ddist) -> None:
 
 def test_killed_anywhere_it_ends_with_the_same_files(ddist, alone: dict[str, bytes]) -> None:
     for dies in ((0, 0), (1, 1), (2, 1)):
-        killed = ddist(*CONVNET, "trajectories.epochs=2", before=writing("first", dies))
+        killed = ddist(*CONVNET, "trajectories.epochs=2", before=writing("first", dies=dies))
         assert killed.code == -signal.SIGKILL
     done = ddist(*CONVNET, "trajectories.epochs=2", before=writing("last"))
     assert (done.code, done.err) == (0, "")
@@ -98,8 +103,8 @@ def test_killed_anywhere_it_ends_with_the_same_files(ddist, alone: dict[str, byt
 
 def test_processes_share_the_work(ddist, alone: dict[str, bytes]) -> None:
     both = [
-        ddist.start(*CONVNET, "trajectories.epochs=2", before=writing(name))
-        for name in ("first", "second")
+        ddist.start(*CONVNET, "trajectories.epochs=2", before=writing(*names))
+        for names in (("first", "second"), ("second", "first"))
     ]
     for done in [wait() for wait in both]:
         assert (done.code, done.err) == (0, "")
@@ -111,9 +116,11 @@ def test_processes_share_the_work(ddist, alone: dict[str, bytes]) -> None:
 
 
 def test_what_a_dead_process_leaves_is_done_by_the_other(ddist, alone: dict[str, bytes]) -> None:
-    dies = ddist.start(*CONVNET, "trajectories.epochs=2", before=writing("dies", (0, 1)))
+    dies = ddist.start(
+        *CONVNET, "trajectories.epochs=2", before=writing("dies", "lives", dies=(0, 1))
+    )
     lives = ddist.start(
-        *CONVNET, "trajectories.epochs=2", "trajectories.shard=1", before=writing("lives")
+        *CONVNET, "trajectories.epochs=2", "trajectories.shard=1", before=writing("lives", "dies")
     )
     assert dies().code == -signal.SIGKILL
     done = lives()
