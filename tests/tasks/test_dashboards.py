@@ -11,8 +11,8 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 from tests.conftest import QUICK
 
-RUN = (*QUICK, "evaluation.networks=[mlp,convnet]", "ipc=1", "callbacks.images.num_pictures=2",
-       "network.widths=[8]", "trainer.log_every_n_steps=1")  # fmt: skip
+RUN = (*QUICK, "evaluation.networks=[mlp,lenet]", "dataset.size=12", "network.widths=[8]",
+       "callbacks.images.num_pictures=2", "trainer.log_every_n_steps=1")  # fmt: skip
 BLOCK = 32768
 
 
@@ -100,9 +100,9 @@ def test_wandb_has_the_tables_and_the_cost(offline: Offline) -> None:
     results = json.loads((offline.folder.parents[1] / "results.json").read_text())
     evaluation = offline.table("evaluation")
     assert evaluation["columns"][:3] == ["trained on", "protocol", "network"]
-    assert len(evaluation["data"]) == 4  # distilled and random, mlp and convnet
+    assert len(evaluation["data"]) == 4  # distilled and random, mlp and lenet
     across = offline.table("cross_architecture")
-    assert across["columns"] == ["trained on", "mlp", "convnet"]
+    assert across["columns"] == ["trained on", "mlp", "lenet"]
     means = [row["accuracy_mean"] for row in results["evaluation"]]
     assert across["data"][0] == ["distilled images", *means]
     assert across["data"][1][0] == "random real images"
@@ -110,7 +110,7 @@ def test_wandb_has_the_tables_and_the_cost(offline: Offline) -> None:
     assert ["artifact_bytes", results["cost"]["artifact_bytes"]] in offline.table("costs")["data"]
     assert offline.summary["accuracy"] == means[0]
     assert offline.summary["cost/artifact_bytes"] == results["cost"]["artifact_bytes"]
-    assert offline.summary["eval/convnet/accuracy"] == means[1]
+    assert offline.summary["eval/lenet/accuracy"] == means[1]
 
 
 def test_wandb_keeps_the_set_when_asked(offline: Offline) -> None:
@@ -133,7 +133,7 @@ def test_tensorboard_has_the_same(shared_ddist) -> None:
     assert found.Scalars("step_size/mean")
     assert [each.step for each in found.Images("synthetic/images")] == [1, 2]
     results = json.loads((folder / "results.json").read_text())
-    (accuracy,) = found.Scalars("eval/convnet/accuracy")
+    (accuracy,) = found.Scalars("eval/lenet/accuracy")
     assert accuracy.value == pytest.approx(results["evaluation"][1]["accuracy_mean"])
     (text,) = found.Tensors("cross_architecture/text_summary")
     assert b"| distilled images |" in text.tensor_proto.string_val[0]
