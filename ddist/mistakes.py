@@ -64,6 +64,7 @@ def sentence(error: BaseException, overrides: Sequence[str]) -> str:
         return f"A value is missing: {error.full_key or first_line(error)}."
     return (
         missing_plugin(error)
+        or unreached_cluster(error)
         or no_option(str(error), overrides)
         or unknown_argument(error, overrides)
         or other_target(error, overrides)
@@ -93,6 +94,18 @@ def missing_plugin(error: BaseException) -> str:
     for module, (what, extra) in PLUGINS.items():
         if module in text or re.search(rf"Could not find 'hydra/(launcher|sweeper).*{what}", text):
             return f"{what} is not installed here: pip install 'ddist[{extra}]'."
+    return ""
+
+
+def unreached_cluster(error: BaseException) -> str:
+    """A sentence where a Ray cluster does not answer, or not to those without its token; else
+    nothing."""
+    for each in chain(error):
+        if isinstance(each, ConnectionError) and re.search(r"\bray\b", str(each), re.I):
+            return (
+                f"No Ray cluster was reached: {first_line(each)}. Does it run (ray status)? One "
+                "that was started with a token wants RAY_AUTH_MODE=token in the environment."
+            )
     return ""
 
 

@@ -97,6 +97,15 @@ def test_what_is_not_installed_names_the_extra() -> None:
     assert explain(missing).endswith("pip install 'ddist[optuna]'.")
 
 
+def test_a_cluster_that_does_not_answer() -> None:
+    for text in ("Failed to connect to Ray cluster at host:6379.", "ray client connection timeout"):
+        said = explain(ConnectionError(text), ["hydra.launcher.ray.init.address=host:6379"])
+        assert said.startswith(f"No Ray cluster was reached: {text.rstrip('.')}. Does it run")
+        assert "RAY_AUTH_MODE=token" in said
+    said = explain(ConnectionError("an array"), ["hydra/launcher=joblib"])
+    assert said == "Hydra cannot work with hydra/launcher=joblib: an array."
+
+
 def test_processes_that_have_gone() -> None:
     class UncompletedJobError(RuntimeError):
         pass
