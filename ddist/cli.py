@@ -29,6 +29,12 @@ register_resolvers()
 warnings.filterwarnings("ignore", message=r"\n'hydra/(launcher|sweeper)/\w+' is validated")
 
 
+# Tasks that read what runs have left: they do without Lightning, which takes seconds to import.
+READERS = ("ddist.tasks.compare.run", "ddist.tasks.export.run", "ddist.tasks.page.run")
+# What sets levels of its own on these when it is imported, over those of conf/hydra.
+LOUD = ("pytorch_lightning", "lightning_fabric", "torchmetrics")
+
+
 class JobFailed(Exception):
     """A job of a sweep failed, and its log has said why."""
 
@@ -93,7 +99,6 @@ def _job(cfg: DictConfig) -> float | None:
     _prepare_process()
     job = Path(cfg.paths.run) if is_job() and first_process() else None
     try:
-        _check_torchvision()
         if job:
             note_failure(job)
         _check_settings(cfg)
@@ -126,8 +131,15 @@ def _prepare_process() -> None:
 
 
 def _check_settings(cfg: DictConfig) -> None:
-    from ddist.tasks.checks import check_groups, check_values  # import torch; --help does without
+    if (cfg.get("task") or {}).get("_target_") in READERS:
+        check_kinds({"task": to_plain(cfg.task)})
+        return
+    _check_torchvision()
+    levels = {name: logging.getLogger(name).level for name in LOUD}
+    from ddist.tasks.checks import check_groups, check_values
 
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
     check_groups(cfg)
     check_values(cfg)
     check_kinds(to_plain(cfg))

@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from ddist.callbacks.schedule import format_duration
+from ddist.durations import format_duration
 from ddist.errors import DdistError
 from ddist.folder import write_file
 from ddist.report.table import size

@@ -56,6 +56,7 @@ MISTAKES = [
     ("synthetic.start=nose", "synthetic.start is one of noise, real, average, kmeans, not 'nose'"),
     ("init.scheme=he", "init.scheme is one of xavier_normal, default, not 'he'."),
     ("budget=soon", "A time such as 20m, 90s, 1h30m or 45 (seconds) was expected, but 'soon'"),
+    ("~task", "Nothing is left of task, which a run needs: leave ~task out."),
     ("evaluation.num_networks=0", "evaluation.num_networks=0 leaves nothing to evaluate."),
     ("init=pretrained init.batch_size=0", "The batch_size of a training is at least 1, not 0."),
     ("method=optimized_random method.judge.epoch_grid=[]", "The step_size_grid and epoch_grid of"),
@@ -200,20 +201,36 @@ def test_debugging_shows_the_traceback(ddist) -> None:
     assert "Traceback" in done.err and "check_values" in done.err
 
 
+def imported(module: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """``ddist`` with these arguments, which tells at its end whether ``module`` was imported."""
+    code = (
+        "import atexit, sys; from ddist.cli import main; sys.argv[0] = 'ddist';"
+        f"atexit.register(lambda: print({module!r} in sys.modules, file=sys.stderr)); main()"
+    )
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("task", [["export", "format=hub", "artifact=run/distilled"],
+                                  ["report", "runs=run"], ["compare", "runs=run"]])  # fmt: skip
+def test_tasks_that_read_runs_come_without_lightning(shared_ddist, task: list[str]) -> None:
+    """They would take three times as long with it."""
+    folder = shared_ddist.folder
+    if not (folder / "run").exists():
+        shared_ddist.distil()
+    done = imported("pytorch_lightning", f"task={task[0]}", *task[1:], folder=folder)
+    assert done.stderr == "False\n"
+
+
 def test_help_and_config_come_without_torch(tmp_path: Path) -> None:
     """They would take seconds longer with it."""
     for argument in ("--help", "--cfg=job"):
-        code = (
-            "import atexit, sys; from ddist.cli import main; sys.argv[0] = 'ddist';"
-            "atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr)); main()"
-        )
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", code, argument],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        done = imported("torch", argument, folder=tmp_path)
         assert done.stderr == "False\n"
         if argument == "--help":
             assert "method: average, " in done.stdout

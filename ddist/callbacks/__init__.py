@@ -6,13 +6,7 @@ from ddist.callbacks.images import SaveImages
 from ddist.callbacks.interrupt import Interrupt
 from ddist.callbacks.loggers import MetricsCSV, tensorboard_logger, wandb_logger
 from ddist.callbacks.progress import Progress
-from ddist.callbacks.schedule import (
-    Budget,
-    Paced,
-    TimeEstimate,
-    format_duration,
-    parse_duration,
-)
+from ddist.callbacks.schedule import Budget, Paced, TimeEstimate
 from ddist.callbacks.step_sizes import LogStepSizes
 
 __all__ = [
@@ -26,8 +20,6 @@ __all__ = [
     "SaveImages",
     "TimeEstimate",
     "check_finite",
-    "format_duration",
-    "parse_duration",
     "tensorboard_logger",
     "wandb_logger",
 ]

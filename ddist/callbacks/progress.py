@@ -10,7 +10,8 @@ from pytorch_lightning.callbacks import ProgressBar
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
 
-from ddist.callbacks.schedule import find_budget, format_duration
+from ddist.callbacks.schedule import find_budget
+from ddist.durations import format_duration
 
 log = logging.getLogger(__name__)
 

@@ -1,49 +1,18 @@
 """Time: how long the schedule takes on this machine, and stopping it after a budget."""
 
 import logging
-import re
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from ddist.errors import DdistError
+from ddist.durations import format_duration, parse_duration
 from ddist.pace import Watch
 
 log = logging.getLogger(__name__)
 
-_DURATION = re.compile(
-    r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s?)?"
-)
 _HOUR = 3600.0
-
-
-def parse_duration(text: str | float) -> float:
-    """Seconds in ``"20m"``, ``"90s"``, ``"1h30m"`` or ``"45"`` (plain numbers are seconds).
-
-    Raises :class:`DdistError` for anything else, also for zero.
-    """
-    match = _DURATION.fullmatch(str(text).strip().lower())
-    parts = {} if match is None else {k: float(v) for k, v in match.groupdict().items() if v}
-    seconds = 3600 * parts.get("h", 0.0) + 60 * parts.get("m", 0.0) + parts.get("s", 0.0)
-    if seconds <= 0:
-        raise DdistError(
-            f"A time such as 20m, 90s, 1h30m or 45 (seconds) was expected, but {text!r} came: "
-            f"write for example budget=20m."
-        )
-    return seconds
-
-
-def format_duration(seconds: float) -> str:
-    """``45 s``, ``3 min 20 s``, ``25 min``, ``3 h 05 min``: as exact as anyone needs."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 class Budget(Callback):

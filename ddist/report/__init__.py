@@ -1,1 +1,2 @@
-"""What people look at: pictures (`grid`), the results table (`table`) and the artifact's card."""
+"""What people look at: log lines (`console`), pictures (`grid`), the results table (`table`) and
+the artifact's card."""

@@ -22,7 +22,9 @@ from ddist.tasks.names import chosen, named
 
 HALF = {16, "16", "16-mixed", "16-true"}
 DOUBLE = {64, "64", "64-true"}
-NEEDED = ("dataset", "network", "init", "synthetic", "method", "evaluation", "trainer", "logger")
+NEEDED = (
+    "task", "dataset", "network", "init", "synthetic", "method", "evaluation", "trainer", "logger",
+)  # fmt: skip
 
 
 def check_groups(cfg: DictConfig) -> None:

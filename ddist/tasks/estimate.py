@@ -14,7 +14,7 @@ import rich
 from omegaconf import DictConfig
 from rich.table import Table
 
-from ddist.callbacks.schedule import format_duration, parse_duration
+from ddist.durations import format_duration, parse_duration
 from ddist.errors import DdistError
 from ddist.folder import write_file_whole
 from ddist.pace import Pace

@@ -6,7 +6,7 @@ import time
 import torch
 from omegaconf import DictConfig
 
-from ddist.callbacks.schedule import format_duration
+from ddist.durations import format_duration
 from ddist.methods.mtt import last_epoch
 from ddist.report.table import size
 from ddist.tasks.build import build_data, build_network, build_trajectories

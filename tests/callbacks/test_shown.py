@@ -10,8 +10,8 @@ import torch
 from rich.console import Console
 
 from ddist.callbacks import Progress, SaveImages, check_finite
-from ddist.callbacks.console import ConsoleHandler
 from ddist.errors import DdistError
+from ddist.report.console import ConsoleHandler
 
 
 def test_progress_lines_are_few_and_plain_without_a_terminal(
