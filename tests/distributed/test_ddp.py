@@ -145,7 +145,7 @@ def test_a_rank_that_dies_ends_the_run_which_resumes_with_the_same_bits(tmp_path
     while not checkpoint.exists() and killed.poll() is None:
         time.sleep(0.01)
     os.kill(second_rank(killed.pid), signal.SIGKILL)
-    printed, _ = killed.communicate(timeout=60)
+    printed, _ = killed.communicate(timeout=180)
     assert killed.returncode == 1
     assert "ddist: Another process of this run has ended or does not answer" in printed
     assert "Traceback" not in printed
