@@ -20,6 +20,7 @@ from ddist.mistakes import explain
 from ddist.processes import check_common_folder, first_process
 from ddist.sweeping import is_job, note_failure, note_success
 from ddist.tasks.names import words
+from ddist.tasks.values import check_groups, check_values
 
 log = logging.getLogger(__name__)
 
@@ -130,18 +131,17 @@ def _prepare_process() -> None:
 
 
 def _check_settings(cfg: DictConfig) -> None:
-    if (cfg.get("task") or {}).get("_target_") in READERS:
-        check_kinds({"task": to_plain(cfg.task)})
+    check_groups(cfg)
+    check_values(cfg)
+    config = to_plain(cfg)
+    if cfg.task._target_ in READERS:
+        check_kinds({name: config[name] for name in ("task", "paths", "resume")})
         return
     _check_torchvision()
     levels = {name: logging.getLogger(name).level for name in LOUD}
-    from ddist.tasks.checks import check_groups, check_values
-
+    check_kinds(config)  # imports what takes the settings
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
-    check_groups(cfg)
-    check_values(cfg)
-    check_kinds(to_plain(cfg))
 
 
 def _check_torchvision() -> None:

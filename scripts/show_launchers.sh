@@ -28,7 +28,7 @@ mkdir -p "$OUT"
 show -m $TINY seed=0,1 ipc=1,500 hydra/launcher=joblib "hydra.sweep.dir=$OUT/joblib"
 show sweep=seeds $TINY seed=0,1 hydra/launcher=submitit_local "hydra.sweep.dir=$OUT/submitit"
 show sweep=seeds $TINY seed=0,1 hydra/launcher=ray "hydra.sweep.dir=$OUT/ray"
-[ -f ~/.ray/auth_token ] && export RAY_AUTH_MODE=token # or ray start asks for it, and nobody else has it
+[ -f ~/.ray/auth_token ] && export RAY_AUTH_MODE=token # ray start takes that token; who joins is to be told
 if $RAY start --head --port=6379 --include-dashboard=false >"$OUT/last.log" 2>&1; then
   show sweep=seeds $TINY seed=0,1 hydra/launcher=ray hydra.launcher.ray.init.address=127.0.0.1:6379 \
     "hydra.sweep.dir=$OUT/ray_address"

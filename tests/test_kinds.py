@@ -10,10 +10,11 @@ from hydra.utils import get_object
 from ddist.config import composed_apart, conf_dir, register_resolvers, to_plain
 from ddist.errors import DdistError
 from ddist.kinds import annotations, check_kinds, misfit
+from ddist.suggestions import known_groups
 
 OPTIONS = [
     f"{group}={file.stem}"
-    for group in ("method", "evaluation", "init", "teacher")  # others: random_commands.py --each
+    for group in sorted(known_groups() - {"experiment", "recipe", "sweep", "task"})
     for file in sorted((conf_dir() / group).glob("*.yaml"))
 ]
 

@@ -53,6 +53,13 @@ def name(file: Path) -> str:
     return f"{file.parent.name}/{file.stem}"
 
 
+def steps_of(file: Path, ipc: int) -> int | None:
+    """The outer steps that a file sets; None where it leaves them to the method."""
+    own = OmegaConf.merge({"ipc": ipc}, OmegaConf.load(file))
+    assert own.get("steps", 1) > 0
+    return own.get("steps")
+
+
 def header(file: Path) -> str:
     """The comment lines of a file."""
     return "\n".join(line for line in file.read_text().splitlines() if line.startswith("#"))
@@ -64,14 +71,18 @@ def test_there_are_recipes() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_composes_by_itself(method: str) -> None:
-    assert settings(f"method={method}")["method"]["_target_"].startswith("ddist.methods.")
+    alone = settings(f"method={method}")
+    assert alone["method"]["_target_"].startswith("ddist.methods.") and alone["steps"] >= 0
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=name)
-def test_every_recipe_composes_and_says_something(recipe: Path) -> None:
-    with_recipe = settings(*cell(recipe), "ipc=10")
-    assert with_recipe["ipc"] == 10 and with_recipe["steps"] > 0
-    assert with_recipe != settings(*cell(recipe), "ipc=10", "~recipe")
+def test_every_recipe_composes_and_says_something_and_the_command_line_wins(recipe: Path) -> None:
+    words = [*cell(recipe), "ipc=10", "steps=7"]
+    with_recipe = settings(*words)
+    assert (with_recipe["ipc"], with_recipe["steps"]) == (10, 7)
+    own = steps_of(recipe, 10)
+    other_steps = own is not None and own != composed(f"method={recipe.parent.name}").steps
+    assert other_steps or with_recipe != settings(*words, "~recipe")
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=name)
@@ -89,11 +100,6 @@ def test_a_recipe_names_its_source(recipe: Path) -> None:
     published = re.search(r"arXiv [\d.]{10}|github\.com/|et al\.? (19|20)\d\d", text)
     assert published or "No published setting" in text
     assert not published or re.search(r"\d ?%", text)
-
-
-@pytest.mark.parametrize("words", [cell(RECIPES[0]), [option(EXPERIMENTS[0])]])
-def test_the_command_line_wins(words: list[str]) -> None:
-    assert composed(*words).steps != 7 and composed(*words, "steps=7").steps == 7
 
 
 def shipped_tables() -> list[str]:
@@ -161,9 +167,11 @@ def test_an_experiment_states_its_time_and_accuracy(experiment: Path) -> None:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=name)
-def test_an_experiment_composes_and_is_what_its_name_says(experiment: Path) -> None:
-    assert settings(option(experiment)) != settings()
-    cfg = composed(option(experiment))
+def test_an_experiment_is_what_its_name_says_and_the_command_line_wins(experiment: Path) -> None:
+    words = (option(experiment), "steps=7")
+    cfg = composed(*words)
+    assert settings(*words) != settings("steps=7")
+    assert cfg.steps == 7 and steps_of(experiment, cfg.ipc) != 7
     choices = cfg.hydra.runtime.choices
     source, objective = cfg.init.get("source"), choices.objective
     parts = [choices.method, source, cfg.dataset.name]

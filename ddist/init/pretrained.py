@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ddist.data import RealData
 from ddist.data.cache import cached_tensors
-from ddist.errors import DdistError
+from ddist.errors import DdistError, check_whole
 from ddist.init.base import InitialWeights
 from ddist.init.fresh import Random, device_of
 from ddist.init.schemes import draw_weights
@@ -64,6 +64,7 @@ class Pretrained(InitialWeights):
         cache: Path | str,
         seed: int,
     ) -> None:
+        check_whole("init", {"num_networks": num_networks})
         self.source = source
         self.num_networks: int = 1 if fixed else num_networks
         self.num_held_out: int = 0 if fixed else num_held_out

@@ -1,4 +1,4 @@
-"""What is refused before anything is computed: impossible values, machines that are not there."""
+"""What is refused before anything is computed: parts that do not fit each other or the machine."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,27 +22,6 @@ from ddist.tasks.names import chosen, named
 
 HALF = {16, "16", "16-mixed", "16-true"}
 DOUBLE = {64, "64", "64-true"}
-NEEDED = (
-    "task", "dataset", "network", "init", "synthetic", "method", "evaluation", "trainer", "logger",
-)  # fmt: skip
-
-
-def check_groups(cfg: DictConfig) -> None:
-    """Raise a DdistError unless every group that a run needs is there."""
-    for group in NEEDED:
-        if "_target_" not in (cfg.get(group) or {}):
-            raise DdistError(f"Nothing is left of {group}, which a run needs: leave ~{group} out.")
-
-
-def check_values(cfg: DictConfig) -> None:
-    """Raise a DdistError unless the single values are the numbers they should be."""
-    check_whole("", {"ipc": cfg.ipc})
-    check_whole("", {"steps": cfg.steps, "seed": cfg.seed}, least=0)
-    check_whole("trainer", {"max_steps": cfg.trainer.max_steps}, least=0)
-    if cfg.threads is not None:
-        check_whole("", {"threads": cfg.threads})
-    if cfg.compile not in ("auto", True, False):
-        raise DdistError(f"compile is auto, true or false, not {cfg.compile!r}.")
 
 
 def check_reference(cfg: DictConfig) -> None:

@@ -19,12 +19,12 @@ from ddist.tasks.checks import (
     check_network_used,
     check_reference,
     check_teacher_used,
-    check_values,
 )
 from ddist.tasks.dashboards import finishing
 from ddist.tasks.names import GROUPS, chosen, chosen_names, keys_set, named, without_network
 from ddist.tasks.results import evaluate, publish
 from ddist.tasks.sweep import finished
+from ddist.tasks.values import check_values
 
 log = logging.getLogger(__name__)
 
