@@ -1,0 +1,120 @@
+"""The golden configs: what every method × dataset, and every preset, composes to, key by key.
+
+``python -m tests.golden.configs`` writes ``tests/golden/configs.json.xz`` anew, which is right only
+where a published setting itself was wrong. A setting that gets another name, or another value on
+purpose, belongs into ``moved.yaml`` instead.
+"""
+
+import json
+import lzma
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import Container, OmegaConf
+
+from ddist.config import conf_dir, register_resolvers
+
+FILE = Path(__file__).with_name("configs.json.xz")
+MOVED = Path(__file__).with_name("moved.yaml")
+# Where things lie and what is shown: other on each machine.
+ELSEWHERE = {"paths", "callbacks", "logger", "task"}
+
+Flat = dict[str, Any]  # dotted name: plain value
+
+
+def command_lines() -> list[str]:
+    """Return the words of every method × dataset, at 10 images per class too where a recipe has
+    published settings, and of every preset."""
+    conf = conf_dir()
+    methods, datasets = (
+        sorted(file.stem for file in (conf / group).glob("*.yaml"))
+        for group in ("method", "dataset")
+    )
+    presets = sorted(
+        str(file.relative_to(conf / "experiment").with_suffix(""))
+        for file in (conf / "experiment").rglob("*.yaml")
+    )
+    cells = [
+        f"method={method} dataset={dataset} ipc={ipc}"
+        for method in methods
+        for dataset in datasets
+        for ipc in (1, 10)
+        if ipc == 1 or (conf / "recipe" / method / f"{dataset}.yaml").exists()
+    ]
+    return [*cells, *(f"experiment={preset}" for preset in presets)]
+
+
+def settings(words: str) -> Flat:
+    """Return every setting of the command line ``words`` with its resolved value."""
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("config", words.split())
+    names = [str(name) for name in cfg if name not in ELSEWHERE]
+    OmegaConf.set_struct(cfg, False)
+    cfg.paths = {"data": "data", "cache": "cache", "run": "run"}
+    resolved = {
+        name: OmegaConf.to_container(node, resolve=True)
+        if isinstance(node := cfg._get_node(name), Container)
+        else cfg[name]
+        for name in names
+    }
+    return dict(flat(resolved))
+
+
+def flat(config: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted name, value) of all values in nested mappings; an empty mapping is a value."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{place}{key}.")
+        else:
+            yield f"{place}{key}", value
+
+
+def load() -> dict[str, Flat]:
+    """Return the golden settings of each command line."""
+    return json.loads(lzma.decompress(FILE.read_bytes()))  # type: ignore[no-any-return]
+
+
+def write() -> None:
+    """Compose everything and keep it."""
+    golden = {words: settings(words) for words in command_lines()}
+    text = json.dumps(golden, sort_keys=True, separators=(",", ":"))
+    FILE.write_bytes(lzma.compress(text.encode(), preset=9))
+
+
+def expected(golden: Flat) -> Flat:
+    """Return ``golden`` under the names and values of today: ``moved.yaml`` has what was renamed
+    (old: new, also of a whole branch), what is gone, and what was added."""
+    moved = yaml.safe_load(MOVED.read_text())
+    today: Flat = {}
+    for name, value in golden.items():
+        branch = _longest(name, moved["renamed"])
+        if branch is not None:
+            today[moved["renamed"][branch] + name[len(branch) :]] = value
+        elif _longest(name, moved["gone"]) is None:
+            today[name] = value
+    return today
+
+
+def added() -> list[str]:
+    """Return the names, also of whole branches, that ``moved.yaml`` lists as new."""
+    return list(yaml.safe_load(MOVED.read_text())["added"])
+
+
+def is_within(name: str, branches: Any) -> bool:
+    """Return whether the dotted ``name`` is one of ``branches`` or below one of them."""
+    return _longest(name, branches) is not None
+
+
+def _longest(name: str, branches: Any) -> str | None:
+    fitting = [b for b in branches if name == b or name.startswith(f"{b}.")]
+    return max(fitting, key=len, default=None)
+
+
+if __name__ == "__main__":
+    write()
