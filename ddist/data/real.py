@@ -48,6 +48,7 @@ class RealData(LightningDataModule):
         batch_size, per_class: what :meth:`train_dataloader` gives: batches of that many images,
             or, for methods that look at each class by itself, the indices of that many images of
             each class; both None where nothing is needed.
+        skip_damaged: whether pictures that cannot be decoded are left out, not an error.
     """
 
     train: Split
@@ -77,6 +78,7 @@ class RealData(LightningDataModule):
         cache: Path | str,
         batch_size: int | None = None,
         per_class: int | None = None,
+        skip_damaged: bool = False,
     ) -> None:
         super().__init__()
         _check_choice("normalize", normalize, ("mean_std", "zca", "none"))
@@ -91,8 +93,9 @@ class RealData(LightningDataModule):
         self.batch_size, self.per_class = batch_size, per_class
         self._source = source
         self._request = Request(
-            Path(root).expanduser(), self.cache, verify, download, size, channels
-        )
+            Path(root).expanduser(), self.cache, verify, download, size, channels,
+            skip_damaged=skip_damaged,
+        )  # fmt: skip
         self._channels, self._size = channels, size
         self._normalize, self._mean, self._std = normalize, mean, std
         self._subset, self._validation = subset, validation

@@ -18,7 +18,8 @@ from torch import Tensor
 from ddist.artifact import DistilledDataset
 from ddist.artifact_format import TENSORS, below
 from ddist.data.pixels import to_channels
-from ddist.data.sources.pictures import decode, find_pictures
+from ddist.data.sources.listing import class_folders, find_pictures
+from ddist.data.sources.pictures import decode_separately
 from ddist.errors import DdistError
 
 # DC's code counts with numpy, so its accuracies beside the images are numpy's numbers.
@@ -87,14 +88,12 @@ def read_folder(path: Path, class_names: Sequence[str], channels: int) -> Foreig
     """Pictures in class folders, named as the classes are or ``00003`` or ``00003_cat`` by their
     number; soft labels and weights from ``metadata.jsonl``, as task=export writes it."""
     root = path / "train" if (path / "train").is_dir() else path
-    if not root.is_dir():
-        raise DdistError(f"There is no folder {path}: expected one folder per class in it.")
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    classes = class_numbers(root, [folder.name for folder in folders], class_names)
+    folders = class_folders(root)
+    classes = class_numbers(root, folders, class_names)
     listing = [
         (file, label)
-        for folder, label in zip(folders, classes, strict=True)
-        for file in find_pictures(folder)
+        for name, label in zip(folders, classes, strict=True)
+        for file in find_pictures(root / name)
     ]
     if not listing:
         raise DdistError(f"{path} has no pictures in class folders.")
@@ -102,7 +101,7 @@ def read_folder(path: Path, class_names: Sequence[str], channels: int) -> Foreig
     if told:  # in the order in which they were written
         order = {name: place for place, name in enumerate(told)}
         listing.sort(key=lambda each: order.get(name_in(root, each[0]), len(order)))
-    images = [decode(file, None) for file, _ in listing]
+    images = decode_separately([file for file, _ in listing])
     shapes = {tuple(image.shape) for image in images}
     if len(shapes) > 1:
         raise DdistError(f"The pictures below {path} differ in size: {sorted(shapes)[:3]}.")

@@ -66,7 +66,7 @@ def test_pictures_are_decoded_once_and_again_when_one_changes(
     first = read(real_data, folder)
     decoded: list[Path] = []
     decode = pictures.decode
-    monkeypatch.setattr(pictures, "decode", lambda p, s: (decoded.append(p), decode(p, s))[1])
+    monkeypatch.setattr(pictures, "decode", lambda p, *a: (decoded.append(p), decode(p, *a))[1])
     assert torch.equal(read(real_data, folder).train.x, first.train.x)
     assert not decoded
     changed = paint(folder / "train" / "ant" / "0.png", 8, 8)

@@ -133,11 +133,11 @@ def decoding(monkeypatch: pytest.MonkeyPatch, stop_after: int = 10**9) -> list[P
     decoded: list[Path] = []
     decode = pictures.decode
 
-    def count(path: Path, size: int | None) -> torch.Tensor:
+    def count(path: Path, *options: Any) -> torch.Tensor:
         if len(decoded) >= stop_after:
             raise KeyboardInterrupt
         decoded.append(path)
-        return decode(path, size)
+        return decode(path, *options)
 
     monkeypatch.setattr(pictures, "decode", count)
     return decoded

@@ -21,6 +21,7 @@ class Request:
     # Wanted by the user; only sources that decode pictures see to it by themselves.
     size: int | None
     channels: int | None
+    skip_damaged: bool = False  # leave out pictures that cannot be decoded
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,7 @@
 """Objects cut out of the pictures of PASCAL VOC, as a classification dataset."""
 
-import hashlib
 import os
 import xml.etree.ElementTree as ET
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,9 @@ from torch import Tensor
 
 from ddist.data.cache import cached_tensors
 from ddist.data.sources.base import Arrays, Request
+from ddist.data.sources.damage import Damage, refuse_or_skip
+from ddist.data.sources.decode import USUAL, to_rgb
+from ddist.data.sources.pictures import DECODER, decode_each, hash_text, identify
 from ddist.data.sources.published import torchvision_datasets
 from ddist.errors import DdistError
 
@@ -35,9 +36,11 @@ def voc_crops(request: Request, year: str, train: str, test: str) -> Arrays:
         raise DdistError("dataset=voc_crops needs one size for its crops: set dataset.size=224.")
     root = request.root / "VOCdevkit" / f"VOC{year}"
     lists = {part: list_crops(request, root, year, part) for part in (train, test)}
-    x = decode_crops([*lists[train], *lists[test]], request.size, request.cache)
-    y = {part: torch.tensor([label for *_, label in crops]) for part, crops in lists.items()}
-    return Arrays(x[: len(y[train])], y[train], x[len(y[train]) :], y[test], VOC)
+    crops = [*lists[train], *lists[test]]
+    x, kept = decode_crops(crops, request, request.size)
+    y = torch.tensor([label for *_, label in crops])[kept]
+    num_train = int((kept < len(lists[train])).sum())
+    return Arrays(x[:num_train], y[:num_train], x[num_train:], y[num_train:], VOC)
 
 
 def list_crops(request: Request, root: Path, year: str, part: str) -> list[Crop]:
@@ -71,40 +74,50 @@ def read_boxes(annotation: Path) -> list[tuple[int, Box]]:
     return found
 
 
-def decode_crops(crops: list[Crop], size: int, cache: Path) -> Tensor:
-    """uint8 [N, 3, size, size]; decoded once, then read from ``cache``/decoded, whose key holds
-    each picture's path, bytes and time of change, its boxes and ``size``."""
-    digest = hashlib.blake2b(f"crops {size}".encode(), digest_size=8)
-    for path, box, _ in crops:
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise DdistError(f"The picture {path} is missing ({error.strerror}).") from error
-        digest.update(f"{path.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{box}\0".encode())
-    kept = cache / "decoded" / f"{digest.hexdigest()}.safetensors"
-    return cached_tensors(kept, lambda: {"x": _decode_all(crops, size)})["x"]
+def decode_crops(crops: list[Crop], request: Request, size: int) -> tuple[Tensor, Tensor]:
+    """(uint8 [N, 3, size, size], int64 [N], the numbers of their ``crops``: those of damaged
+    pictures are left out where that is asked for); decoded once, then read from the cache, whose
+    key holds each picture's path, bytes and time of change, its boxes and ``size``.
+
+    Raises:
+        DdistError: damaged pictures, unless they are to be skipped.
+    """
+    paths = [path for path, *_ in crops]
+    num_pictures = len(set(paths))
+    (identity,), missing = identify([paths])
+    if not request.skip_damaged:
+        refuse_or_skip(list(dict.fromkeys(missing)), num_pictures, skip=False)
+    boxes = [box for _, box, _ in crops]
+    key = hash_text(f"crops {DECODER} {size} {request.skip_damaged} {identity} {boxes}")
+
+    def decode_all() -> dict[str, Tensor]:
+        check_memory(len(crops) * 3 * size * size)
+        x, reasons = _decode_all(crops, size)
+        if not request.skip_damaged:
+            damages = dict.fromkeys(Damage(paths[row], why) for row, why in reasons.items())
+            refuse_or_skip(list(damages), num_pictures, skip=False)
+        kept = [row for row in range(len(crops)) if row not in reasons]
+        return {"x": x[kept] if reasons else x, "kept": torch.tensor(kept, dtype=torch.int64)}
+
+    tensors = cached_tensors(request.cache / "decoded" / f"{key}.safetensors", decode_all)
+    skipped = set(range(len(crops))) - set(tensors["kept"].tolist())
+    damages = dict.fromkeys(Damage(paths[row], "is damaged") for row in sorted(skipped))
+    refuse_or_skip(list(damages), num_pictures, request.skip_damaged)
+    return tensors["x"], tensors["kept"]
 
 
-def _decode_all(crops: list[Crop], size: int) -> Tensor:
-    check_memory(len(crops) * 3 * size * size)
+def _decode_all(crops: list[Crop], size: int) -> tuple[Tensor, dict[int, str]]:
+    """The crops, and why those of damaged pictures could not be decoded, by their number."""
     x = torch.empty(len(crops), 3, size, size, dtype=torch.uint8)
 
     def place(index: int) -> None:
         path, box, _ = crops[index]
-        try:
-            with Image.open(path) as file:
-                picture = file.convert("RGB").crop(box)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise DdistError(
-                f"The picture {path} cannot be decoded ({error}): mend or remove it."
-            ) from error
+        with Image.open(path) as file:  # boxes are of the picture as it is stored
+            picture = to_rgb(file, USUAL, upright=False).crop(box)
         picture = picture.resize((size, size), Image.Resampling.BILINEAR)
         x[index] = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
-    with ThreadPoolExecutor() as threads:
-        for _ in threads.map(place, range(len(crops))):
-            pass
-    return x
+    return x, decode_each([path for path, *_ in crops], place)
 
 
 def check_memory(num_bytes: int) -> None:

@@ -8,7 +8,9 @@ import torch
 from filelock import FileLock
 
 from ddist.data.sources.base import Arrays, Request
-from ddist.data.sources.pictures import decode_pictures, find_pictures
+from ddist.data.sources.decode import USUAL, Colours, parse_colours
+from ddist.data.sources.listing import class_folders, list_files, log_left_out, log_unsorted
+from ddist.data.sources.pictures import decode_pictures
 from ddist.data.sources.published import torchvision_datasets
 from ddist.errors import DdistError
 from ddist.report.table import size
@@ -22,30 +24,40 @@ TINY_URL = f"http://cs231n.stanford.edu/{TINY_FOLDER}.zip"
 TINY_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
 
 
-def folder(request: Request, folder: str | None, test: str | None, in_memory: float) -> Arrays:
+def folder(
+    request: Request,
+    folder: str | None,
+    test: str | None,
+    in_memory: float,
+    background: str = "white",
+    white: float | None = None,
+) -> Arrays:
     """Reads ``folder``/train/<class>/* and ``folder``/<test>/<class>/*, decoded as RGB.
 
     ``test`` names the folder of the test pictures; None takes "test" or "val", whichever is there.
     Labels follow the sorted names of the class folders of train. Up to ``in_memory`` MiB of decoded
     pictures are held in memory; more are left on disk, from where batches are read.
+    ``background`` is the colour behind transparent pixels, ``white`` the value that becomes 255 in
+    pictures of more than 8 bits (see :class:`ddist.data.sources.decode.Colours`).
     """
     if folder is None:
         raise DdistError(
             "dataset=imagefolder needs a folder: set dataset.source.folder=/path/to/pictures, with "
             "train/<class>/* and test/<class>/* or val/<class>/* in it."
         )
+    colours = parse_colours(background, white)
     root = Path(folder).expanduser()
-    classes = _subfolders(root / "train")
+    classes = class_folders(root / "train")
     train = _list_classes(root / "train", classes)
     held_out = root / (test or _test_folder(root))
-    unknown = sorted(set(_subfolders(held_out)) - set(classes))
+    unknown = sorted(set(class_folders(held_out)) - set(classes))
     if unknown:
         raise DdistError(
             f"{held_out} has the class {unknown[0]!r}, which {root / 'train'} has not: both need "
             "the same class folders."
         )
     held_out_listing = _list_classes(held_out, classes)
-    return decoded(request, root, train, held_out_listing, tuple(classes), in_memory)
+    return decoded(request, root, train, held_out_listing, tuple(classes), in_memory, colours)
 
 
 def tiny_imagenet(request: Request, in_memory: float) -> Arrays:
@@ -59,13 +71,13 @@ def tiny_imagenet(request: Request, in_memory: float) -> Arrays:
     root = request.root / TINY_FOLDER
     if not (root / "train").is_dir():
         download_archive(request, "tiny_imagenet", root / "train", TINY_URL, TINY_MD5)
-    classes = _subfolders(root / "train")
-    train = _list_classes(root / "train", classes)
+    classes = class_folders(root / "train")
+    train = _list_classes(root / "train", classes, quiet=True)
     annotations = root / "val" / "val_annotations.txt"
     if annotations.is_file():
         test = _list_annotated(annotations, classes)
     else:
-        test = _list_classes(root / "val", classes)
+        test = _list_classes(root / "val", classes, quiet=True)
     if request.verify and (len(classes), len(train), len(test)) != (200, 100_000, 10_000):
         raise DdistError(
             f"tiny_imagenet: expected 200 classes, 100000 train and 10000 validation pictures in "
@@ -83,6 +95,7 @@ def decoded(
     test: Listing,
     class_names: tuple[str, ...],
     in_memory: float,
+    colours: Colours = USUAL,
 ) -> Arrays:
     """The pictures of two listings as images of the classes ``class_names``; ``root`` is where they
     are from, for messages, and ``in_memory`` as in :func:`folder`."""
@@ -92,26 +105,24 @@ def decoded(
         if not listing:
             raise DdistError(f"{root} has no {part} pictures in class folders.")
     # Before anything is decoded, which may take hours.
-    empty = sorted(set(range(len(class_names))) - {label for _, label in train})
-    if empty:
-        raise DdistError(
-            f"{root / 'train'}: class {empty[0]} ({class_names[empty[0]]}) has no training image: "
-            "put pictures into its folder, or remove it here and among the test pictures."
-        )
+    _check_classes(root, {label for _, label in train}, class_names)
     classes = [*_by_class(train), *_by_class(test)]
-    x = decode_pictures([[path for path, _ in each] for each in classes], request)
-    labels = torch.tensor([label for each in classes for _, label in each])
-    y_train, y_test = labels[: len(train)], labels[len(train) :]
+    groups = [[path for path, _ in each] for each in classes]
+    x, kept = decode_pictures(groups, request, colours)
+    labels = torch.tensor([label for each in classes for _, label in each])[kept]
+    num_train = int((kept < len(train)).sum())
+    y_train, y_test = labels[:num_train], labels[num_train:]
+    _check_classes(root, set(y_train.tolist()), class_names)  # of which pictures are left
     if x.num_bytes <= in_memory * 2**20:
         held = x.in_memory()
-        return Arrays(held[: len(train)], y_train, held[len(train) :], y_test, class_names)
+        return Arrays(held[:num_train], y_train, held[num_train:], y_test, class_names)
     log.info(
         "The decoded pictures (%s) are read from disk batch by batch: they take more than "
         "dataset.source.in_memory=%g MiB.",
         size(x.num_bytes),
         in_memory,
     )
-    parts = x.part(0, len(train)), x.part(len(train), len(x))
+    parts = x.part(0, num_train), x.part(num_train, len(x))
     return Arrays(parts[0], y_train, parts[1], y_test, class_names)
 
 
@@ -121,18 +132,28 @@ def _by_class(listing: Listing) -> list[Listing]:
     return [list(group) for _, group in groupby(ordered, key=lambda picture: picture[1])]
 
 
-def _subfolders(root: Path) -> list[str]:
-    if not root.is_dir():
-        raise DdistError(f"There is no folder {root}: expected one folder per class in it.")
-    return sorted(
-        path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
+def _check_classes(root: Path, labels: set[int], class_names: tuple[str, ...]) -> None:
+    """Raises a DdistError for the first class that has no training picture."""
+    empty = sorted(set(range(len(class_names))) - labels)
+    if empty:
+        raise DdistError(
+            f"{root / 'train'}: class {empty[0]} ({class_names[empty[0]]}) has no training image: "
+            "put pictures into its folder, or remove it here and among the test pictures."
+        )
 
 
-def _list_classes(root: Path, classes: list[str]) -> Listing:
-    return [
-        (path, label) for label, name in enumerate(classes) for path in find_pictures(root / name)
-    ]
+def _list_classes(root: Path, classes: list[str], quiet: bool = False) -> Listing:
+    """The pictures of the class folders in ``root``; logs what else is there, unless ``quiet``."""
+    listing: Listing = []
+    left_out: list[Path] = []
+    for label, name in enumerate(classes):
+        files = list_files(root / name)
+        listing += [(path, label) for path in files.pictures]
+        left_out += files.left_out
+    if not quiet:
+        log_left_out(root, left_out)
+        log_unsorted(root)
+    return listing
 
 
 def _test_folder(root: Path) -> str:

@@ -1,48 +1,60 @@
 """Picture files decoded once, into files of uint8 images that are cached."""
 
 import hashlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ddist.data.ondisk import OnDisk
 from ddist.data.pixels import check_channels, check_size, to_channels
 from ddist.data.sources.base import Request
+from ddist.data.sources.damage import (
+    Damage,
+    read_record,
+    refuse_or_skip,
+    write_record,
+)
+from ddist.data.sources.decode import USUAL, Colours, decode, reason, upright_size
+from ddist.data.sources.ranges import find_white
 from ddist.errors import DdistError
 from ddist.shards import SHARD_BYTES, Rows, Shards, even_bounds
 
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
-)
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
-"""What Pillow raises for damaged files."""
+DECODER = 2
+"""Changes with what a picture is decoded to, so that no earlier version's cache is read."""
 
 
-def find_pictures(folder: Path) -> list[Path]:
-    """All picture files below ``folder``, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-
-
-def decode_pictures(groups: Sequence[Sequence[Path]], request: Request) -> OnDisk:
-    """The pictures of one group after the other; decoded once, then read from
+def decode_pictures(
+    groups: Sequence[Sequence[Path]], request: Request, colours: Colours = USUAL
+) -> tuple[OnDisk, Tensor]:
+    """Decodes the pictures of one group after the other, once; then they are read from
     ``<cache>/decoded/<key of the group>``.
 
-    A key holds each file's path, bytes and time of change, and the wanted size and channels: where
-    one picture changes, or comes or goes, its group alone is decoded again. With a wanted size the
-    shorter side is resized to it (bilinear, antialiased) and the centre cropped.
+    A key holds each file's path, bytes and time of change, the colours, and the wanted size and
+    channels: where one picture changes, or comes or goes, its group alone is decoded again.
+
+    Returns:
+        The pictures, and the number of each, int64 [N], among all of ``groups``: those that are
+        left out as damaged are missing.
 
     Raises:
-        DdistError: a damaged picture; pictures of different shapes; a disk that is too small.
+        DdistError: damaged pictures, unless they are to be skipped; pictures of different shapes,
+            or of an unknown range; a disk that is too small.
     """
-    paths = [path for group in groups for path in group]
-    shape = _shape(paths[0], request)
-    keys = [_key(group, shape, request) for group in groups]
+    all_paths = [path for group in groups for path in group]
+    identities, missing = identify(groups)
+    if not request.skip_damaged:
+        refuse_or_skip(missing, len(all_paths), skip=False)  # before hours of decoding
+    colours = find_white(all_paths, "".join(identities), colours, request.cache)
+    shape, example = _shape(all_paths, request)
+    wanted = f"{DECODER} {request.size} {request.channels} {shape} {SHARD_BYTES} {colours.key}"
+    keys = [hash_text(f"{wanted}\0{identity}") for identity in identities]
     stems, bounds = [], [0]
     for group, key in zip(groups, keys, strict=True):
         ends = even_bounds(len(group), max(1, SHARD_BYTES // prod(shape)))[1:]
@@ -50,80 +62,130 @@ def decode_pictures(groups: Sequence[Sequence[Path]], request: Request) -> OnDis
         bounds += [bounds[-1] + end for end in ends]
 
     def make(start: int, stop: int) -> Rows:
-        x = _decode_all(paths[start:stop], paths[0], shape, request.size)
+        x, reasons = _decode_all(all_paths[start:stop], example, shape, request.size, colours)
+        write_record(stems[bounds.index(start)], reasons)
         return (x if request.channels is None else to_channels(x, request.channels)).numpy()
 
     channels = shape[0] if request.channels is None else request.channels
     stored = (channels, *shape[1:])
     shards = Shards(stems, bounds, stored, np.uint8, make, "decoded pictures")
     shards.prepare("Decoding", "decoded", "pictures", "set a smaller dataset.size")
-    return OnDisk(shards, range(len(paths)), " ".join(keys))
+    reasons = _reasons(stems, bounds, make)
+    damages = [Damage(all_paths[row], why) for row, why in reasons.items()]
+    refuse_or_skip(damages, len(all_paths), request.skip_damaged)
+    rows = [row for row in range(len(all_paths)) if row not in reasons]
+    kept = torch.tensor(rows, dtype=torch.int64)
+    x = OnDisk(shards, range(len(all_paths)), " ".join(keys))
+    return (x.pick(kept) if reasons else x), kept
 
 
-def _shape(first: Path, request: Request) -> tuple[int, int, int]:
-    """Of the decoded pictures, if they are all of one shape."""
+def identify(groups: Sequence[Sequence[Path]]) -> tuple[list[str], list[Damage]]:
+    """Names the files of each group by path, bytes and time of change: 16 hex digits for each
+    group, which change with any of it; and lists those that are not there."""
+    identities, missing = [], []
+    for group in groups:
+        facts = []
+        for path in group:
+            try:
+                status = path.stat()
+                facts.append(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\0")
+            except OSError as error:
+                missing.append(Damage(path, reason(path, error)))
+                facts.append(f"{path.absolute()}\0\0\0")
+        identities.append(hash_text("".join(facts)))
+    return identities, missing
+
+
+def hash_text(text: str) -> str:
+    """16 hex digits that change with ``text``."""
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).hexdigest()
+
+
+def decode_separately(paths: Sequence[Path]) -> list[Tensor]:
+    """Decodes pictures as they are, each uint8 [3, H, W], without a cache.
+
+    Raises:
+        DdistError: damaged pictures.
+    """
+    images: list[Tensor | None] = [None] * len(paths)
+
+    def place(index: int) -> None:
+        images[index] = decode(paths[index], None)
+
+    reasons = decode_each(paths, place)
+    damages = [Damage(paths[row], why) for row, why in reasons.items()]
+    refuse_or_skip(damages, len(paths), skip=False, remedy="")
+    return [image for image in images if image is not None]
+
+
+def decode_each(paths: Sequence[Path], place: Callable[[int], None]) -> dict[int, str]:
+    """Calls ``place`` with the number of each path, in threads: Pillow decodes without holding the
+    interpreter's lock. Returns why those that are damaged could not be decoded, by their
+    number."""
+
+    def attempt(index: int) -> str | None:
+        try:
+            place(index)
+        except (DdistError, MemoryError):
+            raise
+        except Exception as error:  # damaged files make Pillow raise about anything
+            return reason(paths[index], error)
+        return None
+
+    with warnings.catch_warnings(), ThreadPoolExecutor() as threads:
+        warnings.simplefilter("ignore")  # of large pictures and odd metadata
+        outcomes = list(threads.map(attempt, range(len(paths))))
+    return {row: outcome for row, outcome in enumerate(outcomes) if outcome is not None}
+
+
+def _shape(paths: Sequence[Path], request: Request) -> tuple[tuple[int, int, int], Path]:
+    """[3, H, W] of the decoded pictures, if they are all of one shape, and one that has it."""
     if request.channels is not None:
         check_channels(request.channels)
     if request.size is not None:
         check_size(request.size)
-        return 3, request.size, request.size
-    try:
-        with Image.open(first) as file:
-            return 3, file.height, file.width
-    except UNREADABLE as error:
-        raise _undecodable(first, error) from error
+        return (3, request.size, request.size), paths[0]
+    for path in paths:
+        with suppress(Exception):  # a damaged picture, which is said where it is decoded
+            width, height = upright_size(path)
+            return (3, height, width), path
+    return (3, 1, 1), paths[0]
 
 
-def _key(group: Sequence[Path], shape: tuple[int, ...], request: Request) -> str:
-    wanted = f"{request.size} {request.channels} {shape} {SHARD_BYTES}"
-    digest = hashlib.blake2b(wanted.encode(), digest_size=8)
-    for path in group:
-        try:
-            stat = path.stat()
-        except OSError as error:
-            raise DdistError(f"The picture {path} is missing ({error.strerror}).") from error
-        digest.update(f"{path.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
-    return digest.hexdigest()
+def _reasons(
+    stems: Sequence[Path], bounds: Sequence[int], make: Callable[[int, int], Rows]
+) -> dict[int, str]:
+    """Why damaged pictures could not be decoded, by their number."""
+    reasons: dict[int, str] = {}
+    for stem, start, stop in zip(stems, bounds[:-1], bounds[1:], strict=True):
+        record = read_record(stem)
+        if record is None:  # it was lost
+            make(start, stop)
+            record = read_record(stem) or {}
+        reasons |= {start + row: why for row, why in record.items()}
+    return reasons
 
 
 def _decode_all(
-    paths: Sequence[Path], first: Path, shape: tuple[int, int, int], size: int | None
-) -> Tensor:
-    x = torch.empty(len(paths), *shape, dtype=torch.uint8)
+    paths: Sequence[Path],
+    example: Path,
+    shape: tuple[int, int, int],
+    size: int | None,
+    colours: Colours,
+) -> tuple[Tensor, dict[int, str]]:
+    """uint8 [N, *shape], black where a picture is damaged, and why, by their number."""
+    x = torch.zeros(len(paths), *shape, dtype=torch.uint8)
 
     def place(index: int) -> None:
-        picture = decode(paths[index], size)
+        picture = decode(paths[index], size, colours)
         if picture.shape != shape:
             raise DdistError(
-                f"The pictures differ in shape: {first} is {_measure(shape)} and {paths[index]} "
+                f"The pictures differ in shape: {example} is {_measure(shape)} and {paths[index]} "
                 f"{_measure(picture.shape)}; set dataset.size to a number of pixels."
             )
         x[index] = picture
 
-    with ThreadPoolExecutor() as threads:  # Pillow decodes without holding the interpreter's lock
-        for _ in threads.map(place, range(len(paths))):
-            pass
-    return x
-
-
-def decode(path: Path, size: int | None) -> Tensor:
-    """One picture as uint8 [3, H, W] RGB; see :func:`decode_pictures` for ``size``."""
-    try:
-        with Image.open(path) as file:
-            picture = file.convert("RGB")
-    except UNREADABLE as error:
-        raise _undecodable(path, error) from error
-    if size is not None:
-        scale = size / min(picture.size)
-        width, height = (max(size, round(side * scale)) for side in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-        left, top = (width - size) // 2, (height - size) // 2
-        picture = picture.crop((left, top, left + size, top + size))
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-
-
-def _undecodable(path: Path, error: BaseException) -> DdistError:
-    return DdistError(f"The picture {path} cannot be decoded ({error}): mend or remove it.")
+    return x, decode_each(paths, place)
 
 
 def _measure(shape: Sequence[int]) -> str:
