@@ -76,7 +76,7 @@ def evaluate(
             baselines[each], confusion[f"baselines/{each}"] = row.to_dict(), row.confusion
     if cfg.reference.measure:
         baselines["full_measured"] = measured_full(cfg, evaluator, data)
-    if cfg.reference.full is not None:
+    if cfg.reference.full is not None and cfg.dataset.get("classes") is None:
         baselines["full"] = published_full(cfg.reference, names["network"])
     steps = distilled.meta.get("steps")
     results: dict[str, Any] = {
@@ -102,6 +102,8 @@ def evaluate(
             "config": to_plain(cfg),
         },
     }
+    if data.facts:  # what reading the data decided by itself
+        results["data"] = dict(data.facts)
     if "figures" in distilled.meta:  # what else its method knew of it
         results["figures"] = distilled.meta["figures"]
     return results, {name: each for name, each in confusion.items() if each is not None}
@@ -114,7 +116,9 @@ def named_rows(name: str, rows: list[Row]) -> dict[str, Row]:
 
 
 def adapts(cfg: DictConfig, data: RealData) -> bool:
-    """Whether the networks start as trained ones of another dataset of the same classes."""
+    """Whether the networks start as trained ones of another dataset, or of chosen classes."""
+    if cfg.init.get("classes") is not None:
+        return True
     return cfg.init.get("source") not in (None, data.name, IMAGENET)
 
 

@@ -74,15 +74,6 @@ def test_pictures_are_decoded_once_and_again_when_one_changes(
     assert decoded
 
 
-def test_two_test_folders_need_a_choice(real_data: Factory, folder: Path) -> None:
-    marked = paint(folder / "test" / "ant" / "0.png")
-    with pytest.raises(DdistError, match=r"found test and val: set dataset\.source\.test"):
-        read(real_data, folder)
-    data = real_data("imagefolder", source={"folder": str(folder), "test": "test"}).load()
-    assert torch.equal(data.test.x, marked[None])
-    assert data.test.counts == (1, 0)
-
-
 def test_mistakes_are_named(
     real_data: Factory, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
