@@ -22,7 +22,6 @@ from ddist.tasks.checks import (
     check_augment,
     check_held_out,
     check_init,
-    check_ipc,
     check_objective,
     check_protocol,
     check_subset,
@@ -120,7 +119,6 @@ def build_method(
 ) -> Method:
     """The method with its synthetic data. ``teacher`` is that of :func:`shared_teacher`, if parts
     of the run share one."""
-    check_ipc(cfg.ipc, data)
     check_init(init, cfg.method)
     check_augment(cfg)
     options: dict[str, Any] = {"ipc": cfg.ipc, "seed": cfg.seed, "data": data, "init": init}

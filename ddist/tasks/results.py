@@ -158,6 +158,7 @@ def random_real(
     an ``objective``, of any classes, as methods order them, under the labels that it wants."""
     soft = distilled.labels.ndim > 1
     labels = classes_of(distilled) if soft or objective is not None else distilled.labels
+    say_repeated(data, labels)
     images = start_images("real", data, labels, generator(seed, "baseline"))
     if objective is not None:
         labels = objective.wanted(labels)
@@ -170,6 +171,21 @@ def random_real(
         meta={**distilled.meta, "method": "random", "student_epochs": epochs, "factor": 1},
         config="",
     )
+
+
+def say_repeated(data: RealData, labels: Tensor) -> None:
+    """One line where a class has fewer images than ``labels`` asks for: then each stands in the
+    baseline several times, so that it has as many images and steps as what it is compared with."""
+    asked = torch.bincount(labels.cpu(), minlength=data.num_classes).tolist()
+    names = [
+        f"{name} ({count} for {most})"
+        for name, most, count in zip(data.class_names, asked, data.train.counts, strict=True)
+        if most > count
+    ]
+    if names:
+        log.info(
+            "Random real images are repeated in classes that have too few: %s.", ", ".join(names)
+        )
 
 
 def classes_of(distilled: DistilledDataset) -> Tensor:
