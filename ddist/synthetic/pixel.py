@@ -62,9 +62,7 @@ class Pixel(SyntheticData):
         check_factor(factor, data.image_shape)
         self.factor = factor
         first = compose(
-            start_images(
-                start, data, class_labels.repeat_interleave(factor**2), generator, scarce
-            ),
+            start_images(start, data, class_labels.repeat_interleave(factor**2), generator, scarce),
             factor,
         )
         self.images = nn.Parameter(first, requires_grad=images == "learned")

@@ -133,7 +133,7 @@ def test_testing_on_the_training_pictures_is_refused(
     if copy is not None:
         copy(tmp_path / "p")
     for test in ("train", "../p/train") if copy is None else ("copy",):
-        with pytest.raises(DdistError, match="testing on those is no test: set dataset.source.t"):
+        with pytest.raises(DdistError, match=r"testing on those is no test: set dataset\.source"):
             read(real_data, tmp_path / "p", test=test)
 
 

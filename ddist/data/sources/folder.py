@@ -14,6 +14,7 @@ from ddist.data.sources.base import Arrays, Request
 from ddist.data.sources.layout import Listing, check_apart, draw_test, find_layout
 from ddist.data.sources.pictures import decode_pictures, find_pictures
 from ddist.data.sources.published import torchvision_datasets
+from ddist.data.sources.sizes import choose_size
 from ddist.errors import DdistError
 from ddist.report.table import size
 
@@ -130,22 +131,27 @@ def decoded(
             f"{root / 'train'}: class {empty[0]} ({class_names[empty[0]]}) has no training image: "
             "put pictures into its folder, or remove it here and among the test pictures."
         )
+    facts: dict[str, Any] = {}
+    if request.size is None:
+        size_chosen = choose_size([path for path, _ in (*train, *test)], request.cache)
+        request = replace(request, size=size_chosen)
+        facts = {} if size_chosen is None else {"size": size_chosen}
     classes = [*_by_class(train), *_by_class(test)]
     x = decode_pictures([[path for path, _ in each] for each in classes], request)
     labels = torch.tensor([label for each in classes for _, label in each])
     y_train, y_test = labels[: len(train)], labels[len(train) :]
     if x.num_bytes <= in_memory * 2**20:
         held = x.in_memory()
-        x_train, x_test = held[: len(train)], held[len(train) :]
-        return Arrays(x_train, y_train, x_test, y_test, class_names, has_wanted_classes=True)
+        parts = held[: len(train)], held[len(train) :]
+        return Arrays(parts[0], y_train, parts[1], y_test, class_names, facts, True)
     log.info(
         "The decoded pictures (%s) are read from disk batch by batch: they take more than "
         "dataset.source.in_memory=%g MiB.",
         size(x.num_bytes),
         in_memory,
     )
-    parts = x.part(0, len(train)), x.part(len(train), len(x))
-    return Arrays(parts[0], y_train, parts[1], y_test, class_names, has_wanted_classes=True)
+    on_disk = x.part(0, len(train)), x.part(len(train), len(x))
+    return Arrays(on_disk[0], y_train, on_disk[1], y_test, class_names, facts, True)
 
 
 def _of_classes(listing: Listing, chosen: list[int]) -> Listing:
