@@ -33,7 +33,8 @@ class Shards:
     file at a time: the memory does not grow with N.
 
     Args:
-        stems: one for each file, which names all that its rows depend on.
+        stems: one for each file, which names all that its rows depend on: files of the same name
+            are one.
         bounds: from 0 to N, one more than there are files.
         shape, dtype: of a row.
         make: the rows from the first number to the second.
@@ -52,7 +53,9 @@ class Shards:
         self.stems, self.bounds = list(stems), np.asarray(bounds, np.int64)
         self.shape, self.dtype = shape, np.dtype(dtype)
         self.make, self.what = make, what
-        self._numbers = {stem: number for number, stem in enumerate(self.stems)}
+        self._numbers: dict[Path, list[int]] = {}
+        for number, stem in enumerate(self.stems):
+            self._numbers.setdefault(stem, []).append(number)
         self._known: dict[int, Path] = {}  # that were found intact
 
     def __len__(self) -> int:
@@ -108,9 +111,8 @@ class Shards:
         there = set()
         for folder in {stem.parent for stem in self.stems}:
             for path in folder.glob("*.npy"):
-                number = self._numbers.get(_stem(path))
-                if number is not None and self._whole(path, number):
-                    there.add(number)
+                numbers = self._numbers.get(_stem(path), [])
+                there.update(number for number in numbers if self._whole(path, number))
         return [number for number in range(len(self.stems)) if number not in there]
 
     def read(self, rows: Integers) -> Rows:

@@ -49,7 +49,7 @@ MISTAKES = [
     ("ipc=0", "ipc is a whole number of at least 1, not 0."),
     ("ipc=ten", "ipc is a whole number of at least 1, not 'ten'."),
     ("threads=0", "threads is a whole number of at least 1, not 0."),
-    ("ipc=132", "ipc=132 is larger than the smallest class of digits, which has 131"),
+    ("synthetic.start=real ipc=132", "132 different real images of the class 8 are needed, but"),
     ("method.student_steps=2", "method.student_steps=2 needs at least one image per class"),
     ("method.step_size=big", "method.step_size is a finite number, not 'big'."),
     ("network.widths=64", "network.widths is a list of numbers, not 64."),
@@ -115,7 +115,7 @@ MISTAKES = [
     ("method=ddoq generative=vqgan", "Unknown generative 'vqgan': choose one of autoencoder, "),
     ("method=ddoq generative=pca generative.components=65", "generative.components=65 are more"),
     ("method=d4m method.weights=density", "method.weights is one of mass, sqrt, uniform, not"),
-    ("method=ddoq ipc=132 generative=pca", "ipc=132 is larger than the smallest class of digits"),
+    ("method=ddoq ipc=132 generative=pca", "132 different real images of the class 8 are"),
     # data
     ("dataset=mnist dataset.download=false paths.data=here", "mnist is not in here: expected here"),
     # evaluating

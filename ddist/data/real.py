@@ -1,9 +1,9 @@
 """RealData: the dataset to be distilled, as uint8: on the device, or on disk where it is large."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ddist.data.augmentation import crop_flip
 from ddist.data.cache import cached_tensors
+from ddist.data.classes import choose_classes, take_classes, untested_classes
 from ddist.data.normalization import Normalization, Unit, channel_statistics, mean_std
 from ddist.data.ondisk import Images, parts
 from ddist.data.pixels import to_channels, to_size
@@ -49,6 +50,7 @@ class RealData(LightningDataModule):
             or, for methods that look at each class by itself, the indices of that many images of
             each class; both None where nothing is needed.
         skip_damaged: whether pictures that cannot be decoded are left out, not an error.
+        classes: names or numbers of the classes to take, in that order; None for all.
     """
 
     train: Split
@@ -56,6 +58,8 @@ class RealData(LightningDataModule):
     test: Split
     normalization: Normalization
     class_names: tuple[str, ...]
+    facts: Mapping[str, Any]
+    """What reading decided by itself or found missing, by the names in results.json."""
 
     def __init__(
         self,
@@ -79,6 +83,7 @@ class RealData(LightningDataModule):
         batch_size: int | None = None,
         per_class: int | None = None,
         skip_damaged: bool = False,
+        classes: Sequence[int | str] | None = None,
     ) -> None:
         super().__init__()
         _check_choice("normalize", normalize, ("mean_std", "zca", "none"))
@@ -94,7 +99,7 @@ class RealData(LightningDataModule):
         self._source = source
         self._request = Request(
             Path(root).expanduser(), self.cache, verify, download, size, channels,
-            skip_damaged=skip_damaged,
+            skip_damaged=skip_damaged, classes=classes,
         )  # fmt: skip
         self._channels, self._size = channels, size
         self._normalize, self._mean, self._std = normalize, mean, std
@@ -110,8 +115,12 @@ class RealData(LightningDataModule):
             return self
         found = self._source(self._request)
         check_arrays(self.name, found)
-        self.class_names = found.class_names
-        train = self._convert(Split.sort(found.x_train, found.y_train, self.num_classes))
+        all_names = found.class_names
+        wanted = None if found.has_wanted_classes else self._request.classes
+        chosen = choose_classes(self.name, all_names, wanted)
+        self.class_names = tuple(all_names[c] for c in chosen)
+        x, y = take_classes(found.x_train, found.y_train, chosen, len(all_names))
+        train = self._convert(Split.sort(x, y, self.num_classes))
         if self._subset is not None:
             train = limit_classes(train, self._subset, seeded(self.seed, "subset"))
         validation = None
@@ -120,7 +129,12 @@ class RealData(LightningDataModule):
                 train, self._validation, seeded(self.seed, "validation")
             )
         self.normalization = self._fit_normalization(train.x)
-        self.test = self._convert(Split.sort(found.x_test, found.y_test, self.num_classes))
+        x, y = take_classes(found.x_test, found.y_test, chosen, len(all_names))
+        if len(y) == 0:
+            raise DdistError(f"{self.name} has no test image of the classes that were chosen.")
+        self.test = self._convert(Split.sort(x, y, self.num_classes))
+        untested = untested_classes(self.name, self.class_names, self.test.counts)
+        self.facts = {**found.facts, **({"untested_classes": untested} if untested else {})}
         self.validation = validation
         self.train = train
         return self

@@ -80,13 +80,16 @@ def cut_validation(
             f"but class {scarce} has {split.counts[scarce]}: set dataset.validation=0."
         )
 
-    def held_out(count: int) -> int:
-        return min(max(1, round(fraction * count)), count - 1)
-
     orders = permute_classes(split, generator)
-    left = torch.cat([order[held_out(len(order)) :] for order in orders])
-    validation = torch.cat([order[: held_out(len(order))] for order in orders])
+    left = torch.cat([order[num_held_out(len(order), fraction) :] for order in orders])
+    validation = torch.cat([order[: num_held_out(len(order), fraction)] for order in orders])
     return split.take(left), split.take(validation)
+
+
+def num_held_out(count: int, fraction: float) -> int:
+    """How many of ``count`` images are held out: ``fraction`` of them, but at least one, of which
+    at least one is left."""
+    return min(max(1, round(fraction * count)), count - 1)
 
 
 def map_images(split: Split, change: Callable[[Tensor], Tensor]) -> Split:

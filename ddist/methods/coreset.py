@@ -65,9 +65,16 @@ class Coreset(Method):
         source = data if train_per_class is None else data.limited(train_per_class, "embedding")
         self.embedding = embedding(source=source, cache=data.cache, seed=self.seed)
         starts = data.train.offsets[:-1]
-        indices = [start + choose(self.embeddings(c), ipc) for c, start in enumerate(starts)]
+        indices = [start + self.chosen(choose, c, ipc) for c, start in enumerate(starts)]
         with torch.no_grad():
             self.synthetic.stored()[0].copy_(data.images(torch.cat(indices)))
+
+    def chosen(self, choose: Select, c: int, ipc: int) -> Tensor:
+        """``ipc`` images of class ``c`` (int64, from 0), in their order; where it has fewer, which
+        ``synthetic.scarce=repeat`` allows, all of them again and again."""
+        embeddings = self.embeddings(c)
+        num = min(ipc, len(embeddings))
+        return choose(embeddings, num)[torch.arange(ipc, device=embeddings.device) % num]
 
     @torch.no_grad()
     def embeddings(self, c: int) -> Tensor:

@@ -50,7 +50,8 @@ class DATM(MTT):
             most = min(self.candidates * per_class, self.data.smallest_class())
             rows = self.data.class_indices(most, generator(self.seed, "candidates"))  # [K, most]
             right = self.count_right(rows)
-            best = right.argsort(dim=1, descending=True, stable=True)[:, :per_class]
+            best = right.argsort(dim=1, descending=True, stable=True)
+            best = best[:, torch.arange(per_class, device=best.device) % most]
             self.synthetic.begin(images=self.data.images(rows.gather(1, best).flatten()))
         super().begin()
 

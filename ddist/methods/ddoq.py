@@ -20,6 +20,7 @@ from ddist.pace import part
 from ddist.seeding import derive, generator
 from ddist.signature import signature
 from ddist.synthetic import SyntheticData
+from ddist.synthetic.start import check_enough
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class DDOQ(Method):
         if not 0 <= reassignment < 1:
             raise DdistError(f"method.reassignment is at least 0 and below 1, not {reassignment}.")
         labels = torch.arange(common["data"].num_classes).repeat_interleave(ipc)
+        check_enough(common["data"], labels)  # a point for each image at most
         super().__init__(class_labels=labels, synthetic=partial(synthetic, start="real"), **common)
         refuse_tiles(self.synthetic)
         self.ipc, self.generative = ipc, generative

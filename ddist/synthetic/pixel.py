@@ -10,7 +10,7 @@ from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.formation import check_factor, compose, expand
 from ddist.synthetic.base import SyntheticData
-from ddist.synthetic.start import start_images
+from ddist.synthetic.start import Scarce, start_images
 
 
 class Pixel(SyntheticData):
@@ -32,6 +32,8 @@ class Pixel(SyntheticData):
         label_logit: where the logit of an image's own class starts; the others start at 0.
         factor: f.
         bounded: whether images stay within the range of pixels, [0, 1], after each outer step.
+        scarce: what a start from real images does with a class that has too few: "refuse" or
+            "repeat" (see :func:`ddist.synthetic.start.start_images`).
     """
 
     own_classes: Tensor
@@ -48,6 +50,7 @@ class Pixel(SyntheticData):
         label_logit: float,
         factor: int,
         bounded: bool,
+        scarce: Scarce = "refuse",
     ) -> None:
         super().__init__()
         if images not in ("learned", "frozen"):
@@ -59,7 +62,8 @@ class Pixel(SyntheticData):
         check_factor(factor, data.image_shape)
         self.factor = factor
         first = compose(
-            start_images(start, data, class_labels.repeat_interleave(factor**2), generator), factor
+            start_images(start, data, class_labels.repeat_interleave(factor**2), generator, scarce),
+            factor,
         )
         self.images = nn.Parameter(first, requires_grad=images == "learned")
         self.register_buffer("own_classes", class_labels.to(first.device))

@@ -5,6 +5,7 @@ each entry of ``labels`` (int64 [N]).
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from sklearn.cluster import KMeans
@@ -14,12 +15,31 @@ from ddist.data import RealData
 from ddist.data.ondisk import OnDisk
 from ddist.errors import DdistError
 
+Scarce = Literal["refuse", "repeat"]
+REPEAT = (
+    ", synthetic.scarce=repeat to take them several times, or a method that learns with "
+    "synthetic.start=noise"
+)
 
-def start_images(name: str, data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """The images of the start called ``name``."""
+
+def start_images(
+    name: str,
+    data: RealData,
+    labels: Tensor,
+    generator: torch.Generator,
+    scarce: Scarce = "repeat",
+) -> Tensor:
+    """The images of the start called ``name``.
+
+    ``scarce`` says what happens to a class of fewer real images than ``labels`` asks for, where the
+    start needs them: "refuse" raises a DdistError, "repeat" takes all of them equally often, but
+    for one.
+    """
     starts = {start.__name__: start for start in (noise, real, average, kmeans)}
     if name not in starts:
         raise DdistError(f"synthetic.start is one of {', '.join(starts)}, not {name!r}.")
+    if scarce == "refuse" and starts[name] in (real, kmeans):
+        check_enough(data, labels, REPEAT)
     return starts[name](data, labels, generator)
 
 
@@ -30,8 +50,7 @@ def noise(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def real(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Different random training images of each class."""
-    check_enough(data, labels)
+    """Different random training images of each class; again, where it has fewer."""
     if isinstance(data.train.x, OnDisk):  # reads no others; the same to the last bit, unless white
         starts, counts = data.train.offsets[:-1], data.train.counts
         rows = torch.empty_like(labels, device="cpu")
@@ -42,15 +61,15 @@ def real(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
     return _per_class(data, labels, lambda x, k: x[_distinct(len(x), k, generator)])
 
 
-def check_enough(data: RealData, labels: Tensor) -> None:
-    """Raise a DdistError unless every class has as many real images as ``labels`` asks for."""
+def check_enough(data: RealData, labels: Tensor, remedy: str = "") -> None:
+    """Raise a DdistError unless every class has as many real images as ``labels`` asks for;
+    ``remedy`` is what helps besides fewer images."""
     asked = torch.bincount(labels.cpu(), minlength=data.num_classes).tolist()
     for name, most, count in zip(data.class_names, asked, data.train.counts, strict=True):
         if most > count:
             raise DdistError(
-                f"{most} different real images of the class {name} are to start from, but "
-                f"{data.name} has {count}: choose a smaller ipc or synthetic.factor, or "
-                "synthetic.start=noise."
+                f"{most} different real images of the class {name} are needed, but {data.name} has "
+                f"{count}: choose a smaller ipc or synthetic.factor{remedy}."
             )
 
 
@@ -60,14 +79,15 @@ def average(data: RealData, labels: Tensor, generator: torch.Generator) -> Tenso
 
 
 def kmeans(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """The centroids of k-means (k-means++ start) within each class, in training space."""
-
-    check_enough(data, labels)
+    """The centroids of k-means (k-means++ start) within each class, in training space; as many as
+    a class has images, again, where it has fewer."""
 
     def centroids(x: Tensor, k: int) -> Tensor:
         seed = int(torch.randint(2**31, (), generator=generator))
-        found = KMeans(k, n_init=1, random_state=seed).fit(x.flatten(1).cpu().numpy())
-        return torch.from_numpy(found.cluster_centers_).to(x).reshape(k, *x.shape[1:])
+        num = min(k, len(x))
+        found = KMeans(num, n_init=1, random_state=seed).fit(x.flatten(1).cpu().numpy())
+        means = torch.from_numpy(found.cluster_centers_).to(x).reshape(num, *x.shape[1:])
+        return means[torch.arange(k) % num]
 
     return _per_class(data, labels, centroids)
 
@@ -84,4 +104,6 @@ def _per_class(data: RealData, labels: Tensor, choose: Callable[[Tensor, int], T
 
 
 def _distinct(population: int, size: int, generator: torch.Generator) -> Tensor:
-    return torch.randperm(population, generator=generator)[:size]
+    """``size`` indices below ``population`` in a random order, int64: different ones, and all of
+    them again and again where they are too few."""
+    return torch.randperm(population, generator=generator)[torch.arange(size) % population]

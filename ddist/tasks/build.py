@@ -22,7 +22,6 @@ from ddist.tasks.checks import (
     check_augment,
     check_held_out,
     check_init,
-    check_ipc,
     check_objective,
     check_protocol,
     check_subset,
@@ -78,11 +77,15 @@ def build_init(cfg: DictConfig, data: RealData) -> InitialWeights:
         init: InitialWeights = instantiate(config)(seed=cfg.seed)
         return init
     name, subset, weights = (config.pop(key) for key in ("source", "subset", "weights"))
+    classes = config.pop("classes", None)
+    if classes is not None and name in (None, IMAGENET):
+        raise DdistError("init.classes are those of a dataset: set init.source to its name.")
     if name == IMAGENET:
         return ImageNet(weights, download=cfg.dataset.download)
     if weights is not None:
         raise DdistError("init.weights are those of init.source=imagenet: leave them out.")
-    source = data if name in (None, data.name) else build_source(cfg, name, data)
+    own = name in (None, data.name) and classes is None
+    source = data if own else build_source(cfg, name, classes, data)
     if subset is not None:
         check_subset(subset)
         source = source.limited(subset, "source")
@@ -92,17 +95,19 @@ def build_init(cfg: DictConfig, data: RealData) -> InitialWeights:
     return pretrained
 
 
-def build_source(cfg: DictConfig, name: str, data: RealData) -> RealData:
-    """The dataset ``name``, read, in the size and channels of ``data``: its networks have to be
-    able to read that."""
-    config = load_option("dataset", name)
+def build_source(cfg: DictConfig, name: str, classes: object, data: RealData) -> RealData:
+    """The dataset ``name``, or some of its ``classes``, read, in the size and channels of ``data``:
+    its networks have to be able to read that."""
+    config = DictConfig({**cfg.dataset}) if name == data.name else load_option("dataset", name)
+    config.classes = classes
     config.channels, config.size = data.image_shape[0], data.image_shape[1]
     same = {"verify": cfg.dataset.verify, "download": cfg.dataset.download}
     source = build_data(DictConfig({**cfg, "dataset": {**config, **same}}))
     if source.num_classes != data.num_classes:
         raise DdistError(
             f"init.source={name} has {source.num_classes} classes and {data.name} has "
-            f"{data.num_classes}, which one network cannot have: choose a source with as many."
+            f"{data.num_classes}, which one network cannot have: choose a source with as many, or "
+            "as many of its classes with init.classes."
         )
     if source.class_names != data.class_names:
         log.info("The classes of %s are not those of %s.", name, data.name)
@@ -114,7 +119,6 @@ def build_method(
 ) -> Method:
     """The method with its synthetic data. ``teacher`` is that of :func:`shared_teacher`, if parts
     of the run share one."""
-    check_ipc(cfg.ipc, data)
     check_init(init, cfg.method)
     check_augment(cfg)
     options: dict[str, Any] = {"ipc": cfg.ipc, "seed": cfg.seed, "data": data, "init": init}

@@ -34,15 +34,6 @@ def check_reference(cfg: DictConfig) -> None:
         check_whole("reference.training", {**trained, "epochs": cfg.reference.training.epochs})
 
 
-def check_ipc(ipc: int, data: RealData) -> None:
-    """Raise a DdistError unless every class has ``ipc`` training images."""
-    if ipc > data.smallest_class():
-        raise DdistError(
-            f"ipc={ipc} is larger than the smallest class of {data.name}, which has "
-            f"{data.smallest_class()} training images: choose a smaller ipc."
-        )
-
-
 def check_init(init: InitialWeights, method: DictConfig) -> None:
     """Raise a DdistError where a method would train one and the same network several times."""
     num = method.get("num_networks", 1)

@@ -94,6 +94,8 @@ def adopt(cfg: DictConfig, distilled: DistilledDataset) -> dict[str, str]:
         option = own.evaluation.name if group == "evaluation" else names.get(group)
         if option is not None:  # a setting that is newer than the artifact has its default
             cfg[group] = OmegaConf.merge(yaml_defaults(group, option), own[group])
+        if group == "dataset":
+            adopt_size(cfg, distilled)
         if group == "evaluation" and named("kernel") and "kernel" in own[group]:
             cfg[group].kernel = cfg.kernel  # not the one that the run was evaluated under
         for key, value in set_by_hand.items():
@@ -103,6 +105,13 @@ def adopt(cfg: DictConfig, distilled: DistilledDataset) -> dict[str, str]:
     if chosen("network") and "evaluation.networks" not in keys_set("evaluation"):
         cfg.evaluation.networks = None  # the chosen one, not those the run was evaluated under
     return names
+
+
+def adopt_size(cfg: DictConfig, distilled: DistilledDataset) -> None:
+    """Have the data in the size of the artifact's images, which may have been chosen for it."""
+    _, height, width = distilled.meta["image_shape"]
+    if cfg.dataset.get("size") is None and height == width:
+        cfg.dataset.size = height
 
 
 def primary() -> DictConfig:

@@ -76,7 +76,7 @@ def evaluate(
             baselines[each], confusion[f"baselines/{each}"] = row.to_dict(), row.confusion
     if cfg.reference.measure:
         baselines["full_measured"] = measured_full(cfg, evaluator, data)
-    if cfg.reference.full is not None:
+    if cfg.reference.full is not None and cfg.dataset.get("classes") is None:
         baselines["full"] = published_full(cfg.reference, names["network"])
     steps = distilled.meta.get("steps")
     results: dict[str, Any] = {
@@ -102,6 +102,8 @@ def evaluate(
             "config": to_plain(cfg),
         },
     }
+    if data.facts:  # what reading the data decided by itself
+        results["data"] = dict(data.facts)
     if "figures" in distilled.meta:  # what else its method knew of it
         results["figures"] = distilled.meta["figures"]
     return results, {name: each for name, each in confusion.items() if each is not None}
@@ -114,7 +116,9 @@ def named_rows(name: str, rows: list[Row]) -> dict[str, Row]:
 
 
 def adapts(cfg: DictConfig, data: RealData) -> bool:
-    """Whether the networks start as trained ones of another dataset of the same classes."""
+    """Whether the networks start as trained ones of another dataset, or of chosen classes."""
+    if cfg.init.get("classes") is not None:
+        return True
     return cfg.init.get("source") not in (None, data.name, IMAGENET)
 
 
@@ -154,6 +158,7 @@ def random_real(
     an ``objective``, of any classes, as methods order them, under the labels that it wants."""
     soft = distilled.labels.ndim > 1
     labels = classes_of(distilled) if soft or objective is not None else distilled.labels
+    say_repeated(data, labels)
     images = start_images("real", data, labels, generator(seed, "baseline"))
     if objective is not None:
         labels = objective.wanted(labels)
@@ -166,6 +171,21 @@ def random_real(
         meta={**distilled.meta, "method": "random", "student_epochs": epochs, "factor": 1},
         config="",
     )
+
+
+def say_repeated(data: RealData, labels: Tensor) -> None:
+    """One line where a class has fewer images than ``labels`` asks for: then each stands in the
+    baseline several times, so that it has as many images and steps as what it is compared with."""
+    asked = torch.bincount(labels.cpu(), minlength=data.num_classes).tolist()
+    names = [
+        f"{name} ({count} for {most})"
+        for name, most, count in zip(data.class_names, asked, data.train.counts, strict=True)
+        if most > count
+    ]
+    if names:
+        log.info(
+            "Random real images are repeated in classes that have too few: %s.", ", ".join(names)
+        )
 
 
 def classes_of(distilled: DistilledDataset) -> Tensor:

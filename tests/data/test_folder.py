@@ -74,15 +74,6 @@ def test_pictures_are_decoded_once_and_again_when_one_changes(
     assert decoded
 
 
-def test_two_test_folders_need_a_choice(real_data: Factory, folder: Path) -> None:
-    marked = paint(folder / "test" / "ant" / "0.png")
-    with pytest.raises(DdistError, match=r"found test and val: set dataset\.source\.test"):
-        read(real_data, folder)
-    data = real_data("imagefolder", source={"folder": str(folder), "test": "test"}).load()
-    assert torch.equal(data.test.x, marked[None])
-    assert data.test.counts == (1, 0)
-
-
 def test_mistakes_are_named(
     real_data: Factory, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,8 +90,6 @@ def test_mistakes_are_named(
         read(real_data, folder)
     (folder / "val" / "bee").rmdir()
     paint(folder / "train" / "ant" / "large.png", 9, 8)
-    with pytest.raises(DdistError, match=r"large\.png 9x8; set dataset\.size"):
-        read(real_data, folder)
     assert read(real_data, folder, size=8).image_shape == (3, 8, 8)
     (folder / "train" / "ant" / "large.png").write_bytes(b"no picture")
     with pytest.raises(DdistError, match=r"large\.png cannot be decoded"):

@@ -224,7 +224,10 @@ from pathlib import Path
 from ddist.data import RealData
 from ddist.data.sources import folder
 data = RealData(
-    name="pictures", source=partial(folder, folder=NAME, test=None, in_memory=0), channels=None,
+    name="pictures", source=partial(
+        folder, folder=NAME, test=None, test_share=0.2, split_seed=0, in_memory=0
+    ),
+    channels=None,
     size=128, normalize="mean_std", mean=None, std=None, subset=None, validation=0.1,
     augmentation="none", mirror=True, verify=True, download=False, seed=0, root=".", cache="cache")
 def resident(field):

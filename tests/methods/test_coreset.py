@@ -260,7 +260,7 @@ def test_the_networks_and_protocol_of_the_method_unless_others_are_named(ddist, 
 def test_more_images_than_a_class_has_are_a_sentence(ddist) -> None:
     done = ddist("method=kcenter", "dataset=digits", "ipc=500", "hydra.run.dir=run")
     assert done.code == 1
-    assert "ipc=500 is larger than the smallest class of digits" in done.err
+    assert "500 different real images of the class 0 are needed, but digits has" in done.err
 
 
 @pytest.mark.parametrize("method", ["herding", "optimized_random"])

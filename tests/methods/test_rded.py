@@ -143,7 +143,7 @@ def test_a_run_stores_labels_and_another_protocol_has_the_same_teacher(ddist: An
         ("teacher.network=null", "teacher.network is a network or the name of one, not None."),
         ("teacher.network=convnet_nb", "Unknown network 'convnet_nb' (did you mean convnet_bn?"),
         ("teacher=file", "Name their file: teacher.weights=FILE."),
-        ("ipc=500", "ipc=500 is larger than the smallest class of digits"),
+        ("ipc=500", "ipc=500 takes 500 real images of each class, one for each crop"),
         ("evaluation.labels=yours", "evaluation.labels is own, hard or teacher, not 'yours'."),
         ("evaluation.labels=own", "evaluation.temperature=20.0 is for soft labels, which this set"),
         ("synthetic=multiformation", "This method chooses whole images, not 2x2 in each"),

@@ -1,13 +1,18 @@
 """Starts: against the data themselves, and against scikit-learn."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from torch import Tensor
 
 from ddist.data import RealData
+from ddist.errors import DdistError
 from ddist.seeding import generator
 from ddist.synthetic.start import start_images
 
@@ -104,3 +109,27 @@ def test_kmeans_centroids_are_means_of_their_nearest_images(digits: RealData) ->
         nearest = torch.cdist(x, centroids).argmin(1)
         means = torch.stack([x[nearest == k].mean(0) for k in range(3)])
         torch.testing.assert_close(centroids, means, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("scale", ["memory", "disk"])
+@pytest.mark.parametrize("name", ["real", "kmeans"])
+def test_a_class_of_few_images_is_repeated_evenly_or_refused(
+    name: str, scale: str, real_data: Callable[..., RealData], tmp_path: Path
+) -> None:
+    for c, count in (("few", 2), ("many", 9)):
+        for i in range(count):
+            (tmp_path / "p" / "train" / c).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "p" / "test" / c).mkdir(parents=True, exist_ok=True)
+            colour = (20 * i, 9 * i + count, 200 - i)
+            Image.new("RGB", (4, 4), colour).save(tmp_path / "p" / "train" / c / f"{i}.png")
+            Image.new("RGB", (4, 4), colour[::-1]).save(tmp_path / "p" / "test" / c / f"{i}.png")
+    source = {"folder": str(tmp_path / "p"), "in_memory": 0 if scale == "disk" else 256}
+    data = real_data("imagefolder", source=source).load()
+    labels = torch.arange(2).repeat_interleave(5)
+    with pytest.raises(DdistError, match=r"5 different real images of the class few.* has 2"):
+        start_images(name, data, labels, generator(0), "refuse")
+    images = start_images(name, data, labels, generator(0), "repeat")
+    counted = images[:5].flatten(1).unique(dim=0, return_counts=True)[1]
+    assert sorted(counted.tolist()) == [2, 3]
+    assert len(images[5:].flatten(1).unique(dim=0)) == 5
+    assert start_images("noise", data, labels, generator(0), "refuse").shape == images.shape

@@ -53,5 +53,5 @@ def test_longer_schedules_take_longer(ddist) -> None:
 
 
 def test_what_cannot_be_run_is_said(ddist) -> None:
-    done = ddist("task=estimate", "ipc=1000")
-    assert done.code == 1 and "is larger than the smallest class" in done.err
+    done = ddist("task=estimate", "ipc=1000", "synthetic.start=real")
+    assert done.code == 1 and "1000 different real images of the class 0" in done.err

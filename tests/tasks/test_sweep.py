@@ -43,10 +43,17 @@ def test_a_failing_job_lets_the_others_finish(ddist, launcher: str) -> None:
     }
     if launcher != "basic":
         pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
-    done = ddist("-m", *SHORT, *parallel[launcher], "ipc=1,500,2", "hydra.sweep.dir=sweep")
+    done = ddist(
+        "-m",
+        *SHORT,
+        *parallel[launcher],
+        "ipc=1,500,2",
+        "synthetic.start=real",
+        "hydra.sweep.dir=sweep",
+    )
     assert done.code == 1
     assert "Traceback" not in done.out + done.err
-    why = "ipc=500 is larger than the smallest class of digits"
+    why = "500 different real images of the class 0 are needed, but digits has"
     if launcher != "submitit_local":  # whose jobs have logs of their own
         assert f"ddist: {why}" in done.err
     assert done.err.splitlines()[-1].startswith("ddist: A job of the sweep failed")

@@ -1,7 +1,9 @@
 """What a source is asked for and what it gives back."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,18 +24,24 @@ class Request:
     size: int | None
     channels: int | None
     skip_damaged: bool = False  # leave out pictures that cannot be decoded
+    # The classes wanted, in their order; sources that can leave the others unread do.
+    classes: Sequence[int | str] | None = None
 
 
 @dataclass(frozen=True)
 class Arrays:
     """A whole dataset: uint8 images [N, C, H, W] in memory or on disk, int64 labels [N]. Images on
-    disk are as the request wants them, and sorted by class."""
+    disk are as the request wants them, and sorted by class. ``facts`` are what the source decided
+    by itself, by name, for results.json; ``has_wanted_classes`` says that these are the classes
+    that were asked for, and not all."""
 
     x_train: Images
     y_train: Tensor
     x_test: Images
     y_test: Tensor
     class_names: tuple[str, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    has_wanted_classes: bool = False
 
 
 def check_arrays(name: str, found: Arrays) -> None:

@@ -1,23 +1,26 @@
 """Pictures in folders: your own, and Tiny ImageNet."""
 
 import logging
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock
 
+from ddist.data.classes import choose_classes
 from ddist.data.sources.base import Arrays, Request
 from ddist.data.sources.decode import USUAL, Colours, parse_colours
+from ddist.data.sources.layout import Listing, check_apart, draw_test, find_layout
 from ddist.data.sources.listing import class_folders, list_files, log_left_out, log_unsorted
 from ddist.data.sources.pictures import decode_pictures
 from ddist.data.sources.published import torchvision_datasets
+from ddist.data.sources.sizes import choose_size
 from ddist.errors import DdistError
 from ddist.report.table import size
 
 log = logging.getLogger(__name__)
-
-Listing = list[tuple[Path, int]]  # picture file and label
 
 TINY_FOLDER = "tiny-imagenet-200"
 TINY_URL = f"http://cs231n.stanford.edu/{TINY_FOLDER}.zip"
@@ -28,36 +31,57 @@ def folder(
     request: Request,
     folder: str | None,
     test: str | None,
+    test_share: float,
+    split_seed: int,
     in_memory: float,
     background: str = "white",
     white: float | None = None,
 ) -> Arrays:
-    """Reads ``folder``/train/<class>/* and ``folder``/<test>/<class>/*, decoded as RGB.
+    """Reads the pictures of class folders, decoded as RGB: ``folder``/train/<class>/* and
+    ``folder``/<test>/<class>/* (see :func:`ddist.data.sources.layout.find_layout` for the names).
 
-    ``test`` names the folder of the test pictures; None takes "test" or "val", whichever is there.
-    Labels follow the sorted names of the class folders of train. Up to ``in_memory`` MiB of decoded
-    pictures are held in memory; more are left on disk, from where batches are read.
-    ``background`` is the colour behind transparent pixels, ``white`` the value that becomes 255 in
-    pictures of more than 8 bits (see :class:`ddist.data.sources.decode.Colours`).
+    ``test`` names the folder of the test pictures; None looks for one. Where there is none,
+    ``test_share`` of each class is drawn by ``split_seed``; so it is where the class folders lie
+    directly in ``folder``. Labels follow the sorted names of the class folders of train. Up to
+    ``in_memory`` MiB of decoded pictures are held in memory; more are left on disk, from where
+    batches are read. ``background`` is the colour behind transparent pixels, ``white`` the value
+    that becomes 255 in pictures of more than 8 bits (see
+    :class:`ddist.data.sources.decode.Colours`).
     """
     if folder is None:
         raise DdistError(
             "dataset=imagefolder needs a folder: set dataset.source.folder=/path/to/pictures, with "
-            "train/<class>/* and test/<class>/* or val/<class>/* in it."
+            "train/<class>/* and test/<class>/* in it, or <class>/* alone."
         )
     colours = parse_colours(background, white)
     root = Path(folder).expanduser()
-    classes = class_folders(root / "train")
-    train = _list_classes(root / "train", classes)
-    held_out = root / (test or _test_folder(root))
-    unknown = sorted(set(class_folders(held_out)) - set(classes))
-    if unknown:
-        raise DdistError(
-            f"{held_out} has the class {unknown[0]!r}, which {root / 'train'} has not: both need "
-            "the same class folders."
+    layout = find_layout(root, class_folders(root), test)
+    classes = class_folders(layout.train)
+    train = _list_classes(layout.train, classes)
+    facts: dict[str, Any] = {}
+    if layout.test is None:
+        train, held_out = draw_test(train, classes, test_share, split_seed)
+        facts["test_split"] = {"drawn_share": test_share, "split_seed": split_seed}
+        log.info(
+            "%s has no test pictures: %g of each class, %d of %d pictures, are drawn for testing "
+            "(dataset.source.test_share, split_seed=%d).",
+            root,
+            test_share,
+            len(held_out),
+            len(held_out) + len(train),
+            split_seed,
         )
-    held_out_listing = _list_classes(held_out, classes)
-    return decoded(request, root, train, held_out_listing, tuple(classes), in_memory, colours)
+    else:
+        unknown = sorted(set(class_folders(layout.test)) - set(classes))
+        if unknown:
+            raise DdistError(
+                f"{layout.test} has the class {unknown[0]!r}, which {layout.train} has not: both "
+                "need the same class folders."
+            )
+        held_out = _list_classes(layout.test, classes)
+        check_apart(train, held_out)
+    found = decoded(request, root, train, held_out, tuple(classes), in_memory, colours)
+    return replace(found, facts={**facts, **found.facts})
 
 
 def tiny_imagenet(request: Request, in_memory: float) -> Arrays:
@@ -97,15 +121,24 @@ def decoded(
     in_memory: float,
     colours: Colours = USUAL,
 ) -> Arrays:
-    """The pictures of two listings as images of the classes ``class_names``; ``root`` is where they
-    are from, for messages, and ``in_memory`` as in :func:`folder`."""
+    """The pictures of two listings as images of the classes ``class_names``, or of those of them
+    that are wanted; ``root`` is where they are from, for messages, and ``in_memory`` as in
+    :func:`folder`."""
     if not in_memory >= 0:
         raise DdistError(f"dataset.source.in_memory is at least 0 MiB, not {in_memory}.")
+    chosen = choose_classes(str(root), class_names, request.classes)
+    train, test = (_of_classes(listing, chosen) for listing in (train, test))
+    class_names = tuple(class_names[c] for c in chosen)
     for part, listing in (("train", train), ("test", test)):
         if not listing:
             raise DdistError(f"{root} has no {part} pictures in class folders.")
     # Before anything is decoded, which may take hours.
     _check_classes(root, {label for _, label in train}, class_names)
+    facts: dict[str, Any] = {}
+    if request.size is None:
+        size_chosen = choose_size([path for path, _ in (*train, *test)], request.cache)
+        request = replace(request, size=size_chosen)
+        facts = {} if size_chosen is None else {"size": size_chosen}
     classes = [*_by_class(train), *_by_class(test)]
     groups = [[path for path, _ in each] for each in classes]
     x, kept = decode_pictures(groups, request, colours)
@@ -115,15 +148,21 @@ def decoded(
     _check_classes(root, set(y_train.tolist()), class_names)  # of which pictures are left
     if x.num_bytes <= in_memory * 2**20:
         held = x.in_memory()
-        return Arrays(held[:num_train], y_train, held[num_train:], y_test, class_names)
+        return Arrays(held[:num_train], y_train, held[num_train:], y_test, class_names, facts, True)
     log.info(
         "The decoded pictures (%s) are read from disk batch by batch: they take more than "
         "dataset.source.in_memory=%g MiB.",
         size(x.num_bytes),
         in_memory,
     )
-    parts = x.part(0, num_train), x.part(num_train, len(x))
-    return Arrays(parts[0], y_train, parts[1], y_test, class_names)
+    on_disk = x.part(0, num_train), x.part(num_train, len(x))
+    return Arrays(on_disk[0], y_train, on_disk[1], y_test, class_names, facts, True)
+
+
+def _of_classes(listing: Listing, chosen: list[int]) -> Listing:
+    """The pictures of the ``chosen`` classes, which become the classes 0, 1, …"""
+    labels = {c: label for label, c in enumerate(chosen)}
+    return [(path, labels[c]) for path, c in listing if c in labels]
 
 
 def _by_class(listing: Listing) -> list[Listing]:
@@ -154,16 +193,6 @@ def _list_classes(root: Path, classes: list[str], quiet: bool = False) -> Listin
         log_left_out(root, left_out)
         log_unsorted(root)
     return listing
-
-
-def _test_folder(root: Path) -> str:
-    found = [name for name in ("test", "val") if (root / name).is_dir()]
-    if len(found) != 1:
-        raise DdistError(
-            f"{root} must hold test pictures in one of test/ and val/, found "
-            f"{' and '.join(found) or 'neither'}: set dataset.source.test to the folder to test on."
-        )
-    return found[0]
 
 
 def _list_annotated(annotations: Path, classes: list[str]) -> Listing:

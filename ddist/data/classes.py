@@ -1,0 +1,91 @@
+"""The classes of a dataset: some of them, and those that cannot be tested."""
+
+import difflib
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ddist.data.ondisk import Images
+from ddist.errors import DdistError
+
+log = logging.getLogger(__name__)
+
+SHOWN = 5  # names in a message
+
+
+def choose_classes(
+    name: str, class_names: Sequence[str], wanted: Sequence[int | str] | None
+) -> list[int]:
+    """The numbers of the ``wanted`` classes, in that order; of all for None.
+
+    Each is named or numbered from 0 among ``class_names``; a number that is also the name of a
+    class means that class.
+
+    Raises:
+        DdistError: an unknown class, one that several have the name of, one that is there twice,
+            fewer than two. ``name`` is the dataset's, for the message.
+    """
+    if wanted is None:
+        return list(range(len(class_names)))
+    if not isinstance(wanted, Sequence) or isinstance(wanted, str) or len(wanted) < 2:
+        raise DdistError(
+            f"The classes of {name} are a list of at least two names or numbers, such as [0, 1], "
+            f"not {wanted!r}."
+        )
+    chosen = [_find(name, class_names, each) for each in wanted]
+    if len(set(chosen)) < len(chosen):
+        twice = next(class_names[c] for c in chosen if chosen.count(c) > 1)
+        raise DdistError(f"The class {twice} of {name} is chosen twice: name each class once.")
+    return chosen
+
+
+def _find(name: str, class_names: Sequence[str], wanted: int | str) -> int:
+    places = [c for c, known in enumerate(class_names) if known == str(wanted)]
+    if len(places) == 1:
+        return places[0]
+    if places:
+        raise DdistError(
+            f"The classes {', '.join(map(str, places))} of {name} are all called {wanted}: choose "
+            "by number."
+        )
+    is_number = isinstance(wanted, int) and not isinstance(wanted, bool)
+    if is_number and 0 <= int(wanted) < len(class_names):
+        return int(wanted)
+    near = difflib.get_close_matches(str(wanted), class_names, 1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    known = ", ".join(class_names[:SHOWN]) + (", …" if len(class_names) > SHOWN else "")
+    raise DdistError(
+        f"{name} has no class {wanted!r}{hint}: choose from its {len(class_names)} names ({known}) "
+        f"or the numbers from 0 to {len(class_names) - 1}."
+    )
+
+
+def take_classes(
+    x: Images, y: Tensor, chosen: Sequence[int], num_classes: int
+) -> tuple[Images, Tensor]:
+    """The images [N, C, H, W] of the ``chosen`` of ``num_classes`` classes, and their labels [N],
+    which become 0, 1, … in that order."""
+    if list(chosen) == list(range(num_classes)):
+        return x, y
+    new = torch.full((num_classes,), -1)
+    new[torch.tensor(chosen)] = torch.arange(len(chosen))
+    labels = new[y]
+    rows = (labels >= 0).nonzero().flatten()
+    return (x[rows] if isinstance(x, Tensor) else x.pick(rows)), labels[rows]
+
+
+def untested_classes(name: str, class_names: Sequence[str], counts: Sequence[int]) -> list[str]:
+    """The classes of the dataset ``name`` without a test image, of ``counts`` for each; a warning
+    says so."""
+    untested = [each for each, count in zip(class_names, counts, strict=True) if count == 0]
+    if untested:
+        log.warning(
+            "%s has no test image of %d of its %d classes (%s): its accuracy says nothing of them.",
+            name,
+            len(untested),
+            len(class_names),
+            ", ".join(untested[:SHOWN]) + (", …" if len(untested) > SHOWN else ""),
+        )
+    return untested

@@ -1,0 +1,151 @@
+"""How much memory images take on their way through a network, before any is taken."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from ddist.inner.stacking import mode
+from ddist.networks.base import ImageShape
+
+# Measured multiples, on CPUs, of what one image saves for its gradient: at the peak of a pass with
+# the gradient in the weights, and of a differentiable step of gradient descent that is pulled back
+# with the graph rebuilt step by step (in one graph, each further step adds as much again).
+GRADIENT = 2.0
+UNROLLED = 4.5
+# The same of the largest tensor: what is alive at once in a pass without a graph.
+FORWARD = 2.0
+
+GRAPH_BYTES = 2**32
+"""Most activations that are held at once where they can be had in parts; less on machines with
+little memory (see :func:`activation_limit`)."""
+
+SHARE = 0.25
+
+
+class Footprint:
+    """What one image [C, H, W] leaves in ``network``, in bytes of 32-bit floats.
+
+    Attributes:
+        saved: all tensors that its gradient needs.
+        largest: the largest of them.
+    """
+
+    def __init__(self, network: nn.Module, image_shape: ImageShape) -> None:
+        sizes: dict[int, int] = {}
+        weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in weights:
+                sizes[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        device = next((p.device for p in network.parameters()), torch.device("cpu"))
+        image = torch.zeros(1, *image_shape, device=device)
+        with torch.enable_grad(), mode(network, training=False), saved_tensors_hooks(keep, _same):
+            logits = network(image)  # keeps what is saved alive: no address comes twice
+        assert isinstance(logits, Tensor)
+        self.saved = max(sum(sizes.values()), image.nbytes)
+        self.largest = max([*sizes.values(), image.nbytes])
+
+    def forward(self, num: int) -> int:
+        """Peak bytes of ``num`` images without a graph."""
+        return round(FORWARD * num * self.largest)
+
+    def gradient(self, num: int) -> int:
+        """Peak bytes of the gradient of ``num`` images in the weights (of K networks: K times as
+        many images)."""
+        return round(GRADIENT * num * self.saved)
+
+    def unrolled(self, num: int, steps: int, graph: str) -> int:
+        """Peak bytes of a gradient through ``steps`` steps on ``num`` images each (see
+        :func:`ddist.inner.unroll.unroll` for ``graph``)."""
+        further = {"autograd": UNROLLED / 2, "selective": 0.5}.get(graph, 0.0)
+        return round((UNROLLED + further * (steps - 1)) * num * self.saved)
+
+    def at_once(self, bytes_of_one: int, device: torch.device) -> int:
+        """How many images that take ``bytes_of_one`` each may be held together."""
+        return max(1, activation_limit(device) // max(1, bytes_of_one))
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def activation_limit(device: torch.device) -> int:
+    """Most bytes of activations to hold at once: the same in every run on a machine, as other parts
+    round otherwise. On a GPU half of its memory."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory // 2)
+    total = total_memory()
+    return GRAPH_BYTES if total is None else min(GRAPH_BYTES, int(SHARE * total))
+
+
+def total_memory() -> int | None:
+    """The bytes of memory that this process may have: the machine's, or its control group's if that
+    has less; None where the system does not say."""
+    return _least(meminfo().get("MemTotal"), *(limit for limit, _ in control_groups()))
+
+
+def available_memory() -> int | None:
+    """The same, of what is free now."""
+    left = (limit - used for limit, used in control_groups())
+    return _least(meminfo().get("MemAvailable"), *left)
+
+
+def _least(*values: int | None) -> int | None:
+    return min((value for value in values if value is not None), default=None)
+
+
+def meminfo(path: Path = Path("/proc/meminfo")) -> Mapping[str, int]:
+    """What Linux says of the machine's memory, in bytes by its names."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return {}
+    pairs = (line.replace(":", "").split() for line in lines)
+    return {pair[0]: 1024 * int(pair[1]) for pair in pairs if len(pair) > 1 and pair[1].isdigit()}
+
+
+def control_groups(root: Path = Path("/sys/fs/cgroup")) -> list[tuple[int, int]]:
+    """(limit, bytes in use that are no cache) of the control groups of this process, version 1 or
+    2, which limit its memory: containers and clusters' jobs have such."""
+    found = []
+    for folder in group_folders(root):
+        for limit, used, cache in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            try:
+                most = int((folder / limit).read_text())  # "max": none
+                now = int((folder / used).read_text())
+                kept = _entry(folder / "memory.stat", cache)
+            except (OSError, ValueError):
+                continue
+            found.append((most, max(0, now - kept)))
+    return found
+
+
+def group_folders(root: Path, own: Path = Path("/proc/self/cgroup")) -> list[Path]:
+    """The folders of the process's control groups of memory and of those around them."""
+    folders = [root, root / "memory"]
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return folders
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            start = root / controllers
+            inner = start / path.lstrip("/")
+            folders += [each for each in (inner, *inner.parents) if each.is_relative_to(start)]
+    return list(dict.fromkeys(folders))
+
+
+def _entry(path: Path, name: str) -> int:
+    """The number beside ``name`` in a file of such lines; 0 where it is not there."""
+    pairs = (line.split() for line in path.read_text().splitlines())
+    return next((int(pair[1]) for pair in pairs if pair[:1] == [name]), 0)
