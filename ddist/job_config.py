@@ -156,7 +156,11 @@ def check_settings(config: DictConfig) -> None:
     if not words.swept:
         return
     params = config.hydra.sweeper.get("params") or OmegaConf.create({})
-    around = [key for key in map(str, params) if OmegaConf.is_interpolation(params, key)]
+    typed = {word.key_or_group for word in words.settings}
+    around = [
+        key for key in map(str, params)
+        if OmegaConf.is_interpolation(params, key) and key not in typed
+    ]  # fmt: skip
     unknown, known, values = words.settings, set[str](), dict[str, set[object]]()
     for job in loader.combinations(config):
         known |= dict(flatten(OmegaConf.to_container(job, resolve=False))).keys()  # type: ignore

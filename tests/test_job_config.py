@@ -114,5 +114,6 @@ def test_a_preset_varies_around_the_value_of_the_jobs(jobs: Jobs) -> None:
         DdistError, match=r"varies around method\.lr\.images, which is not the same"
     ):
         rates("dc,dm")
+    jobs("sweep=lr", "method=dc,dm", "method.lr.images=1,2", each=[])  # which are the same for all
     with pytest.raises(DdistError, match=r"No method of this sweep has method\.lr\.images"):
         rates("kmeans,herding")
