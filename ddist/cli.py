@@ -4,6 +4,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,7 +13,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
-from ddist import sweeping
+from ddist import __version__, job_config, sweeping
 from ddist.allocator import keep_freed_memory
 from ddist.config import conf_dir, register_resolvers, to_plain
 from ddist.errors import DdistError
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 
 # In every process that has this module: a launcher's composes the config before it runs the job.
 register_resolvers()
+job_config.install()
 # conf/hydra/launcher and sweeper hold better defaults under the plugins' own names.
 warnings.filterwarnings("ignore", message=r"\n'hydra/(launcher|sweeper)/\w+' is validated")
 
@@ -42,6 +45,10 @@ class JobFailed(Exception):
 def main() -> NoReturn:
     """The console script ``ddist``; never returns."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them
+    sys.argv[1:] = without_dashes(sys.argv[1:])
+    if "--version" in sys.argv[1:]:
+        print(f"ddist {__version__} (torch {version('torch')}, Hydra {version('hydra-core')})")
+        sys.exit(0)
     _check_flags()
     try:
         check_common_folder(sys.argv[1:])
@@ -71,6 +78,33 @@ def main() -> NoReturn:
     _leave(said, status)
 
 
+def without_dashes(words: Sequence[str]) -> list[str]:
+    """``words`` with settings as Hydra takes them, where they are written as agents of sweeps write
+    them: ``--seed=1`` or ``--seed 1``. Flags of Hydra's, and what may be one, stay."""
+    flags = get_args_parser()._option_string_actions
+    plain: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, _ = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or any(flag.startswith(f"--{name}") for flag in flags):
+            plain.append(word)
+        elif equals:
+            plain.append(word.removeprefix("--"))
+        elif rest and is_value(rest[0]):
+            plain.append(f"{name}={rest.pop(0)}")
+        else:
+            plain.append(word)  # of which the parser says that nobody knows it
+    return plain
+
+
+def is_value(word: str) -> bool:
+    """Whether ``word`` can be the value of the setting before it, and is neither a flag nor a
+    setting of its own."""
+    negative = word[:1] == "-" and word[1:2].isdecimal()
+    return "=" not in word and (negative or not word.startswith("-"))
+
+
 def _conclude(folder: Path) -> None:
     """The tables of a sweep, however it ended."""
     from ddist.tasks.sweep import conclude
@@ -88,7 +122,11 @@ def _check_flags() -> None:
 
     def complain(message: str) -> NoReturn:
         said = message[:1].upper() + message[1:]
-        _leave(f"{said}: flags such as --cfg job come after all settings; see --hydra-help.", 2)
+        _leave(
+            f"{said}: settings are written as key=value (or --key=value), and flags such as --cfg "
+            "job come after them; see --hydra-help.",
+            2,
+        )
 
     parser.error = complain  # type: ignore[method-assign]
     parser.parse_args()

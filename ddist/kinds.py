@@ -6,8 +6,9 @@ from inspect import isclass
 from math import isfinite
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from annotated_types import Ge, Gt, Interval, Le, Lt
 from hydra.utils import get_object
 
 from ddist.errors import DdistError
@@ -23,7 +24,7 @@ OWN: dict[str, Any] = {
     "teacher.store": bool, "teacher.temperature": float, "teacher.top_k": int | None,
     "reference.full": float | None, "reference.source": str | None, "reference.measure": bool,
     "reference.training.num_networks": int, "reference.training.epochs": int,
-    "reference.training.batch_size": int, "reference.training.lr": float,
+    "reference.training.batch_size": int, "reference.training.lr": Annotated[float, Ge(0)],
 }  # fmt: skip
 KINDS = {
     int: "a whole number",
@@ -75,6 +76,42 @@ def misfit(value: Any, expected: Any) -> str:
     return " or ".join(sorted(said))
 
 
+def limits(annotation: Any) -> list[Ge | Gt | Le | Lt]:
+    """The limits of a number in ``Annotated[float, Ge(0), ...]``; none of other annotations."""
+    metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+    spread = [list(each) if isinstance(each, Interval) else [each] for each in metadata]
+    return [limit for each in spread for limit in each if isinstance(limit, Ge | Gt | Le | Lt)]
+
+
+def bare(annotation: Any) -> Any:
+    """The annotation without its limits."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def is_within(value: Any, limit: Ge | Gt | Le | Lt) -> bool:
+    match limit:
+        case Ge(least):
+            return bool(value >= least)
+        case Gt(least):
+            return bool(value > least)
+        case Le(most):
+            return bool(value <= most)
+        case Lt(most):
+            return bool(value < most)
+
+
+def limit_in_words(limit: Ge | Gt | Le | Lt) -> str:
+    match limit:
+        case Ge(least):
+            return f"of at least {least}"
+        case Gt(least):
+            return f"above {least}"
+        case Le(most):
+            return f"of at most {most}"
+        case Lt(most):
+            return f"below {most}"
+
+
 def alternatives(annotation: Any) -> tuple[Any, ...]:
     """The members of a union; else the annotation alone."""
     return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
@@ -82,6 +119,8 @@ def alternatives(annotation: Any) -> tuple[Any, ...]:
 
 def _fits(value: Any, kind: Any) -> bool:
     origin, inner = get_origin(kind) or kind, get_args(kind)
+    if origin is Annotated:
+        return not misfit(value, inner[0]) and all(is_within(value, each) for each in limits(kind))
     if origin is Literal:
         return any(value is each or value == each for each in inner)
     if kind is int:
@@ -112,12 +151,14 @@ def _literal(kind: Any) -> bool:
 
 def _words(kind: Any) -> str:
     origin, inner = get_origin(kind) or kind, get_args(kind)
+    if origin is Annotated:
+        return f"{_words(inner[0])} {' and '.join(map(limit_in_words, limits(kind)))}".strip()
     if kind in KINDS:
         return KINDS[kind]
     if isclass(origin) and issubclass(origin, Mapping):
         return "a mapping such as {a: 1}"
     if isclass(origin) and issubclass(origin, Sequence):
-        numbers = inner[:1] and not {int, float}.isdisjoint(alternatives(inner[0]))
+        numbers = inner[:1] and not {int, float}.isdisjoint(map(bare, alternatives(inner[0])))
         several = f"{len(inner)} " if origin is tuple and ... not in inner else ""
         return f"a list of {several}numbers" if numbers else "a list"
     return "what a _target_ makes"
@@ -135,8 +176,18 @@ def _annotated(node: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
             continue
         here = f"{place}.{name}"
         if name in hints and not (isinstance(value, Mapping) and "_target_" in value):
+            yield from _members(here, value, hints[name])
             yield here, value, hints[name]
         yield from _annotated(value, here)
+
+
+def _members(place: str, value: Any, annotation: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The same of a mapping's values, whose names say more than the mapping's."""
+    for kind in alternatives(annotation):
+        inner = get_args(kind)
+        is_mapping = isclass(get_origin(kind)) and issubclass(get_origin(kind), Mapping)
+        if is_mapping and len(inner) == 2 and isinstance(value, Mapping):
+            yield from ((f"{place}.{name}", each, inner[1]) for name, each in value.items())
 
 
 @cache
@@ -151,7 +202,7 @@ def annotations(target: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for maker in makers:
         try:
-            found |= get_type_hints(maker)
+            found |= get_type_hints(maker, include_extras=True)
         except (NameError, TypeError):  # names that are known to type checkers alone
             continue
     return {name: each for name, each in found.items() if name != "return"}

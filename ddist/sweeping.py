@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from ddist.config import num_cores
 from ddist.errors import DdistError
 from ddist.folder import write_file_whole
+from ddist.job_config import check_settings
 from ddist.mistakes import explain
 
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -55,9 +56,11 @@ class Sweep(Callback):
 
 def prepare(config: DictConfig) -> None:
     """Note the sweep's folder, and add to the overrides of its jobs. Raises DdistError for a search
-    that would look for the worst, and where there is nothing to vary around."""
+    that would look for the worst, for settings that no job has, and where there is nothing to vary
+    around."""
     folder = Path(str(config.hydra.sweep.dir)).expanduser().absolute()
     refuse_maximising(config.hydra.sweeper)
+    check_settings(config)
     check_varied(config)
     folders.append(folder)
     threads = share_of_cores(config)

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ddist import __version__
+from ddist.cli import without_dashes
+
 STEP = "steps=1"
 ENOSPC = """
 import pytorch_lightning
@@ -91,7 +94,8 @@ MISTAKES = [
     ("method=dsa augment.strategy=[colour]", "augment.strategy is a list out of color, crop,"),
     # the machine
     ("trainer.devices=999 trainer.accelerator=cpu", "trainer.devices=999 starts that many"),
-    ("trainer.precision=16-mixed", "trainer.precision=16-mixed does not scale the losses"),
+    ("trainer.precision=16-mixed", "trainer.precision=16-mixed does not scale the inner losses"),
+    ("method=dm trainer.precision=16-true", "trainer.precision=16-true keeps the learned images"),
     ("trainer.devices=[7] trainer.accelerator=cpu", "This machine cannot run the trainer"),
     ("trainer.max_steps=-1", "trainer.max_steps is a whole number of at least 0, not -1."),
     ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches is a whole number of"),
@@ -263,3 +267,38 @@ def test_python_m_ddist_is_ddist(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ddist", "ipc=3", "--cfg", "job"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "ipc: 3\n" in done.stdout
+
+
+def test_the_version_is_ddists_own(ddist) -> None:
+    done = ddist("--version")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith(f"ddist {__version__} (torch ") and done.out.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("--method.lr.images=0.1 --seed=1", "method.lr.images=0.1 seed=1"),  # ${args} of wandb
+        ("--seed 1 --method.lr.images -0.1", "seed=1 method.lr.images=-0.1"),
+        ("method.lr.images=0.1 seed=1", "method.lr.images=0.1 seed=1"),  # ${args_no_hyphens}
+        ("--network=convnet -m --seed=1,2", "network=convnet -m seed=1,2"),
+        ("--multirun seed=1,2 --config-dir mine", "--multirun seed=1,2 --config-dir mine"),
+        ("--config-dir=mine --cfg job --resolve", "--config-dir=mine --cfg job --resolve"),
+        ("--multi seed=1", "--multi seed=1"),  # argparse completes it
+        # no value that could be meant
+        ("--seed --ipc=2", "--seed ipc=2"),
+        ("--seed ipc=2", "--seed ipc=2"),
+        ("--seed -m", "--seed -m"),
+    ],
+)
+def test_settings_with_dashes(typed: str, meant: str) -> None:
+    assert without_dashes(typed.split()) == meant.split()
+
+
+def test_settings_with_dashes_are_refused_by_their_names(ddist) -> None:
+    done = ddist("--method.lr.image=0.1", "--seed=1")
+    said = sentence(done.code, done.out, done.err)
+    assert said.startswith("Unknown option 'method.lr.image' (did you mean method.lr.images?)")
+    done = ddist("seed=1", "--ipc")
+    assert done.code == 2 and "Traceback" not in done.err
+    assert done.err.startswith("ddist: Unrecognized arguments: --ipc: settings are written")

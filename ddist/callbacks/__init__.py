@@ -4,7 +4,12 @@ from ddist.callbacks.checkpoint import Checkpoint
 from ddist.callbacks.guard import check_finite
 from ddist.callbacks.images import SaveImages
 from ddist.callbacks.interrupt import Interrupt
-from ddist.callbacks.loggers import MetricsCSV, tensorboard_logger, wandb_logger
+from ddist.callbacks.loggers import (
+    MetricsCSV,
+    tensorboard_logger,
+    wandb_logger,
+    with_metrics_file,
+)
 from ddist.callbacks.progress import Progress
 from ddist.callbacks.schedule import Budget, Paced, TimeEstimate
 from ddist.callbacks.step_sizes import LogStepSizes
@@ -22,4 +27,5 @@ __all__ = [
     "check_finite",
     "tensorboard_logger",
     "wandb_logger",
+    "with_metrics_file",
 ]

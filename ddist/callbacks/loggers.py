@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
-from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.loggers.logger import DummyLogger, Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ddist.errors import DdistError
@@ -76,6 +76,14 @@ class MetricsCSV(Logger):
             writer.writeheader()
             writer.writerows(rows)
         os.replace(partial, self.path)
+
+
+def with_metrics_file(logger: Logger, path: str | Path) -> list[Logger]:
+    """``logger`` and, beside what shows its curves elsewhere, the file at ``path``, of which the
+    run's page draws them. logger=none stays without one."""
+    if isinstance(logger, MetricsCSV | DummyLogger):
+        return [logger]
+    return [logger, MetricsCSV(path)]
 
 
 class Wandb(WandbLogger):

@@ -1,5 +1,8 @@
 """What a small set is measured against: training on all images."""
 
+from typing import Annotated
+
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from ddist.data import RealData
@@ -20,7 +23,7 @@ def train_on_all(
     num_networks: int,
     epochs: int,
     batch_size: int,
-    lr: float,
+    lr: Annotated[float, Ge(0)],
 ) -> Tensor:
     """Test accuracy of held-out networks of ``init`` after so many epochs of Adam on the training
     images [K], as fractions; pre-trained networks are fine-tuned. ``num_networks`` at most."""

@@ -1,7 +1,10 @@
 """Kernel ridge regression: what a distilled set says by itself, under the kernel of a network of
 infinite width."""
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
 from ddist.artifact import DistilledDataset
@@ -27,9 +30,7 @@ class KernelRegression(Protocol):
 
     uses_network = False
 
-    def __init__(self, *, name: str, kernel: Kernel, ridge: float) -> None:
-        if not ridge >= 0:
-            raise DdistError(f"evaluation.ridge is at least 0, such as 1e-6, not {ridge}.")
+    def __init__(self, *, name: str, kernel: Kernel, ridge: Annotated[float, Ge(0)]) -> None:
         self.name = name
         self.kernel, self.ridge = kernel, ridge
         self.in_place_of_network = str(kernel)

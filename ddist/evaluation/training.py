@@ -1,8 +1,10 @@
 """The field's common protocols: ordinary training on the distilled images, from fresh weights."""
 
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from ddist.artifact import DistilledDataset
@@ -66,9 +68,9 @@ class Training(Protocol):
         loss: Criterion,
         batch_size: int,
         optimizer: Optimizer,
-        lr: float,
-        momentum: float,
-        weight_decay: float,
+        lr: Annotated[float, Ge(0)],
+        momentum: Annotated[float, Ge(0), Lt(1)],
+        weight_decay: Annotated[float, Ge(0)],
         augment: Augment | None,
         mix: Mix | None,
         temperature: float,

@@ -3,10 +3,11 @@
 import logging
 from copy import deepcopy
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Gt
 from torch import Tensor, nn
 
 from ddist.data import RealData
@@ -45,12 +46,17 @@ class Autoencoder(Pair):
     """
 
     def __init__(
-        self, *, dims: int, width: int, steps: int, batch_size: int, lr: float, noise: float
+        self,
+        *,
+        dims: int,
+        width: int,
+        steps: int,
+        batch_size: int,
+        lr: Annotated[float, Gt(0)],
+        noise: Annotated[float, Gt(0)],
     ) -> None:
         whole = {"dims": dims, "width": width, "steps": steps, "batch_size": batch_size}
         check_whole("generative", whole)
-        if not (lr > 0 and noise > 0):
-            raise DdistError(f"generative.lr and generative.noise are above 0, not {lr}, {noise}.")
         self.dims, self.width = dims, width
         self.recipe: dict[str, Any] = {
             "steps": steps,

@@ -4,10 +4,11 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from weakref import WeakKeyDictionary
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from ddist.data import RealData
@@ -56,11 +57,11 @@ class Pretrained(InitialWeights):
         epochs: int,
         batch_size: int,
         optimizer: Optimizer,
-        lr: float,
-        momentum: float,
-        weight_decay: float,
+        lr: Annotated[float, Ge(0)],
+        momentum: Annotated[float, Ge(0), Lt(1)],
+        weight_decay: Annotated[float, Ge(0)],
         lr_drops: Sequence[int],
-        lr_factor: float,
+        lr_factor: Annotated[float, Ge(0)],
         cache: Path | str,
         seed: int,
     ) -> None:

@@ -126,11 +126,6 @@ def fit(
         raise DdistError(f"The loss of a training is cross_entropy or mse, not {criterion!r}.")
     if not temperature > 0:
         raise DdistError(f"The temperature of labels is above 0, such as 20, not {temperature}.")
-    if not lr >= 0 or not weight_decay >= 0 or not 0 <= momentum < 1:
-        raise DdistError(
-            "The lr and weight_decay of a training are at least 0 and its momentum is below 1, not "
-            f"{lr}, {weight_decay} and {momentum}."
-        )
     if batch_size < 1:
         raise DdistError(f"The batch_size of a training is at least 1, not {batch_size}.")
     batch_size = min(batch_size, len(x))

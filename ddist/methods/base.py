@@ -1,9 +1,10 @@
 """What every method is: a LightningModule whose training step is one outer step."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Gt, Lt
 from PIL.Image import Image
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -53,8 +54,8 @@ class Method(LightningModule):
 
     learns = True
     """False for a baseline that is complete once it is made: there is nothing to fit."""
-    unrolls = False
-    """True where inner losses are differentiated twice, which fp16's loss scaling cannot serve."""
+    supports_fp16 = True
+    """False where inner losses are differentiated twice, which fp16's loss scaling cannot serve."""
     uses_network = True
     """False where no network takes part in distilling: what is given as one is not looked at."""
     regresses = False
@@ -77,10 +78,10 @@ class Method(LightningModule):
         step_sizes: StepSizes | None = None,
         optimizer: MakeOptimizer | None = None,
         scheduler: MakeScheduler | None = None,
-        lr: Mapping[str, float] | None = None,
-        weight_decay: Mapping[str, float] | None = None,
-        clip: float | None = None,
-        ema: float | None = None,
+        lr: Mapping[str, Annotated[float, Ge(0)]] | None = None,
+        weight_decay: Mapping[str, Annotated[float, Ge(0)]] | None = None,
+        clip: Annotated[float, Gt(0)] | None = None,
+        ema: Annotated[float, Ge(0), Lt(1)] | None = None,
         seed: int,
     ) -> None:
         super().__init__()
@@ -103,11 +104,7 @@ class Method(LightningModule):
                 )
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self._lr, self._weight_decay = lr or {}, weight_decay or {}
-        if clip is not None and not clip > 0:
-            raise DdistError(f"method.clip is null or above 0, such as 2, not {clip}.")
         self.clip = None if clip is None else GradientClip(clip)
-        if ema is not None and not 0 <= ema < 1:
-            raise DdistError(f"method.ema is null or at least 0 and below 1, not {ema}.")
         self.average = None if ema is None else MovingAverage(self.synthetic.stored()[0], ema)
         self._unchecked: tuple[Tensor, int, dict[str, float], Tensor | None] | None = None
         # In a tuple, so that the student's unused parameters do not become the method's.
@@ -162,6 +159,14 @@ class Method(LightningModule):
     def draw_networks(self, num: int) -> Weights:
         """``num`` initial weights for this outer step, stacked; other ranks draw others."""
         return self.init.draw(self.network, num, self.global_rank, self.batch_number())
+
+    def loss_scale(self) -> float:
+        """What fp16 multiplies losses by before they are differentiated, without which small
+        gradients would become 0; 1 in other precisions."""
+        if self._trainer is None:  # as a plain function, in tests and notebooks
+            return 1.0
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        return 1.0 if scaler is None else float(scaler.get_scale())
 
     def batch_number(self) -> int:
         """Counts the batches of the run: the outer step, but for gradients that are accumulated."""

@@ -32,6 +32,7 @@ class DC(AlongStudents):
         student_epochs: epochs between them, the paper's inner loop.
     """
 
+    supports_fp16 = False
     stacked: Stacked = "auto"
     """Whether the gradients of all classes come from one call (see :mod:`ddist.inner.stacking`)."""
 

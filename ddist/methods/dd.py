@@ -1,9 +1,10 @@
 """Dataset Distillation (Wang, Zhu, Torralba & Efros 2018, arXiv 1811.10959)."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Gt
 from torch import Tensor
 from torch.func import functional_call, vmap
 
@@ -38,7 +39,7 @@ class DD(Method):
             classes, the labels that it wants.
     """
 
-    unrolls = True
+    supports_fp16 = False
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class DD(Method):
         ipc: int,
         student_steps: int,
         student_epochs: int,
-        step_size: float,
+        step_size: Annotated[float, Gt(0)],
         num_networks: int,
         unroll: Graph,
         window: int | None,

@@ -1,8 +1,9 @@
 """FRePo: neural feature regression with pooling (Zhou, Nezhadarya & Ba 2022, arXiv 2206.00719)."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Le
 from torch import Tensor
 
 from ddist.errors import DdistError
@@ -54,7 +55,6 @@ class FRePo(Method):
     """
 
     regresses = True
-    unrolls = True  # its networks are trained here, outside of fp16's loss scaling
 
     def __init__(
         self,
@@ -62,10 +62,10 @@ class FRePo(Method):
         ipc: int,
         num_pool: int,
         max_updates: int,
-        student_lr: float,
+        student_lr: Annotated[float, Ge(0)],
         student_batch_size: int,
-        norm_momentum: float,
-        ridge: float,
+        norm_momentum: Annotated[float, Ge(0), Le(1)],
+        ridge: Annotated[float, Ge(0)],
         mirror: bool,
         **common: Any,
     ) -> None:
@@ -76,10 +76,6 @@ class FRePo(Method):
             raise DdistError(
                 "method.num_pool, method.max_updates and method.student_batch_size are at least 1."
             )
-        if not 0 <= norm_momentum <= 1:
-            raise DdistError(f"method.norm_momentum is between 0 and 1, not {norm_momentum}.")
-        if not ridge >= 0:
-            raise DdistError(f"method.ridge is at least 0, such as 1e-6, not {ridge}.")
         if self.synthetic.label_kind == "solved":
             raise DdistError(
                 "synthetic.labels=solved is for method=kip alone: choose free, hard or soft."

@@ -1,8 +1,9 @@
 """Information-intensive dataset condensation (Kim et al. 2022, arXiv 2205.14959)."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor
 
 from ddist.augment.mix import Mix
@@ -31,8 +32,8 @@ class IDC(DC):
         self,
         *,
         student_images: int,
-        student_momentum: float,
-        student_weight_decay: float,
+        student_momentum: Annotated[float, Ge(0), Lt(1)],
+        student_weight_decay: Annotated[float, Ge(0)],
         synthetic_per_class: int | None,
         mix: Mix | None,
         **common: Any,

@@ -2,9 +2,10 @@
 2021, arXiv 2107.13034)."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from PIL.Image import Image
 from torch import Tensor
 
@@ -39,11 +40,11 @@ class KIP(Method):
     uses_network = False
     regresses = True
 
-    def __init__(self, *, ipc: int, kernel: Kernel, ridge: float, **common: Any) -> None:
+    def __init__(
+        self, *, ipc: int, kernel: Kernel, ridge: Annotated[float, Ge(0)], **common: Any
+    ) -> None:
         num_classes = common["data"].num_classes
         super().__init__(class_labels=torch.arange(num_classes).repeat_interleave(ipc), **common)
-        if not ridge >= 0:
-            raise DdistError(f"method.ridge is at least 0, such as 1e-6, not {ridge}.")
         self.kernel, self.ridge = kernel, ridge
         self.solves = self.synthetic.label_kind == "solved"
         if self.solves and self.synthetic.factor > 1:

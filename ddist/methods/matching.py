@@ -34,8 +34,6 @@ class Matching(Method):
         augment: applied to both kinds of images.
     """
 
-    unrolls = True  # its losses are differentiated here, outside of fp16's loss scaling
-
     def __init__(
         self,
         *,
@@ -122,7 +120,8 @@ class Matching(Method):
             x_real = augmented(self.data.images(indices[classes.to(indices.device)]), classes)
             return self.match(weights, x_real, augmented(x_syn, classes), classes)
 
-        return sum_of_terms(term, x_syn, self.parts(x_syn, indices.shape[1]))
+        parts = self.parts(x_syn, indices.shape[1])
+        return sum_of_terms(term, x_syn, parts, self.loss_scale())
 
     def parts(self, x_syn: Tensor, num_real: int) -> Sequence[Tensor]:
         """The classes of ``x_syn`` [K, M, C, H, W], as many at a time as are matched together, with
@@ -141,17 +140,21 @@ class Matching(Method):
 
 
 def sum_of_terms(
-    term: Callable[[Tensor, Tensor], Tensor], x: Tensor, parts: Sequence[Tensor]
+    term: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    parts: Sequence[Tensor],
+    scale: float = 1.0,
 ) -> Tensor:
     """The sum of ``term(x[part], part)`` over ``parts``, each differentiated at once: the value and
-    the gradient in ``x`` of the plain sum, with the graph of a single term in memory."""
+    the gradient in ``x`` of the plain sum, with the graph of a single term in memory. Each term is
+    ``scale`` times as large while it is differentiated (see :meth:`Method.loss_scale`)."""
     if len(parts) == 1:
         return term(x, parts[0])
     value, gradients = x.new_zeros(()), []
     for part in parts:
         leaf = x[part.to(x.device)].detach().requires_grad_()
         loss = term(leaf, part)
-        gradients.append(torch.autograd.grad(loss, leaf)[0])
+        gradients.append(torch.autograd.grad(loss * scale, leaf)[0] / scale)
         value = value + loss.detach()
     # Zero, with the gradient that was found.
     return value + ((x - x.detach()) * torch.cat(gradients)).sum()

@@ -59,7 +59,9 @@ class GradientClip(nn.Module):
         for gradient in gradients:
             gradient.mul_((most / norm).clamp(max=1))
         norm = torch.minimum(norm, most)
-        self.norm.copy_(torch.where(known, 0.9 * self.norm + 0.1 * norm, norm))
+        mean = torch.where(known, 0.9 * self.norm + 0.1 * norm, norm)
+        # Gradients that are no numbers are fp16's, whose step is left out.
+        self.norm.copy_(torch.where(mean.isfinite(), mean, self.norm))
 
 
 def gradients(optimizer: Optimizer) -> list[Tensor]:

@@ -1,10 +1,12 @@
 """Matching Training Trajectories (Cazenavette et al. 2022, arXiv 2203.11932)."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from math import exp
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Gt
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -18,11 +20,12 @@ from ddist.methods.base import Batch, Method
 from ddist.methods.moving import gradients
 from ddist.networks import Weights
 from ddist.seeding import generator
-from ddist.synthetic.steps import StepSizes
+from ddist.synthetic.steps import SMALLEST, StepSizes, best_step_size
 from ddist.trajectories import Trajectories
 
-FARTHEST = 100.0
-"""A student step size this many times larger or smaller than its start has diverged."""
+FARTHEST = 100.0  # times larger or smaller than its start, a step size of eta itself has diverged
+NUM_TRIALS = 3  # experts and epochs by which a step size is chosen to start from
+log = logging.getLogger(__name__)
 
 
 class MTT(Method):
@@ -42,7 +45,9 @@ class MTT(Method):
         min_start_epoch, max_start_epoch: of t.
         batch_syn: synthetic images in a student step, in random order without replacement until
             all had their turn; None for all of them.
-        step_size: where eta starts; it is learned.
+        step_size: where eta starts; it is learned. None for where the loss is smallest.
+        log_step_size: whether it is its logarithm that is learned, by gradients cut at 1. Then its
+            rate bounds its relative change and fits any dataset; a published one is of eta itself.
         unroll: which gradient, and at what memory (see :func:`ddist.inner.unroll.unroll`).
         label_start: where soft labels start: "classes" (see ``synthetic.label_logit``) or "experts"
             (the mean logits of the experts that classify the image right; of all, where none does).
@@ -52,7 +57,7 @@ class MTT(Method):
         trajectories: the experts.
     """
 
-    unrolls = True
+    supports_fp16 = False
     held_steps: Tensor
 
     def __init__(
@@ -64,7 +69,8 @@ class MTT(Method):
         min_start_epoch: int,
         max_start_epoch: int,
         batch_syn: int | None,
-        step_size: float,
+        step_size: Annotated[float, Gt(0)] | None,
+        log_step_size: bool,
         unroll: Graph,
         label_start: str,
         num_teachers: int,
@@ -75,9 +81,8 @@ class MTT(Method):
     ) -> None:
         labels = torch.arange(common["data"].num_classes).repeat_interleave(ipc)
         index = torch.zeros_like(labels)
-        super().__init__(
-            class_labels=labels, step_index=index, step_sizes=StepSizes(1, 1, step_size), **common
-        )
+        sizes = StepSizes(1, 1, step_size or SMALLEST)
+        super().__init__(class_labels=labels, step_index=index, step_sizes=sizes, **common)
         whole = {"student_steps": student_steps, "expert_epochs": expert_epochs}
         check_whole("method", {**whole, "num_teachers": num_teachers})
         if not 0 <= min_start_epoch < max_start_epoch:
@@ -94,7 +99,8 @@ class MTT(Method):
         self.student_steps, self.expert_epochs = student_steps, expert_epochs
         self.min_start_epoch, self.max_start_epoch = min_start_epoch, max_start_epoch
         self.last_epoch = last_epoch(max_start_epoch, expert_epochs)
-        self.batch_syn, self.step_size, self.graph = batch_syn, step_size, unroll
+        self.batch_syn, self.graph = batch_syn, unroll
+        self.step_size, self.log_step_size = step_size, log_step_size
         self.label_start, self.num_teachers = label_start, num_teachers
         self.augment, self.trajectories, self.max_loss = augment, trajectories, max_loss
         self.register_buffer("held_steps", torch.tensor(0))
@@ -157,13 +163,16 @@ class MTT(Method):
         see the same gradients."""
         if not any(bool(gradient.any()) for gradient in gradients(optimizer)):
             optimizer.zero_grad(set_to_none=True)
+        elif self.log_step_size:
+            self.step_size_module().follow_logarithm()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The published learning rates are of eta itself. Learned is its softplus, whose slope s at
         the start is close to eta: a step of rate r in eta is one of r / s^2 there."""
         groups = super().parameter_groups()
         for group in groups:
-            if group["name"] == "step_sizes":
+            if group["name"] == "step_sizes" and not self.log_step_size:
+                assert self.step_size is not None, "setup has chosen one"
                 group["lr"] /= (1 - exp(-self.step_size)) ** 2
         return groups
 
@@ -175,6 +184,26 @@ class MTT(Method):
         self.network.to(self.data.device)
         self.trajectories.prepare(self.network, self.last_epoch)
         self.begin()
+        if self.step_size is None:
+            self.step_size = best_step_size(self.mean_distance_at)
+            self.step_size_module().begin(self.step_size)
+            log.info("The student's step size starts at %.3g.", self.step_size)
+
+    @torch.no_grad()
+    def mean_distance_at(self, step_size: float) -> float:
+        """The mean distance (eq. 2) of students with that step size, as the images are, over a few
+        experts and epochs, the same for every size."""
+        self.step_size_module().begin(step_size)
+        found = []
+        for trial in range(NUM_TRIALS):
+            stream = generator(self.seed, "step size", trial)
+            start, target = self.draw_experts(stream)
+            found.append(trajectory_distance(self.train_student(start, stream), target, start))
+        return float(torch.stack(found).mean())
+
+    def step_size_module(self) -> StepSizes:
+        assert self.synthetic.step_sizes is not None
+        return self.synthetic.step_sizes
 
     def begin(self) -> None:
         """Where labels start that the experts give."""
@@ -199,13 +228,16 @@ class MTT(Method):
         self.check_step_size()
 
     def check_step_size(self) -> None:
-        """Raise a DdistError where the learned step size has left all reason."""
+        """Raise a DdistError where a step size that is learned as published has left all reason."""
+        if self.log_step_size or self.step_size is None:
+            return
         size = float(self.learned_step_sizes().detach())
         if not self.step_size / FARTHEST < size < self.step_size * FARTHEST:
             raise DdistError(
                 f"The student's step size became {size:.3g} at step {self.global_step}, from "
-                f"{self.step_size:g} at the start: try a smaller method.lr.step_sizes (now "
-                f"{self._lr['step_sizes']:g}), another method.step_size, or method.clip=2."
+                f"{self.step_size:g} at the start: try method.log_step_size=true with "
+                f"method.lr.step_sizes=0.05 (now {self._lr['step_sizes']:g}), or another "
+                "method.step_size."
             )
 
 

@@ -1,8 +1,9 @@
 """Random Truncated Backpropagation Through Time (Feng, Vedantam & Kempe 2024, arXiv 2311.07025)."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 from torch.func import functional_call
 
@@ -55,7 +56,7 @@ class RaT(Method):
         objective: l on real data, (logits [B, K], y [B]) -> scalar.
     """
 
-    unrolls = True
+    supports_fp16 = False
 
     def __init__(
         self,
@@ -65,8 +66,8 @@ class RaT(Method):
         window: int | None,
         min_burn_in: int,
         inner: str,
-        student_lr: float,
-        student_momentum: float,
+        student_lr: Annotated[float, Gt(0)],
+        student_momentum: Annotated[float, Ge(0), Lt(1)],
         batch_syn: int | None,
         num_networks: int,
         unroll: Graph,
@@ -92,12 +93,6 @@ class RaT(Method):
             )
         if inner not in ("adam", "sgd"):
             raise DdistError(f"method.inner is adam or sgd, not {inner!r}.")
-        if not student_lr > 0:
-            raise DdistError(f"method.student_lr is above 0, such as 0.001, not {student_lr}.")
-        if not 0 <= student_momentum < 1:
-            raise DdistError(
-                f"method.student_momentum is at least 0 and below 1, not {student_momentum}."
-            )
         if batch_syn is not None and batch_syn < 1:
             raise DdistError(f"method.batch_syn is null or a number of images, not {batch_syn}.")
         check_graph(unroll)

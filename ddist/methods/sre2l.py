@@ -72,7 +72,7 @@ class SRe2L(Method):
             key = self.global_rank, self.global_step, int(part[0])
             return self.loss(x, y[part.to(y.device)], generator(self.seed, "recover", *key))
 
-        return sum_of_terms(term, x, parts)
+        return sum_of_terms(term, x, parts, self.loss_scale())
 
     def loss(self, x: Tensor, y: Tensor, stream: torch.Generator) -> Tensor:
         """The loss of one batch: images [B, C, H, W] and labels, [B] or [B, K]."""

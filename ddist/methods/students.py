@@ -2,9 +2,10 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from ddist.augment.mix import Mix
@@ -35,7 +36,9 @@ class AlongStudents(Matching):
         student_lr, student_batch_size: of the students' SGD.
     """
 
-    def __init__(self, *, student_lr: float, student_batch_size: int, **common: Any) -> None:
+    def __init__(
+        self, *, student_lr: Annotated[float, Ge(0)], student_batch_size: int, **common: Any
+    ) -> None:
         super().__init__(**common)
         self.student_lr, self.student_batch_size = student_lr, student_batch_size
         self._students_at: Students | None = None

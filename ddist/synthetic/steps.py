@@ -1,5 +1,6 @@
 """Which image belongs to which student step, and how large the steps are."""
 
+from collections.abc import Callable
 from math import expm1, log
 
 import torch
@@ -8,21 +9,34 @@ from torch.nn.functional import softplus
 
 from ddist.errors import DdistError
 
+SMALLEST, LARGEST = 1e-4, 10.0
+"""Between which a step size is looked for."""
+
 
 class StepSizes(nn.Module):
     """Learned, always positive step sizes, one per student step and epoch: softplus(raw) [E, S].
-
-    Raises DdistError for a ``start`` that is not positive.
-    """
+    ``start`` is above 0."""
 
     def __init__(self, epochs: int, steps: int, start: float) -> None:
         super().__init__()
-        if not start > 0:
-            raise DdistError(f"method.step_size is positive, such as 0.02, not {start}.")
+        self.raw = nn.Parameter(torch.empty(epochs, steps))
+        self.begin(start)
+
+    @torch.no_grad()
+    def begin(self, start: float) -> None:
+        """All sizes are ``start`` from here on."""
         # The inverse of softplus, so that learning starts at ``start`` (Wang et al. 2018, code);
         # log(exp(start) - 1), written so that a large start does not overflow.
-        raw = start + log(-expm1(-start))
-        self.raw = nn.Parameter(torch.full((epochs, steps), raw))
+        self.raw.fill_(start + log(-expm1(-start)))
+
+    @torch.no_grad()
+    def follow_logarithm(self) -> None:
+        """Turns the gradient into one by which plain descent at rate r moves log(eta) along its own
+        gradient, cut at 1, and so by r at most: d raw / d log(eta) = eta / (1 - exp(-eta))."""
+        if self.raw.grad is not None:
+            sizes = softplus(self.raw)
+            slope = sizes / -torch.expm1(-sizes)
+            self.raw.grad.mul_(slope).clamp_(-1, 1).mul_(slope)
 
     def forward(self) -> Tensor:
         return softplus(self.raw)
@@ -30,6 +44,16 @@ class StepSizes(nn.Module):
     def __call__(self) -> Tensor:
         result: Tensor = super().__call__()
         return result
+
+
+def best_step_size(loss: Callable[[float], float]) -> float:
+    """The step size from which on the ``loss`` of larger ones no longer falls, of 1e-4 times powers
+    of two: small steps follow the gradient, so the first minimum is looked for from below."""
+    size = SMALLEST
+    before = loss(size)
+    while size < LARGEST and (found := loss(2 * size)) < before:  # false for NaN
+        size, before = 2 * size, found
+    return size
 
 
 def spread_over_steps(ipc: int, num_classes: int, steps: int) -> tuple[Tensor, Tensor]:

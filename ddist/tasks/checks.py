@@ -20,7 +20,7 @@ from ddist.objectives import Objective
 from ddist.processes import check_all_taken, num_started
 from ddist.tasks.names import chosen, named
 
-HALF = {16, "16", "16-mixed", "16-true"}
+HALF = {16, "16", "16-mixed"}
 DOUBLE = {64, "64", "64-true"}
 
 
@@ -147,16 +147,22 @@ def check_labels(cfg: DictConfig) -> None:
 
 
 def check_precision(precision: object, method: Method) -> None:
-    """Raise a DdistError for fp16 where inner losses are differentiated twice, and for
-    double precision."""
+    """Raise a DdistError for fp16 where inner losses are differentiated twice, for fp16 without
+    loss scaling, and for double precision."""
+    if precision == "16-true":
+        raise DdistError(
+            "trainer.precision=16-true keeps the learned images themselves in 16 bits, without "
+            "scaling their loss: use 16-mixed, bf16-mixed or 32-true."
+        )
     if precision in DOUBLE:
         raise DdistError(
             f"trainer.precision={precision} is more than anything here is computed in: use 32-true."
         )
-    if method.unrolls and precision in HALF:
+    if precision in HALF and not method.supports_fp16:
         raise DdistError(
-            f"trainer.precision={precision} does not scale the losses of an unrolled student: use "
-            "trainer.precision=bf16-mixed or 32-true."
+            f"trainer.precision={precision} does not scale the inner losses of a method that "
+            "differentiates them twice, as this one does: use trainer.precision=bf16-mixed or "
+            "32-true."
         )
 
 

@@ -91,6 +91,8 @@ def summary(results: dict[str, Any]) -> dict[str, Any]:
     """The figures that runs are compared by, by name."""
     found = {key: results[key] for key in ("protocol", "steps", "seed")}
     found |= {f"cost/{key}": value for key, value in results["cost"].items()}
+    if selection := results.get("selection"):  # what a sweep may look at
+        found[selection["name"]] = selection["value"]
     found["accuracy"] = results["evaluation"][0]["accuracy_mean"]
     for row in results["evaluation"]:
         found[f"eval/{row['network']}/accuracy"] = row["accuracy_mean"]

@@ -19,7 +19,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 import ddist
 from ddist.artifact import DistilledDataset
-from ddist.callbacks import Interrupt, Paced
+from ddist.callbacks import Interrupt, Paced, with_metrics_file
 from ddist.callbacks.schedule import find_budget
 from ddist.config import borrowed_ipcs, differences, learned_settings, to_plain
 from ddist.errors import DdistError
@@ -167,7 +167,8 @@ def fit(cfg: DictConfig, method: Method, folder: Path, logger: Logger) -> pytorc
     callbacks = [each for each in instantiate(cfg.callbacks).values() if each]
     if current() is not None:
         callbacks.append(Paced())
-    trainer = make_trainer(cfg, logger=logger, callbacks=callbacks)
+    loggers = with_metrics_file(logger, folder / "metrics.csv")
+    trainer = make_trainer(cfg, logger=loggers, callbacks=callbacks)
     try:
         with warnings.catch_warnings():
             # One endless "epoch" of outer steps: advice on workers and logging intervals is not

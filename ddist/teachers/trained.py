@@ -2,9 +2,10 @@
 
 import logging
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Lt
 from torch import nn
 
 from ddist.data import RealData
@@ -52,9 +53,9 @@ class Trained(Teacher):
         schedule: str,
         batch_size: int,
         optimizer: Optimizer,
-        lr: float,
-        momentum: float,
-        weight_decay: float,
+        lr: Annotated[float, Ge(0)],
+        momentum: Annotated[float, Ge(0), Lt(1)],
+        weight_decay: Annotated[float, Ge(0)],
         augment: Augment | None,
     ) -> None:
         if train_per_class is not None and train_per_class < 1:

@@ -4,10 +4,11 @@ import logging
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from weakref import WeakKeyDictionary
 
 import torch
+from annotated_types import Ge
 from torch import nn
 
 from ddist.augment import Siamese
@@ -69,9 +70,9 @@ class Trajectories:
         num_experts: int,
         epochs: int | None,
         batch_size: int,
-        lr: float,
-        weight_decay: float,
-        rho: float,
+        lr: Annotated[float, Ge(0)],
+        weight_decay: Annotated[float, Ge(0)],
+        rho: Annotated[float, Ge(0)],
         alpha: float,
         augment: Siamese,
         dtype: str,
@@ -89,8 +90,6 @@ class Trajectories:
             check_whole("trajectories", {"shard": shard}, least=0)
         if dtype not in DTYPES:
             raise DdistError(f"trajectories.dtype is {' or '.join(DTYPES)}, not {dtype!r}.")
-        if rho < 0:
-            raise DdistError(f"trajectories.rho is at least 0, not {rho}.")
         self.num_experts, self.epochs = num_experts, epochs
         self.recipe: dict[str, Any] = {
             "batch_size": batch_size,

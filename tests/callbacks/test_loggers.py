@@ -4,8 +4,16 @@ from pathlib import Path
 
 import pytest
 import wandb
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.loggers.logger import DummyLogger
 
-from ddist.callbacks import MetricsCSV, SaveImages, tensorboard_logger, wandb_logger
+from ddist.callbacks import (
+    MetricsCSV,
+    SaveImages,
+    tensorboard_logger,
+    wandb_logger,
+    with_metrics_file,
+)
 from ddist.callbacks.loggers import has_wandb_key
 from ddist.errors import DdistError
 
@@ -78,3 +86,12 @@ def test_wandb_runs_offline_without_a_key(toy_run, tmp_path: Path) -> None:
     assert len(set(ids)) == 2
     assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 2
     assert "WANDB_MODE" not in os.environ
+
+
+def test_every_dashboard_comes_with_the_metrics_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    for logger in (DummyLogger(), MetricsCSV(path)):
+        assert with_metrics_file(logger, path) == [logger]
+    board = TensorBoardLogger(tmp_path, name="", version="")
+    first, beside = with_metrics_file(board, path)
+    assert first is board and isinstance(beside, MetricsCSV) and beside.path == path

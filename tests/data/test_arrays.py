@@ -56,10 +56,29 @@ def test_class_names_from_both_kinds_of_file(
     assert torch.equal(data.test.x, torch.from_numpy(X))
 
 
+def test_files_of_medmnist_are_read(real_data: Factory, tmp_path: Path) -> None:
+    """Labels are [N, 1] there."""
+    names = ("train", "val", "test")
+    images = {f"{name}_images": X.transpose(0, 2, 3, 1) for name in names}
+    labels = {f"{name}_labels": Y[:, None].astype(np.uint8) for name in names}
+    np.savez(tmp_path / "pathmnist.npz", **images, **labels)
+    data = read(real_data, tmp_path / "pathmnist.npz")
+    assert torch.equal(data.train.x, torch.from_numpy(X))
+    assert torch.equal(data.test.y, torch.from_numpy(Y))
+    del labels["test_labels"]
+    np.savez(tmp_path / "pathmnist.npz", **images, **labels)
+    with pytest.raises(DdistError, match=r"lacks test_labels: expected .*MedMNIST's, train_images"):
+        read(real_data, tmp_path / "pathmnist.npz")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"y_test": None}, "lacks y_test"),
+        ({"y_test": None}, "lacks y_test: expected .* and it has x_test, x_train, y_train"),
+        (
+            {key: None for key in contents()} | {"images": X, "labels": Y},
+            "lacks x_train, y_train, x_test, y_test: expected .*, and it has images, labels",
+        ),
         ({"x_train": X[:5]}, "5 images and 6 labels"),
         ({"x_train": X[:0], "y_train": Y[:0]}, "at least one image"),
         ({"x_train": X.astype(np.int32)}, "uint8 or floats"),

@@ -63,5 +63,3 @@ def test_tiles_are_cut_out(digits: RealData, make_distilled: Make, network: MLP)
 def test_what_it_cannot_do(digits: RealData, make_distilled: Make, network: MLP) -> None:
     with pytest.raises(DdistError, match="Kernel regression knows no weights of samples"):
         run(digits, make_distilled(weights=torch.ones(40)), network, 1e-6)
-    with pytest.raises(DdistError, match=r"evaluation\.ridge is at least 0"):
-        KernelRegression(name="krr", kernel=KERNEL, ridge=-1.0)

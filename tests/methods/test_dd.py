@@ -177,7 +177,6 @@ def test_weight_decay_is_of_its_group_alone(make_dd: from_fixture) -> None:
         ("num_networks", 0, "at least 1"),
         ("student_epochs", 0, "at least 1"),
         ("student_steps", 3, "at most 2"),
-        ("step_size", 0.0, "positive"),
     ],
 )
 def test_mistakes_are_sentences(

@@ -299,8 +299,6 @@ def test_the_margin_is_the_authors() -> None:
         ({"num_pool": 0}, "method.num_pool, method.max_updates and"),
         ({"max_updates": 0}, "method.num_pool, method.max_updates and"),
         ({"student_batch_size": 0}, "method.student_batch_size are at least 1"),
-        ({"norm_momentum": 2}, "method.norm_momentum is between 0 and 1, not 2"),
-        ({"ridge": -1}, "method.ridge is at least 0, such as 1e-6, not -1"),
         ({"mirror": True}, "A mirrored image of digits is of another class"),
         (
             {"synthetic": partial(PIXEL, labels="solved")},

@@ -131,7 +131,6 @@ def test_the_artifacts_labels_are_solved_on_all_training_images(
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"ridge": -1}, "method.ridge is at least 0, such as 1e-6, not -1"),
         (
             {"synthetic": partial(PIXEL, labels="solved", factor=2)},
             "a label for each training image, but a stored one holds 4: set synthetic=pixel",

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
+from ddist import DistilledDataset
 from ddist.augment.mix import cutmix
 from ddist.errors import DdistError
 from ddist.init import InitialWeights, Random
@@ -219,13 +220,54 @@ def test_terms_are_summed_with_the_memory_of_one() -> None:
         return (y**3 * (part[:, None] + 1)).sum()
 
     parts = torch.arange(6).split(2)
-    total = sum_of_terms(term, x, parts)
+    total = sum_of_terms(term, x, parts, scale=1024.0)
     expected = (x**3 * torch.arange(1, 7)[:, None]).sum()
     torch.testing.assert_close(total, expected)
     torch.testing.assert_close(
         torch.autograd.grad(2 * total, x)[0], torch.autograd.grad(2 * expected, x)[0]
     )
     assert most == 1
+
+
+def test_small_gradients_survive_fp16() -> None:
+    """Those of terms, which are differentiated before Lightning scales the loss."""
+    x = torch.zeros(4, requires_grad=True)
+
+    def term(x: Tensor, part: Tensor) -> Tensor:
+        return (1e-9 * x.half()).sum()
+
+    for scale, survives in ((1.0, False), (2.0**16, True)):
+        total = sum_of_terms(term, x, torch.arange(4).split(2), scale)
+        (gradient,) = torch.autograd.grad(total, x)
+        assert bool((gradient > 0).all()) == survives
+    torch.testing.assert_close(gradient, torch.full((4,), 1e-9), rtol=0.1, atol=0)
+
+
+FP16 = {
+    "dm": ("method.real_per_class=16",),
+    "cafe": ("method.real_per_class=16", "method.max_student_epochs=1", "method.query_per_class=8"),
+    "frepo": ("method.batch_real=64",),
+}
+
+
+@pytest.mark.parametrize("name", FP16)
+def test_fp16_where_losses_are_differentiated_once(ddist: Any, name: str) -> None:
+    images = {}
+    for precision in ("32-true", "16-mixed"):
+        done = ddist(
+            f"method={name}", "steps=6", "network.width=8", "network.depth=2", *FP16[name],
+            "evaluation=knn", "task.baseline=false", "compile=false", f"hydra.run.dir={precision}",
+            f"trainer.precision={precision}", "trainer.accelerator=cpu",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        images[precision] = DistilledDataset.load(ddist.folder / precision / "distilled").images
+    full, half = images.values()
+    start = ddist(f"method={name}", "steps=0", "evaluation=knn", "hydra.run.dir=start",
+                  "network.width=8", "network.depth=2", "task.baseline=false")  # fmt: skip
+    assert start.code == 0, start.err
+    moved = full - DistilledDataset.load(ddist.folder / "start" / "distilled").images
+    assert half.isfinite().all()
+    assert (half - full).norm() < 0.5 * moved.norm()  # the first steps look for a scale
 
 
 def test_the_student_starts_anew_after_its_updates_and_is_trained_between(make: Make) -> None:

@@ -1,5 +1,6 @@
 """Trajectory matching against formulas written out, with experts that are made up."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -48,7 +49,8 @@ def make(
     def build(kind: type[MTT] = MTT, augment: str = "plain", **changes: Any) -> MTT:
         options: dict[str, Any] = {
             "ipc": 1, "student_steps": 3, "expert_epochs": 2, "min_start_epoch": 0,
-            "max_start_epoch": 4, "batch_syn": None, "step_size": 0.1, "unroll": "checkpoint",
+            "max_start_epoch": 4, "batch_syn": None, "step_size": 0.1,
+            "log_step_size": False, "unroll": "checkpoint",
             "label_start": "classes", "num_teachers": 2, "max_loss": None, "ema": None,
             "clip": None, "augment": augments[augment], "trajectories": MadeUp(),
             "optimizer": partial(torch.optim.SGD, momentum=0.5), "scheduler": None,
@@ -244,6 +246,34 @@ def test_a_step_size_beyond_reason_stops_the_run(make: Any) -> None:
         method.check_step_size()
 
 
+@pytest.mark.parametrize("pull", [1e-3, 0.5, 1e9, -1e9])
+def test_a_step_size_whose_logarithm_is_learned_changes_little_in_a_step(
+    make: Any, pull: float
+) -> None:
+    """However steep the loss is: by descent along log(eta), whose gradient is cut at 1."""
+    method = make(log_step_size=True, step_size=0.4, lr={"images": 0.0, "step_sizes": 0.05})
+    optimizer = method.configure_optimizers()
+    before = method.step_sizes().item()
+    (pull * method.learned_step_sizes().log()).sum().backward()
+    method.on_before_optimizer_step(optimizer)
+    optimizer.step()
+    moved = math.log(method.step_sizes().item() / before)
+    assert moved == pytest.approx(-0.05 * max(-1.0, min(1.0, pull)), rel=0.05)
+    method.check_step_size()
+
+
+def test_a_step_size_that_is_not_given_starts_where_the_loss_is_smallest(make: Any) -> None:
+    method = make(step_size=None, log_step_size=True)
+    method.setup("fit")
+    size = method.step_sizes().item()
+    assert size == pytest.approx(method.step_size)
+    near = {factor: method.mean_distance_at(size * factor) for factor in (0.5, 1.0, 2.0)}
+    assert near[1.0] < min(near[0.5], near[2.0]) and near[1.0] < 1
+    again = make(step_size=None, log_step_size=True)
+    again.setup("fit")
+    assert again.step_size == method.step_size  # also after a kill
+
+
 def test_pruned_weights_leave_the_distance(make: Any) -> None:
     method = make(DDPP, prune="mask", threshold=0.3)
     start, target = (method.trajectories.read(method.network, 0, t) for t in (0, 2))
@@ -359,7 +389,6 @@ def test_images_start_where_most_experts_are_right(
         (MTT, {"batch_syn": 0}, "method.batch_syn is null or a number of images, not 0"),
         (MTT, {"unroll": "exact"}, "first_order, not 'exact'"),
         (MTT, {"label_start": "teacher"}, "classes or experts, not 'teacher'"),
-        (MTT, {"ema": 1.0}, "method.ema is null or at least 0 and below 1"),
         (DDPP, {"prune": "no", "threshold": 0.1}, "method.prune is mask or gate, not 'no'"),
         (DDPP, {"prune": "mask", "threshold": 2}, "method.threshold is between 0 and 1, not 2"),
         (DATM, {"first_max_start_epoch": 9, "growth_steps": 1, "candidates": 0}, "at most"),

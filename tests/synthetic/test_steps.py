@@ -7,7 +7,7 @@ import torch
 
 from ddist.errors import DdistError
 from ddist.synthetic import StepSizes
-from ddist.synthetic.steps import spread_over_steps
+from ddist.synthetic.steps import LARGEST, best_step_size, spread_over_steps
 
 
 @pytest.mark.parametrize("start", [1e-6, 0.001, 0.02, 1.0, 30.0, 1000.0])
@@ -33,17 +33,24 @@ def test_they_stay_positive_however_far_learning_goes() -> None:
     assert (sizes() > 0).all() and sizes().max() < 1e-4
 
 
+def test_the_best_step_size_is_the_first_minimum_from_below() -> None:
+    asked: list[float] = []
+
+    def loss(size: float) -> float:
+        asked.append(size)
+        return math.nan if size > 1 else (math.log(size) - math.log(0.02)) ** 2
+
+    assert best_step_size(loss) == pytest.approx(0.02, rel=0.42)  # a power of two away at most
+    assert max(asked) < 0.1  # larger ones would only diverge
+    assert best_step_size(lambda size: math.nan if size > 0.01 else -size) < 0.0101
+    assert best_step_size(lambda size: -size) == pytest.approx(LARGEST, rel=0.5)
+
+
 def test_each_step_and_epoch_learns_its_own() -> None:
     sizes = StepSizes(2, 3, 0.1)
     sizes()[1, 2].backward()
     assert sizes.raw.grad is not None
     assert torch.nonzero(sizes.raw.grad).tolist() == [[1, 2]]
-
-
-@pytest.mark.parametrize("start", [0.0, -0.1])
-def test_a_start_that_no_softplus_reaches_is_refused(start: float) -> None:
-    with pytest.raises(DdistError, match="step_size"):
-        StepSizes(1, 1, start)
 
 
 @pytest.mark.parametrize(

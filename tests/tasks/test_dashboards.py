@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from wandb.proto.wandb_internal_pb2 import Record
 
 from tests.conftest import QUICK
@@ -113,6 +114,35 @@ def test_wandb_has_the_tables_and_the_cost(offline: Offline) -> None:
     assert offline.summary["eval/lenet/accuracy"] == means[1]
 
 
+def test_the_page_has_its_curves_beside_wandb(offline: Offline) -> None:
+    run = offline.folder.parents[1]
+    rows = (run / "metrics.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", "0", "1", "2"]
+    assert "distill/loss" in (run / "report.html").read_text()
+
+
+PARAMETERS = {"wandb_version": 1, "seed": {"value": 3}, "method.lr.images": {"value": 0.2}}
+
+
+@pytest.mark.parametrize("dashes", ["--", ""])
+def test_what_an_agent_of_a_wandb_sweep_runs(ddist, tmp_path: Path, dashes: str) -> None:
+    """In its environment: the run is the agent's, and has what its sweep looks at."""
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(PARAMETERS))
+    folder = ddist.distil(
+        f"{dashes}method.lr.images=0.2", f"{dashes}seed=3", "logger=wandb",
+        "dataset.validation=0.2", "task.baseline=false",
+        WANDB_RUN_ID="abcd1234", WANDB_SWEEP_ID="sweep123", WANDB_MODE="offline",
+        WANDB_SWEEP_PARAM_PATH=str(tmp_path / "config.yaml"), WANDB_SILENT="true",
+    )  # fmt: skip
+    results = json.loads((folder / "results.json").read_text())
+    assert results["seed"] == 3
+    assert results["provenance"]["config"]["method"]["lr"]["images"] == 0.2
+    run = Offline(folder)
+    assert run.folder.name.endswith("-abcd1234") and run.run.sweep_id == "sweep123"
+    assert run.config["seed"] == 3 and run.config["method.lr.images"] == 0.2
+    assert run.summary["validation_accuracy"] == results["selection"]["value"]
+
+
 def test_wandb_keeps_the_set_when_asked(offline: Offline) -> None:
     kept = [each.artifact for each in offline.records if each.HasField("artifact")]
     (artifact,) = (each for each in kept if each.type == "distilled-dataset")
@@ -130,6 +160,7 @@ def test_tensorboard_has_the_same(shared_ddist) -> None:
     found = EventAccumulator(str(folder / "tensorboard"))
     found.Reload()
     assert [each.step for each in found.Scalars("distill/loss")] == [0, 1, 2]
+    assert (folder / "metrics.csv").read_text().count("\n") == 4
     assert found.Scalars("step_size/mean")
     assert [each.step for each in found.Images("synthetic/images")] == [1, 2]
     results = json.loads((folder / "results.json").read_text())

@@ -530,7 +530,6 @@ def test_mistakes_are_named(network: MLP, experts: Callable[..., Trajectories]) 
         ({"shard": -1}, "trajectories.shard is a whole number of at least 0, not -1"),
         ({"batch_size": "all"}, "trajectories.batch_size is a whole number"),
         ({"dtype": "float16"}, "trajectories.dtype is float32 or bfloat16, not 'float16'"),
-        ({"rho": -0.1}, "trajectories.rho is at least 0"),
     ):
         with pytest.raises(DdistError) as error:
             experts(**changes)
