@@ -19,7 +19,7 @@ from ddist.methods.moving import gradients
 from ddist.networks import Weights
 from ddist.seeding import generator
 from ddist.synthetic.steps import StepSizes
-from ddist.trajectories import Trajectories
+from ddist.trajectories import Stored, Trajectories
 
 FARTHEST = 100.0
 """A student step size this many times larger or smaller than its start has diverged."""
@@ -70,7 +70,7 @@ class MTT(Method):
         num_teachers: int,
         max_loss: float | None,
         augment: Siamese,
-        trajectories: Trajectories,
+        trajectories: Trajectories | Stored,
         **common: Any,
     ) -> None:
         labels = torch.arange(common["data"].num_classes).repeat_interleave(ipc)
