@@ -22,7 +22,7 @@ OWN: dict[str, Any] = {
     "method.teacher.network": Any,
     "evaluation.networks": str | list[str] | None, "evaluation.without_batch_norm": bool,
     "teacher.store": bool, "teacher.temperature": float, "teacher.top_k": int | None,
-    "reference.full": float | None, "reference.source": str | None, "reference.measure": bool,
+    "reference.measure": bool,
     "reference.training.num_networks": int, "reference.training.epochs": int,
     "reference.training.batch_size": int, "reference.training.lr": Annotated[float, Ge(0)],
 }  # fmt: skip

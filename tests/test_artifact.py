@@ -314,12 +314,13 @@ def test_the_code_on_the_card_runs(tmp_path, monkeypatch):
     distilled = make(initial_weights=weights)
     path = distilled.save(tmp_path / "distilled")
     text = (path / "README.md").read_text()
+    monkeypatch.chdir(path)
     monkeypatch.setattr(ddist, "load", DistilledDataset.load, raising=False)
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert len(blocks) == 3
     scope = {}
     for block in blocks:
-        exec(block.replace("path/to/this/folder", str(path)), scope)
+        exec(block, scope)
     assert len(next(iter(scope["batches"]))) == 3
     torch.testing.assert_close(scope["pixels"], distilled.to_pixels())
     white = scope["normalize"](torch.full((1, 3, 6, 5), 255, dtype=torch.uint8))

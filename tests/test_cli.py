@@ -102,7 +102,7 @@ MISTAKES = [
     ("trainer.precision=8", "trainer.precision is null or one of 64, 32, 16, transformer-engine,"),
     ("trainer.strategy=nonsense", "This machine cannot run the trainer as asked: You selected an"),
     ("trainer.precision=64-true", "trainer.precision=64-true is more than anything here is"),
-    ("reference.full=2", "reference.full is a fraction such as 0.99, or null, not 2."),
+    ("reference.measure=2", "reference.measure is true or false, not 2."),
     ("evaluation.networks=[]", "evaluation.networks=[] leaves nothing to evaluate."),
     ("paths.cache=1", "paths.cache is a word, not 1."),
     ("method.lr.images=${nothing}", "method.lr.images=${nothing} cannot be used: a number such as"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ddist.compare.settings import (
+    Setup,
     changed_settings,
     evaluation,
     identity,
@@ -41,47 +42,23 @@ class Accuracy:
     num_networks: int
 
 
-@dataclass(frozen=True)
-class Figure:
+@dataclass(frozen=True, kw_only=True)
+class Figure(Setup):
     """One distilled set under one network and one protocol, as one run found it."""
 
     file: Path
     method: str
-    dataset: str
-    init: str
     ipc: int
     seed: int
     protocol: str  # its name, and its settings where they are not those of conf/evaluation
-    network: str
     accuracy: Accuracy
     random: Accuracy | None  # random real images under the same network and protocol
-    config: dict[str, Any]  # of the run
     made: float  # when the file was written, seconds
     artifact: str  # the folder of the distilled set
     seconds: float | None  # of distilling
     memory: int | None  # bytes, the most while distilling
     num_bytes: int | None  # of the distilled set
     settings: str = field(default="", compare=False)  # all that was learned with but the seed
-
-    @property
-    def own_network(self) -> bool:
-        """Whether the run's config describes the network (else it is conf/network's)."""
-        return not evaluation(self.config).get("networks")
-
-    @property
-    def objective(self) -> str:
-        """What networks are trained for, where that is not to classify."""
-        return other_objective(self.config)
-
-    def setting(self, path: str) -> Any:
-        """The setting ``method.lr.images`` of the run, ``init`` by its name; None where there is
-        none of that name."""
-        if path == "init":
-            return self.init
-        value: Any = self.config
-        for name in path.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        return value
 
 
 @dataclass(frozen=True)

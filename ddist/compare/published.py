@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from ddist.compare.gather import Accuracy, Figure
+from ddist.compare.settings import Setup
 from ddist.errors import DdistError
 
 Networks = Mapping[str, Mapping[str, Any]]
@@ -56,9 +57,14 @@ class Comparison:
 
 
 @cache
+def document() -> Any:
+    """What ``published.yaml`` holds."""
+    return yaml.safe_load(Path(__file__).with_name("published.yaml").read_text())
+
+
+@cache
 def published_figures() -> tuple[Published, ...]:
-    """All that ``published.yaml`` has."""
-    text = Path(__file__).with_name("published.yaml").read_text()
+    """All figures of ``published.yaml``."""
     return tuple(
         Published(
             method=entry["method"],
@@ -76,19 +82,26 @@ def published_figures() -> tuple[Published, ...]:
             known=entry["known"],
             note=entry.get("note"),
         )
-        for entry in yaml.safe_load(text)
+        for entry in document()["figures"]
         for dataset, by_ipc in entry["figures"].items()
         for ipc, (mean, std) in by_ipc.items()
     )
 
 
-def full_data(figure: Figure, usual_networks: Networks) -> Published | None:
-    """The published accuracy of the figure's network trained on the whole dataset."""
+def full_data(setup: Setup, usual_networks: Networks) -> Published | None:
+    """The published accuracy of the network of ``setup`` trained on the whole dataset."""
+    if setup.objective:
+        return None
     for each in published_figures():
-        here = (each.ipc, each.dataset) == (0, figure.dataset)
-        if here and not mismatches(figure, each, usual_networks):
+        here = (each.method, each.dataset) == ("full", setup.dataset)
+        if here and not mismatches(setup, each, usual_networks):
             return each
     return None
+
+
+def cited(published: Published) -> str:
+    """The paper, and how its figure is known where it was not seen there."""
+    return published.paper + ("" if published.known == "seen" else f", {KNOWN[published.known]}")
 
 
 def compare(
@@ -129,30 +142,65 @@ def elsewhere(known: list[Published]) -> str:
     return f"published only under {' and '.join(protocols)}" if protocols else ""
 
 
-def mismatches(figure: Figure, published: Published, usual: Networks) -> list[str]:
-    """What keeps the two from being compared: ``width 32, published 128``."""
-    if figure.network not in published.networks:
-        return [f"network {figure.network}, published {' or '.join(published.networks)}"]
+def mismatches(setup: Setup, published: Published, usual: Networks) -> list[str]:
+    """What keeps the two from being compared: ``width 32, published 128``.
+
+    Published networks are those of conf/network (``usual``) and their images all of the dataset's,
+    in its size and channels, but for what the figure's settings say.
+    """
+    if setup.network not in published.networks:
+        return [f"network {setup.network}, published {' or '.join(published.networks)}"]
     wrong = []
-    for path, wanted in published.settings.items():
-        found = network_setting(figure, path, usual)
-        if found != wanted:
+    wanted_of = {**network_settings(setup.network, usual), **published.settings}
+    for path, wanted in wanted_of.items():
+        found = network_setting(setup, path, usual)
+        untold = found is None and path not in published.settings  # by an older run
+        if found != wanted and not untold:
             wrong.append(
                 f"{path.removeprefix('network.')} {shown(found)}, published {shown(wanted)}"
             )
-    return wrong
+    return wrong + other_images(setup, published)
 
 
-def network_setting(figure: Figure, path: str, usual: Networks) -> Any:
-    """The figure's setting, of the network as conf/network has it where the run's config tells of
-    another."""
+def network_settings(network: str, usual: Networks) -> dict[str, Any]:
+    """The settings of conf/network that are given there, by their dotted names."""
+    settings = usual.get(network.partition(" ")[0], {}).items()
+    return {
+        f"network.{name}": value
+        for name, value in settings
+        if (name == "_target_" or not name.startswith("_"))
+        and not (isinstance(value, str) and ("${" in value or value == "???"))
+    }
+
+
+def other_images(setup: Setup, published: Published) -> list[str]:
+    """What differs in the images: ``size 14, published 28``."""
+    own = document()["images"][published.dataset]
+    wrong = [
+        f"{name} {found}, published {own[name]}"
+        for name in own
+        if f"dataset.{name}" not in published.settings
+        and (found := setup.setting(f"dataset.{name}")) not in (None, own[name])
+    ]
+    classes = setup.setting("dataset.classes")
+    if classes is not None:
+        wrong.append(f"{len(classes)} classes, published all")
+    subset = setup.setting("dataset.subset")
+    return wrong if subset is None else [*wrong, f"{subset} images of a class, published all"]
+
+
+def network_setting(setup: Setup, path: str, usual: Networks) -> Any:
+    """The setting of ``setup``, of the network as conf/network has it where the run's config tells
+    of another."""
     group, _, name = path.partition(".")
-    if group == "network" and not figure.own_network:
-        return usual.get(figure.network.partition(" ")[0], {}).get(name)
-    return figure.setting(path)
+    if group == "network" and not setup.own_network:
+        return usual.get(setup.network.partition(" ")[0], {}).get(name)
+    return setup.setting(path)
 
 
 def shown(value: Any) -> str:
+    if value is None:
+        return "null"
     return "-".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ddist.compare.gather import Figure
-from ddist.compare.published import KNOWN, Networks, Published, full_data
+from ddist.compare.published import Networks, cited, full_data
 from ddist.compare.robust import augmentation_robust_score, label_robust_score
 from ddist.compare.settings import evaluation
 from ddist.errors import DdistError
@@ -73,11 +73,6 @@ def scores_of(members: list[Figure], full: float | None, usual_networks: Network
         sources.append(f"ARS: {' and '.join(protocols(augmented, plain))}")
     source = "; ".join(sources)
     return Scores(first, label, label_control, augmentation, augmentation_control, source)
-
-
-def cited(published: Published) -> str:
-    """The paper, and how its figure is known where it was not seen there."""
-    return published.paper + ("" if published.known == "seen" else f", {KNOWN[published.known]}")
 
 
 def protocols(*figures: Figure) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ddist.config import learned
@@ -11,6 +12,36 @@ _SAME_PROTOCOL = {
     "name", "num_networks", "chunk", "networks", "precision", "kernel", "tuning_networks",
     "tuning_images", "without_batch_norm",
 }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Which network a run trained, and on the images of which dataset."""
+
+    dataset: str
+    init: str
+    network: str
+    config: dict[str, Any]  # of the run
+
+    @property
+    def own_network(self) -> bool:
+        """Whether the run's config describes the network (else it is conf/network's)."""
+        return not evaluation(self.config).get("networks")
+
+    @property
+    def objective(self) -> str:
+        """What networks are trained for, where that is not to classify."""
+        return other_objective(self.config)
+
+    def setting(self, path: str) -> Any:
+        """The setting ``method.lr.images`` of the run, ``init`` by its name; None where there is
+        none of that name."""
+        if path == "init":
+            return self.init
+        value: Any = self.config
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        return value
 
 
 def evaluation(config: Mapping[str, Any]) -> dict[str, Any]:

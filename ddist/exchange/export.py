@@ -14,7 +14,8 @@ from torch import Tensor
 from ddist.artifact import DistilledDataset
 from ddist.artifact_format import CONFIG, DATA, META, TENSORS, encode
 from ddist.errors import DdistError
-from ddist.report.card import card
+from ddist.exchange import readme
+from ddist.report.card import card, loading
 from ddist.report.embed import encode as png_file
 
 Files = dict[str, bytes]
@@ -22,12 +23,11 @@ Files = dict[str, bytes]
 LICENSE = "other"  # whoever uploads knows that of the real images
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))  # the hub's names
 HUB = """\
-
-## In this folder
-
 `train/` has the images as pictures of 8 bits, with labels, soft labels, weights and steps in
 `train/metadata.jsonl`: `datasets.load_dataset("imagefolder", data_dir="…")` reads them without a
-network. `distilled/` has the same as it was learned, without rounding: `ddist.load("…/distilled")`.
+network. `distilled/` has the same as it was learned, without rounding, and `meta.json` and
+`config.yaml` with everything else.
+
 """
 
 
@@ -35,7 +35,8 @@ def exported(distilled: DistilledDataset, format: str) -> Files:
     """The files, by their paths in the exported folder. Raises DdistError for an unknown format.
 
     - png: train/<class>/*.png, pixels in [0, 1] rounded to 8 bits, and train/metadata.jsonl, which
-      has for each picture its label and, where there are such, soft label, weight and step.
+      has for each picture its label and, where there are such, soft label, weight and step; what
+      pictures cannot hold (normalisation, step sizes, a fixed start) in tensors.npz.
     - npz: distilled.npz for numpy, all as it was learned, in training space; no pickle.
     - torch: distilled.pt, the same for ``torch.load(..., weights_only=True)``.
     - hub: a folder of a Hugging Face dataset, png and the artifact itself, the card with its YAML.
@@ -49,11 +50,28 @@ def exported(distilled: DistilledDataset, format: str) -> Files:
     if format not in formats:
         raise DdistError(f"task=export needs format={'|'.join(formats)}, not {format!r}.")
     files = formats[format](distilled)
-    return {"README.md": card(distilled).encode(), "grid.png": distilled.picture(), **files}
+    if format == "hub":
+        text = front_matter(distilled) + card(distilled, HUB + loading(distilled, "distilled"), "")
+    else:
+        text = card(distilled, readme.loading(distilled, format), readme.ELSEWHERE[format])
+    return {"README.md": text.encode(), "grid.png": distilled.picture(), **files}
 
 
 def png(distilled: DistilledDataset) -> Files:
-    """A folder for each class, whose sorted names are in the order of the labels."""
+    tensors, _ = parts(distilled)
+    held = ("images", "labels", "weights")
+    rest = {name: value for name, value in tensors.items() if name not in held}
+    return {**pictures(distilled), "tensors.npz": npz_file(rest)}
+
+
+def pictures(distilled: DistilledDataset) -> Files:
+    """A folder for each class, whose sorted names are in the order of the labels. Raises DdistError
+    for images that are neither grey nor RGB."""
+    if distilled.images.shape[1] not in (1, 3):
+        raise DdistError(
+            f"Pictures have 1 or 3 channels and these images {distilled.images.shape[1]}: choose "
+            "format=npz or format=torch."
+        )
     names = distilled.meta["class_names"]
     pixels = (distilled.to_pixels() * 255).round().to(torch.uint8)
     classes = hard_labels(distilled.labels)
@@ -76,11 +94,15 @@ def png(distilled: DistilledDataset) -> Files:
 
 def npz(distilled: DistilledDataset) -> Files:
     tensors, texts = parts(distilled)
+    return {"distilled.npz": npz_file(tensors, texts)}
+
+
+def npz_file(tensors: dict[str, Tensor], texts: dict[str, str] | None = None) -> bytes:
     arrays = {name: value.numpy() for name, value in tensors.items()}
-    arrays |= {name: np.array(text) for name, text in texts.items()}
+    arrays |= {name: np.array(text) for name, text in (texts or {}).items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    return {"distilled.npz": buffer.getvalue()}
+    return buffer.getvalue()
 
 
 def torch_file(distilled: DistilledDataset) -> Files:
@@ -91,7 +113,7 @@ def torch_file(distilled: DistilledDataset) -> Files:
 
 
 def hub(distilled: DistilledDataset) -> Files:
-    files = png(distilled)
+    files = pictures(distilled)
     meta = {**distilled.meta, "bytes": distilled.num_bytes}
     artifact = encode(
         {name: getattr(distilled, name) for name in TENSORS},
@@ -102,7 +124,7 @@ def hub(distilled: DistilledDataset) -> Files:
     )
     assert artifact.keys() == {DATA, META, CONFIG}
     files |= {f"distilled/{name}": content for name, content in artifact.items()}
-    return {**files, "README.md": (front_matter(distilled) + card(distilled) + HUB).encode()}
+    return files
 
 
 def front_matter(distilled: DistilledDataset) -> str:

@@ -38,7 +38,8 @@ class Foreign:
     images: Tensor  # float32 [N, C, H, W], in training space or pixels: the file does not say
     labels: Tensor  # int64 [N] or float [N, K]
     pixels: bool  # whether the format has pixels in [0, 1] always
-    step_size: float | None = None  # that was learned with the images
+    step_sizes: Tensor | None = None  # float32 [E, S], that were learned with the images
+    step_index: Tensor | None = None  # int64 [N]: the step of each image
     weights: Tensor | None = None
 
 
@@ -75,7 +76,10 @@ def read_mtt(path: Path) -> Foreign:
             raise unlike(rate, "mtt", "the learned step size, one number", value) from None
         if not (step_size > 0 and step_size < float("inf")):
             raise DdistError(f"{rate} has the step size {step_size}: one above 0 was expected.")
-    return Foreign(*found, pixels=False, step_size=step_size)
+    if step_size is None:
+        return Foreign(*found, pixels=False)
+    one = torch.zeros(len(found[0]), dtype=torch.int64)
+    return Foreign(*found, False, step_sizes=torch.tensor([[step_size]]), step_index=one)
 
 
 def read_idc(path: Path) -> Foreign:
@@ -160,8 +164,11 @@ def load(path: Path) -> Any:
 def load_npz(path: Path) -> dict[str, Any]:
     """Tensors, and words, by name. Raises DdistError."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        if path.suffix == ".npy":
+            arrays = {path.stem: np.load(path, allow_pickle=False)}
+        else:
+            with np.load(path, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise DdistError(f"There is no file {path}.") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, KeyError):

@@ -21,7 +21,7 @@ from ddist.methods.moving import gradients
 from ddist.networks import Weights
 from ddist.seeding import generator
 from ddist.synthetic.steps import SMALLEST, StepSizes, best_step_size
-from ddist.trajectories import Trajectories
+from ddist.trajectories import Stored, Trajectories
 
 FARTHEST = 100.0  # times larger or smaller than its start, a step size of eta itself has diverged
 NUM_TRIALS = 3  # experts and epochs by which a step size is chosen to start from
@@ -76,7 +76,7 @@ class MTT(Method):
         num_teachers: int,
         max_loss: float | None,
         augment: Siamese,
-        trajectories: Trajectories,
+        trajectories: Trajectories | Stored,
         **common: Any,
     ) -> None:
         labels = torch.arange(common["data"].num_classes).repeat_interleave(ipc)

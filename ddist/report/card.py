@@ -26,8 +26,10 @@ LOAD = """\
 import ddist
 from torch.utils.data import DataLoader
 
-distilled = ddist.load("path/to/this/folder")
-batches = DataLoader(distilled.as_dataset(), batch_size=256, shuffle=True)
+distilled = ddist.load("{folder}")  # from where this README lies
+dataset = distilled.as_dataset()
+images, labels = dataset.tensors[:2]  # in training space
+batches = DataLoader(dataset, batch_size=256, shuffle=True)
 pixels = distilled.to_pixels()  # [N, C, H, W], float in [0, 1]
 ```
 """
@@ -78,8 +80,14 @@ They were made for one fixed start of the network, and the figures hold for it o
 """
 
 
-def card(distilled: "DistilledDataset") -> str:
-    """Markdown. The figures come from ``meta["results"]`` (the dict of results.json) if present."""
+def card(
+    distilled: "DistilledDataset",
+    load: str | None = None,
+    elsewhere: str = "Everything else is in `meta.json` and `config.yaml`.\n",
+) -> str:
+    """Markdown. The figures come from ``meta["results"]`` (the dict of results.json) if present.
+    ``load`` says how to load the set and to train on it (None: by ddist, from the folder of this
+    README), ``elsewhere`` where all is that the card does not say."""
     meta = distilled.meta
     names, shape = meta["class_names"], "×".join(map(str, meta["image_shape"]))
     listed = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
@@ -88,9 +96,24 @@ def card(distilled: "DistilledDataset") -> str:
         f"# {title}\n\n![{title}](grid.png)\n",
         f"{len(distilled.images)} synthetic images of {shape} in {len(names)} classes ({listed}); "
         f"{size(distilled.num_bytes)} with labels. Made with ddist.\n",
-        *([TILES.format(factor=distilled.factor)] if distilled.factor > 1 else []),
         "## Load\n",
-        LOAD,
+        loading(distilled, ".") if load is None else load,
+    ]
+    if "results" in meta:
+        parts += ["## How good\n", figures(meta["results"])]
+    unused = () if meta.get("uses_network", True) else ("network", "init")
+    told = [key for key in FACTS if key not in unused and meta.get(key) is not None]
+    facts = [(key, describe(meta[key])) for key in told]
+    parts += ["## How it was made\n", markdown_table(("", ""), facts), elsewhere]
+    return "\n".join(parts)
+
+
+def loading(distilled: "DistilledDataset", folder: str) -> str:
+    """How to load the artifact in ``folder`` with ddist, and to train on it."""
+    meta = distilled.meta
+    parts = [
+        *([TILES.format(factor=distilled.factor)] if distilled.factor > 1 else []),
+        LOAD.format(folder=folder),
         NORMALIZE.format(kind=distilled.normalization.get("kind")),
     ]
     if distilled.label_temperature is not None:
@@ -104,13 +127,6 @@ def card(distilled: "DistilledDataset") -> str:
         parts.append(REPLAY.format(epochs=epochs, steps=steps))
     if distilled.initial_weights is not None:
         parts.append(FIXED)
-    if "results" in meta:
-        parts += ["## How good\n", figures(meta["results"])]
-    unused = () if meta.get("uses_network", True) else ("network", "init")
-    told = [key for key in FACTS if key not in unused and meta.get(key) is not None]
-    facts = [(key, describe(meta[key])) for key in told]
-    parts += ["## How it was made\n", markdown_table(("", ""), facts)]
-    parts.append("Everything else is in `meta.json` and `config.yaml`.\n")
     return "\n".join(parts)
 
 

@@ -76,11 +76,13 @@ def compared_rows(results: dict[str, Any]) -> list[Row]:
 def on_all(results: dict[str, Any]) -> list[str]:
     """The figures of training on all images, measured or published, each under a protocol of its
     own: lines below the table and no column of it."""
-    known, lines = results.get("baselines", {}), []
-    for row in (known[name] for name in ("full_measured", "full") if name in known):
+    kinds, lines = ("full_measured", "full"), []
+    known = [(name.partition(":")[0], row) for name, row in results.get("baselines", {}).items()]
+    known = [(kind, row) for kind, row in known if kind in kinds]
+    for _, row in sorted(known, key=lambda each: kinds.index(each[0])):
         published = row["protocol"].startswith("published")
         found = f"{100 * row['accuracy_mean']:.1f} %" if published else f"{accuracy(row)} %"
-        lines.append(f"{BASELINES['full']}: {found} ({row['protocol']})")
+        lines.append(f"{BASELINES['full']}, {row['network']}: {found} ({row['protocol']})")
     return lines
 
 

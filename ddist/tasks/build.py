@@ -27,7 +27,7 @@ from ddist.tasks.checks import (
     check_subset,
 )
 from ddist.teachers import Teacher
-from ddist.trajectories import Trajectories
+from ddist.trajectories import Stored, Trajectories
 
 log = logging.getLogger(__name__)
 
@@ -138,9 +138,9 @@ def build_method(
     return method
 
 
-def build_trajectories(cfg: DictConfig, data: RealData) -> Trajectories:
+def build_trajectories(cfg: DictConfig, data: RealData) -> Trajectories | Stored:
     """The experts, trained on ``data``."""
-    trajectories: Trajectories = instantiate(cfg.trajectories)(
+    trajectories: Trajectories | Stored = instantiate(cfg.trajectories)(
         source=data, cache=cfg.paths.cache, seed=cfg.seed, compile=cfg.compile
     )
     return trajectories

@@ -25,10 +25,7 @@ DOUBLE = {64, "64", "64-true"}
 
 
 def check_reference(cfg: DictConfig) -> None:
-    """Raise a DdistError for an impossible accuracy of training on all images, or training."""
-    full = cfg.reference.full
-    if full is not None and not 0 <= full <= 1:
-        raise DdistError(f"reference.full is a fraction such as 0.99, or null, not {full}.")
+    """Raise a DdistError for an impossible training on all images."""
     if cfg.reference.measure:
         trained = {key: cfg.reference.training[key] for key in ("num_networks", "batch_size")}
         check_whole("reference.training", {**trained, "epochs": cfg.reference.training.epochs})

@@ -24,7 +24,7 @@ def run(cfg: DictConfig, *, epochs: int) -> None:
     data = build_data(cfg).to(device(cfg.trainer.accelerator))
     network = build_network(cfg.network, data).to(data.device)
     trajectories = build_trajectories(cfg, data)
-    trajectories.prepare(network, cfg.trajectories.epochs or horizon(cfg.method) or epochs)
+    trajectories.prepare(network, cfg.trajectories.get("epochs") or horizon(cfg.method) or epochs)
     folder = trajectories.folder(network)
     files = [path.stat().st_size for path in folder.glob("*/*.safetensors")]
     log.info(

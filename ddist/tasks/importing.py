@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 import ddist
 from ddist.artifact import DistilledDataset
 from ddist.config import composed_apart, to_plain
 from ddist.data import RealData
 from ddist.errors import DdistError
+from ddist.exchange.buffers import import_experts
+from ddist.exchange.fits import check_fits, check_pixels, images_per_class
 from ddist.exchange.foreign import (
     Foreign,
     read_dc,
@@ -22,17 +23,18 @@ from ddist.exchange.foreign import (
     read_mtt,
     read_own,
 )
+from ddist.exchange.tensors import read_results, read_tensors
 from ddist.probabilities import are_probabilities
-from ddist.tasks.build import build_data
-from ddist.tasks.names import chosen, chosen_names
+from ddist.tasks.build import build_data, build_network
+from ddist.tasks.names import chosen, chosen_names, named
 
 log = logging.getLogger(__name__)
 
-FORMATS = ("dc", "mtt", "idc", "folder", "torch", "npz")
+FORMATS = ("dc", "mtt", "idc", "dd", "tensors", "folder", "torch", "npz", "experts")
 OWN = ("torch", "npz")  # what task=export wrote
 NORMALIZATIONS = ("mean_std", "zca", "none")
-PROTOCOLS = {"dc": "dc2021", "mtt": "mtt", "idc": "idc", "folder": "dc2021"}  # the code's own
-FAR = 0.5  # beyond [0, 1]: no pixels
+PROTOCOLS = {"dc": "dc2021", "mtt": "mtt", "idc": "idc", "dd": "replay"}  # the code's own
+ASSUMED = {"dd": "mean_std", "experts": "mean_std"}  # what the code has unless told otherwise
 
 
 def run(cfg: DictConfig) -> None:
@@ -41,7 +43,10 @@ def run(cfg: DictConfig) -> None:
         raise DdistError(f"task=import needs format={'|'.join(FORMATS)}, not {cfg.format!r}.")
     if cfg.path is None:
         raise DdistError("task=import needs the file or folder that is to be read: path=PATH.")
-    path = Path(str(cfg.path)).expanduser()
+    path = paths_of(cfg.path)[0]
+    if cfg.format == "experts":
+        import_experts_of(cfg, path)
+        return
     distilled = read_own(path, cfg.format) if cfg.format in OWN else convert(cfg, path)
     folder = Path(cfg.paths.run) / "distilled"
     distilled.save(folder)
@@ -54,10 +59,15 @@ def convert(cfg: DictConfig, path: Path) -> DistilledDataset:
     if not path.exists():
         raise DdistError(f"There is no {path}: path is what format={cfg.format} reads.")
     pixels = cfg.format in ("idc", "folder") or cfg.normalization == "none"
-    if not pixels:
+    if not pixels and cfg.normalization is not None:
         cfg.dataset.normalize = cfg.normalization
     data = build_data(cfg)
     found = read(cfg, path, data)
+    if cfg.normalization is None and not (pixels or found.pixels):
+        raise unsaid(cfg.format)
+    pixels = pixels or found.pixels
+    if found.pixels and cfg.normalization not in (None, "none"):
+        raise DdistError(f"{path} has pixels of 8 bits: normalization=none.")
     check_fits(found, data, path, cfg.factor)
     images = found.images
     if pixels:
@@ -70,16 +80,15 @@ def convert(cfg: DictConfig, path: Path) -> DistilledDataset:
         log.warning(
             "The labels are no probabilities: they are kept, and the nearest are trained on."
         )
-    ipc = max(1, round(len(images) / data.num_classes))
+    ipc = images_per_class(found.labels, data.num_classes, path, cfg.ipc if chosen("ipc") else None)
     names = {**chosen_names(), "method": name_of(cfg, path)}
     complete(cfg, ipc, names)
-    one_step = found.step_size is not None
     return DistilledDataset(
         images=images,
         labels=found.labels,
         weights=found.weights,
-        step_sizes=torch.tensor([[found.step_size]]) if one_step else None,
-        step_index=torch.zeros(len(images), dtype=torch.int64) if one_step else None,
+        step_sizes=found.step_sizes,
+        step_index=found.step_index,
         normalization=data.normalization.to("cpu").state(),
         meta=described(cfg, names, ipc, data, path),
         config=OmegaConf.to_yaml(cfg, resolve=True),
@@ -91,12 +100,11 @@ def check_asked(cfg: DictConfig) -> None:
     if not chosen("dataset"):
         raise DdistError("Which dataset is it made from? Say so: dataset=cifar10, for example.")
     known = cfg.format in ("idc", "folder")  # pixels
-    if cfg.normalization is None and not known:
-        raise DdistError(
-            f"format={cfg.format} does not say in which space its images are: normalization="
-            "mean_std (of the dataset, as the authors' code normalises), zca (whitened) or none "
-            "(pixels in [0, 1])."
-        )
+    if cfg.normalization is None and cfg.format in ASSUMED:
+        cfg.normalization = ASSUMED[cfg.format]
+        log.info("format=%s: normalization=%s, unless you say so.", cfg.format, cfg.normalization)
+    if cfg.normalization is None and not known and cfg.format != "tensors":
+        raise unsaid(cfg.format)  # of tensors 8 bits say it
     allowed = ("none",) if known else NORMALIZATIONS
     if cfg.normalization is not None and cfg.normalization not in allowed:
         raise DdistError(
@@ -114,6 +122,42 @@ def check_asked(cfg: DictConfig) -> None:
             raise DdistError(f"{name} is a whole number from {least}, not {value!r}.")
 
 
+def unsaid(format: str) -> DdistError:
+    return DdistError(
+        f"format={format} does not say in which space its images are: normalization="
+        "mean_std (of the dataset, as the authors' code normalises), zca (whitened) or none "
+        "(pixels in [0, 1])."
+    )
+
+
+def paths_of(value: Any) -> list[Path]:
+    """One path or several, as a setting has them."""
+    several = OmegaConf.is_list(value)
+    return [Path(str(each)).expanduser() for each in (value if several else [value])]
+
+
+def import_experts_of(cfg: DictConfig, path: Path) -> None:
+    """Write the trajectories of ``path`` as experts of the run's network and dataset."""
+    check_asked(cfg)
+    if not path.exists():
+        raise DdistError(f"There is no {path}: path is what format=experts reads.")
+    cfg.dataset.normalize = cfg.normalization
+    if not named("network"):
+        cfg.network = to_plain(composed_apart(["network=convnet"]).network)
+    data = build_data(cfg)
+    network, folder = build_network(cfg.network, data), Path(cfg.paths.run) / "experts"
+    num, epochs = import_experts(path, network, folder, data.name, cfg.normalization)
+    log.info(
+        "%d experts of %d epochs: ddist method=mtt dataset=%s dataset.normalize=%s "
+        "trajectories=stored trajectories.folder=%s",
+        num,
+        epochs,
+        chosen_names()["dataset"],
+        cfg.normalization,
+        folder,
+    )
+
+
 def read(cfg: DictConfig, path: Path, data: RealData) -> Foreign:
     match cfg.format:
         case "dc":
@@ -122,42 +166,13 @@ def read(cfg: DictConfig, path: Path, data: RealData) -> Foreign:
             return read_mtt(path)
         case "idc":
             return read_idc(path)
+        case "dd":
+            return read_results(path)
+        case "tensors":
+            labels = [] if cfg.labels is None else paths_of(cfg.labels)
+            return read_tensors(paths_of(cfg.path), labels, cfg.index, data.image_shape)
         case _:
             return read_folder(path, data.class_names, data.image_shape[0])
-
-
-def check_fits(found: Foreign, data: RealData, path: Path, factor: int | None) -> None:
-    """Raise a DdistError unless images and labels are such as the dataset's."""
-    shape, labels = tuple(found.images.shape[1:]), found.labels
-    if shape != tuple(data.image_shape):
-        raise DdistError(
-            f"{path} has images {shape} and {data.name} {tuple(data.image_shape)}: choose the "
-            "dataset it was made from, or its dataset.size and dataset.channels."
-        )
-    if labels.is_floating_point() and labels.shape[1] != data.num_classes:
-        raise DdistError(
-            f"{path} has soft labels of {labels.shape[1]} classes and {data.name} has "
-            f"{data.num_classes}."
-        )
-    if not labels.is_floating_point() and not ((labels >= 0) & (labels < data.num_classes)).all():
-        raise DdistError(
-            f"{path} has labels from {labels.min()} to {labels.max()}, and those of {data.name} "
-            f"are 0 to {data.num_classes - 1}."
-        )
-    if factor is not None and any(side % factor for side in shape[1:]):
-        raise DdistError(f"factor={factor} does not divide images of {shape[1]}x{shape[2]}.")
-
-
-def check_pixels(images: Tensor, path: Path) -> None:
-    """Raise a DdistError for values that pixels do not have."""
-    if not images.isfinite().all():
-        raise DdistError(f"{path} holds values that are not finite numbers.")
-    low, high = float(images.min()), float(images.max())
-    if low < -FAR or high > 1 + FAR:
-        raise DdistError(
-            f"{path} has values from {low:.2f} to {high:.2f}, which are no pixels in [0, 1]: "
-            "normalization=mean_std or zca says how they were made."
-        )
 
 
 def name_of(cfg: DictConfig, path: Path) -> str:
@@ -173,7 +188,11 @@ def complete(cfg: DictConfig, ipc: int, names: dict[str, str]) -> None:
     """Make ``cfg`` describe the imported set: nothing of the default method's that it was not
     learned with, and the format's own protocol and network unless others were chosen."""
     usual = composed_apart(
-        [f"evaluation={PROTOCOLS[cfg.format]}", "network=convnet", f"dataset={names['dataset']}"]
+        [
+            f"evaluation={PROTOCOLS.get(cfg.format, 'dc2021')}",
+            "network=convnet",
+            f"dataset={names['dataset']}",
+        ]
     )
     usual.ipc = ipc
     usual.dataset = cfg.dataset

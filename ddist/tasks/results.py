@@ -5,7 +5,7 @@ import logging
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from torch import Tensor
 
 import ddist
 from ddist.artifact import DistilledDataset
+from ddist.compare.published import cited, full_data
+from ddist.compare.settings import Setup
+from ddist.compare.usual import usual_networks
 from ddist.config import learned_settings, to_plain
 from ddist.data import RealData
 from ddist.evaluation import Evaluator, Row
@@ -76,8 +79,7 @@ def evaluate(
             baselines[each], confusion[f"baselines/{each}"] = row.to_dict(), row.confusion
     if cfg.reference.measure:
         baselines["full_measured"] = measured_full(cfg, evaluator, data)
-    if cfg.reference.full is not None and cfg.dataset.get("classes") is None:
-        baselines["full"] = published_full(cfg.reference, names["network"])
+    baselines |= published_full(to_plain(cfg), names, [row.network for row in rows])
     steps = distilled.meta.get("steps")
     results: dict[str, Any] = {
         "schema": 1,
@@ -132,12 +134,26 @@ def measured_full(cfg: DictConfig, evaluator: Evaluator, data: RealData) -> dict
     return summarise(found, protocol, name, {}).to_dict()
 
 
-def published_full(reference: DictConfig, network: str) -> dict[str, Any]:
-    """The row of a network trained on all the data, as ``reference.source`` publishes it: never
-    measured here, so its protocol is its own."""
-    spread = {"accuracy_std": None, "accuracy_ci95": None, "num_networks": 1}
-    protocol = f"published, {reference.source}"
-    return {"protocol": protocol, "network": network, "accuracy_mean": reference.full, **spread}
+def published_full(
+    config: dict[str, Any], names: Mapping[str, str], networks: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The rows of training on the whole dataset, ``full`` for the first of ``networks`` and
+    ``full:network`` for further ones, where they are published for that very network and those
+    images. Never measured here, so their protocol is their own."""
+    rows = {}
+    for i, network in enumerate(networks):
+        setup = Setup(dataset=names["dataset"], init=names["init"], network=network, config=config)
+        published = full_data(setup, usual_networks())
+        if published is not None:
+            rows[f"full:{network}" if i else "full"] = {
+                "protocol": f"published, {cited(published)}",
+                "network": network,
+                "accuracy_mean": published.mean,
+                "accuracy_std": None,
+                "accuracy_ci95": None,
+                "num_networks": 1,
+            }
+    return rows
 
 
 def peak_memory_bytes() -> int:

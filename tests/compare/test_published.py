@@ -8,8 +8,10 @@ from math import sqrt
 import pytest
 
 from ddist.compare.gather import Accuracy, read
-from ddist.compare.published import KNOWN, compare, published_figures
+from ddist.compare.published import KNOWN, compare, document, published_figures
+from ddist.compare.usual import usual_networks
 from ddist.config import conf_dir
+from ddist.tasks.results import published_full
 
 NETWORKS = {"convnet": {"width": 128, "depth": 3}}
 
@@ -24,12 +26,14 @@ def test_every_figure_names_its_source_and_what_ddist_has() -> None:
     for each in figures:
         assert 0 < each.mean < 1 and (each.std is None or 0 <= each.std < 0.1), each
         assert each.known in KNOWN and each.paper and re.fullmatch(r"\d{4}\.\d{5}", each.arxiv)
-        assert each.method in options("method") | {"full"}, each
+        assert each.method in options("method") | {"full", "no_adaptation"}, each
+        assert (each.method == "full") == (each.ipc == 0) == (each.protocol == "full")
         assert each.dataset in options("dataset"), each
         for network in each.networks:
             known = network == "none" or network.split()[0] in options("network")
             assert known or each.protocol == "krr", each
-        assert {name.split(".")[0] for name in each.settings} <= {"network", "synthetic", "init"}
+        groups = {name.split(".")[0] for name in each.settings}
+        assert groups <= {"network", "synthetic", "init", "dataset"}
 
 
 def test_no_figure_is_there_twice() -> None:
@@ -90,3 +94,72 @@ def test_other_widths_networks_and_protocols_are_not_compared(write) -> None:
     listed = {**narrow, "evaluation": {"networks": ["convnet"]}}
     other = compare(replace(figure, config=listed), figure.accuracy, NETWORKS, 2.0, 2.0)
     assert other.difference is not None
+
+
+def test_other_images_are_not_compared(write) -> None:
+    (figure,) = read(write("a"), {})
+    for dataset, said in (
+        ({"size": 14}, "size 14, published 28"),
+        ({"channels": 3}, "channels 3, published 1"),
+        ({"subset": 500}, "500 images of a class, published all"),
+    ):
+        other = replace(figure, config={**figure.config, "dataset": dataset})
+        found = compare(other, figure.accuracy, NETWORKS, 2.0, 2.0)
+        assert (found.difference, found.note) == (None, f"not compared: {said}")
+    own = replace(figure, config={**figure.config, "dataset": {"size": 28, "subset": None}})
+    assert compare(own, figure.accuracy, NETWORKS, 2.0, 2.0).difference is not None
+
+
+def test_the_images_of_every_dataset_with_a_figure_are_known() -> None:
+    assert {each.dataset for each in published_figures()} <= document()["images"].keys()
+
+
+FULL = [
+    ("cifar10", "convnet", {}, 0.848, "published, Cazenavette et al. 2022"),
+    ("cifar10", "alexcifarnet", {}, 0.80, "published, Wang et al. 2018"),
+    ("mnist", "lenet", {}, 0.99, "published, Wang et al. 2018"),
+    ("mnist", "convnet", {}, 0.996, "published, Zhao et al. 2021, from memory, not checked"),
+    ("cifar10", "mlp", {}, None, ""),
+    ("cifar10", "resnet18", {}, None, ""),
+    ("cifar10", "convnet_bn", {}, None, ""),
+    ("cifar10", "convnet", {"network": {"width": 64}}, None, ""),
+    ("cifar10", "convnet", {"network": {"norm": "none"}}, None, ""),
+    ("cifar10", "convnet", {"network": {"activation": "sigmoid"}}, None, ""),
+    ("cifar10", "convnet", {"dataset": {"size": 16}}, None, ""),
+    ("cifar10", "convnet", {"dataset": {"subset": 100}}, None, ""),
+    ("tiny_imagenet", "convnet", {}, None, ""),
+    ("tiny_imagenet", "convnet", {"network": {"depth": 4}}, 0.376,
+     "published, Cazenavette et al. 2022"),
+    ("digits", "convnet", {}, None, ""),
+    ("cifar10", "convnet", {"objective": {"_target_": "ddist.objectives.Poison"},
+     "method": {"objective": {}}}, None, ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("dataset", "network", "changes", "mean", "protocol"), FULL)
+def test_what_is_published_of_all_images_stands_beside_its_own_network_only(
+    dataset, network, changes, mean, protocol
+) -> None:
+    config = {
+        **changes,
+        "network": {**usual_networks()[network], **changes.get("network", {})},
+        "dataset": {"size": None, "channels": None, "subset": None, **changes.get("dataset", {})},
+    }
+    found = published_full(config, {"dataset": dataset, "init": "random"}, [network])
+    if mean is None:
+        assert found == {}
+    else:
+        row = found["full"]
+        assert (row["network"], row["accuracy_mean"]) == (network, pytest.approx(mean))
+        assert row["protocol"] == protocol
+
+
+def test_further_networks_have_rows_of_their_own() -> None:
+    config = {"evaluation": {"networks": ["mlp", "convnet"]}, "network": {}, "dataset": {}}
+    found = published_full(config, {"dataset": "cifar10", "init": "random"}, ["mlp", "convnet"])
+    assert [(name, row["network"]) for name, row in found.items()] == [("full:convnet", "convnet")]
+
+
+def test_no_setting_holds_a_published_figure() -> None:
+    for file in conf_dir().rglob("*.yaml"):
+        assert not re.search(r"(?m)^reference: *\{.*(full|source)", file.read_text()), file

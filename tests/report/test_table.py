@@ -67,10 +67,15 @@ def test_two_protocols_never_share_a_column():
 
 def test_what_a_paper_says_of_all_images_is_no_row_and_no_column():
     full = {**ROW, "protocol": "published, Zhao et al. 2021", "accuracy_mean": 0.996}
-    results = {**RESULTS, "baselines": {**RESULTS["baselines"], "full": full}}
+    other = {**full, "network": "convnet", "accuracy_mean": 0.997}
+    both = {"full": full, "full:convnet": other}
+    results = {**RESULTS, "baselines": {**RESULTS["baselines"], **both}}
     assert len(results_table(results).columns) == len(results_table(RESULTS).columns)
     text = lines(results)
-    assert text[-1] == "all training images: 99.6 % (published, Zhao et al. 2021)"
+    assert text[-2:] == [
+        "all training images, lenet: 99.6 % (published, Zhao et al. 2021)",
+        "all training images, convnet: 99.7 % (published, Zhao et al. 2021)",
+    ]
 
 
 def test_several_networks_each_with_its_own_baseline():

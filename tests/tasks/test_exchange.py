@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ddist.artifact import DistilledDataset
+from ddist.networks import ConvNet
 
 PROTOCOL = ("evaluation=dc2021", "evaluation.epochs=2", "evaluation.num_networks=2",
             "network=mlp", "task.baseline=false")  # fmt: skip
@@ -113,6 +114,51 @@ def test_files_of_the_fields_own_code(ddist, files: Path) -> None:
     assert len(found.examples()[0]) == 40  # 2x2 in each
 
 
+def test_the_first_papers_results_are_replayed(ddist, tmp_path: Path) -> None:
+    x = torch.randn(2, 10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    y, sizes = torch.arange(10), torch.tensor([[0.1, 0.2], [0.3, 0.4]])
+    steps = [(x[s], y, sizes[e, s]) for e in range(2) for s in range(2)]
+    torch.save(steps, tmp_path / "results.pth")
+    again = imported(ddist, "format=dd", f"path={tmp_path}/results.pth", "dataset=digits", "ipc=2")
+    found = DistilledDataset.load(again)
+    replayed = list(found.replay())
+    assert len(replayed) == 4 and found.meta["ipc"] == 2
+    for (images, labels, size), (theirs, classes, rate) in zip(replayed, steps, strict=True):
+        assert torch.equal(images, theirs) and torch.equal(labels, classes) and size == rate
+    assert found.meta["protocol"] == "replay" and found.normalization["kind"] == "mean_std"
+
+
+def test_parts_and_labels_of_other_files(ddist, files: Path, tmp_path: Path) -> None:
+    x, y = torch.load(files / "data.pt", weights_only=True)
+    for k, rows in enumerate((slice(0, 4), slice(4, 10))):
+        torch.save(x[rows], tmp_path / f"a{k}.pt")
+    np.save(tmp_path / "y.npy", y.numpy())
+    words = (f"path=[{tmp_path}/a0.pt,{tmp_path}/a1.pt]", f"labels={tmp_path}/y.npy")
+    again = imported(ddist, "format=tensors", *words, "dataset=digits", "normalization=none")
+    found = DistilledDataset.load(again)
+    torch.testing.assert_close(found.to_pixels(), x, atol=1e-5, rtol=0)
+    assert "in which space" in refused(ddist, "format=tensors", *words)
+
+
+def test_replay_buffers_of_others_serve_mtt(ddist, tmp_path: Path) -> None:
+    network = ConvNet(10, (1, 8, 8), 2, 4, "instance", "avg", "relu")
+    one = [[p + epoch for p in network.parameters()] for epoch in range(4)]
+    torch.save([one, one], tmp_path / "replay_buffer_0.pt")
+    small = ("network=convnet", "network.depth=2", "network.width=4", "dataset=digits")
+    done = ddist("task=import", "format=experts", f"path={tmp_path}", "hydra.run.dir=in", *small)
+    assert (done.code, done.err) == (0, ""), done.err
+    assert "2 experts of 3 epochs: ddist method=mtt dataset=digits" in done.out
+    use = ("method=mtt", "trajectories=stored", f"trajectories.folder={ddist.folder}/in/experts",
+           "method.expert_epochs=1", "ipc=1", "steps=2", "method.student_steps=2", *PROTOCOL[:3],
+           "task.baseline=false", "method.max_start_epoch=2", "dataset.normalize=mean_std",
+           *small)  # fmt: skip
+    done = ddist(*use, "method.step_size=0.01", "hydra.run.dir=out")
+    assert done.code == 0, done.err
+    assert not (tmp_path / "cache" / "experts").exists()
+    done = ddist(*use, "network.width=8", "hydra.run.dir=other")
+    assert done.code == 1 and "are of another network" in done.err
+
+
 class Hostile:
     def __reduce__(self):
         return os.mkdir, ("pwned",)
@@ -172,7 +218,10 @@ def test_what_the_file_does_not_say_is_asked_for(ddist, files: Path) -> None:
         ddist, "format=dc", path, "normalization=mean_std", "index=2"
     )
     assert "factor=2 (2x2, IDC)" in refused(ddist, "format=idc", f"path={files}")
-    assert "task=import needs format=dc|mtt|idc|folder|torch|npz, not None." in refused(ddist)
+    assert (
+        "task=import needs format=dc|mtt|idc|dd|tensors|folder|torch|npz|experts, not None."
+        in refused(ddist)
+    )
     assert "path=PATH" in refused(ddist, "format=dc")
     done = ddist("task=import", "format=idc", f"path={files}", "factor=2")
     assert "dataset=cifar10" in done.err
