@@ -54,6 +54,7 @@ class FRePo(Method):
     """
 
     regresses = True
+    needs_features = True
     unrolls = True  # its networks are trained here, outside of fp16's loss scaling
 
     def __init__(

@@ -23,6 +23,9 @@ class Teacher(ABC):
     """A trained classifier of the classes of ``source``, in their order, that is only asked. It is
     trained or read when it is asked for the first time."""
 
+    trains = False
+    """True where the network is trained here, and not read as it is."""
+
     def __init__(self, network: nn.Module, source: RealData) -> None:
         self._network, self.source = network, source
 
