@@ -117,17 +117,18 @@ def check_stacked_pass(
 
 def check_logits(logits: object, name: str, num_images: int, num_classes: int) -> None:
     """Raise a DdistError unless ``logits`` are floats [num_images, num_classes]."""
-    expected = f"logits [{num_images}, {num_classes}] of {num_images} images"
+    expected = f"logits [{num_images}, {num_classes}]"
     if not isinstance(logits, Tensor):
         raise DdistError(
-            f"{name} returns a {type(logits).__name__}, not a tensor of {expected}: return the "
-            "logits alone."
+            f"{name} returns a {type(logits).__name__}, not a tensor of {expected}, for a batch of "
+            f"{num_images}: return the logits alone."
         )
     if logits.shape != (num_images, num_classes) or not logits.is_floating_point():
         kind = "" if logits.is_floating_point() else f"{logits.dtype} "
         raise DdistError(
-            f"{name} returns {kind}{list(logits.shape)}, not {expected}: it needs as many outputs "
-            f"as there are classes, which its argument num_classes says ({num_classes})."
+            f"{name} returns {kind}{list(logits.shape)}, not {expected}, for a batch of "
+            f"{num_images}: as many outputs as there are classes, which its constructor is told as "
+            "num_classes."
         )
 
 
