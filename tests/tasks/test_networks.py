@@ -10,12 +10,14 @@ import torch.nn.functional as F
 from omegaconf import DictConfig
 from torch import nn
 
+from ddist.config import composed_apart
 from ddist.errors import DdistError
 from ddist.init import Random
 from ddist.inner.stacking import member
 from ddist.kinds import check_kinds
+from ddist.methods.cafe import layer_outputs
 from ddist.networks import Network, embed
-from ddist.tasks.networks import build_network
+from ddist.tasks.networks import build_network, build_network_for
 
 SHAPE = (3, 8, 8)
 DATA: Any = SimpleNamespace(num_classes=4, image_shape=SHAPE)
@@ -277,3 +279,28 @@ def test_what_cannot_be_imported_is_said_with_its_reason(
     ):
         with pytest.raises(DdistError, match=rf"^network\._target_={target} is noth.*{reason}"):
             check_kinds({"network": {"_target_": target}})
+
+
+@pytest.mark.parametrize("method", ["DM", "NCFM", "FRePo", "CAFE", "Coreset"])
+def test_methods_that_compare_features_are_known(method: str) -> None:
+    config, part = (
+        DictConfig({"_target_": target})
+        for target in (f"{__name__}.Headless", f"ddist.methods.{method}")
+    )
+    with pytest.raises(DdistError, match=r"has no features, which this method compares"):
+        build_network_for(part, config, DATA)
+    assert build_network_for(DictConfig({"_target_": "ddist.methods.DC"}), config, DATA)
+
+
+def test_cafe_takes_the_features_of_another_module_as_its_layer() -> None:
+    made = build(Plain)
+    drawn = member(Random("default", 0).draw(made, 1), 0)
+    x = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(0))
+    for layer in layer_outputs(made, drawn, x):
+        torch.testing.assert_close(layer, embed(made, drawn, x))
+
+
+def test_a_mapping_that_is_empty_by_default_can_be_filled() -> None:
+    """The example of conf/network/timm.yaml."""
+    cfg = composed_apart(["network=timm", "network.options={patch_size: 8}"])
+    assert cfg.network.options == {"patch_size": 8}

@@ -146,8 +146,8 @@ def test_weights_of_another_network_are_refused(load: Any, tmp_path: Path) -> No
         ConvNet(10, (1, 8, 8), 2, 9, "batch", "avg", "relu").state_dict(), tmp_path / "b.pth"
     )
     said = (
-        r"b\.pth are not those of this network for 10 classes \(body\.0\.0\.weight is \[9, 1, 3, 3\] "
-        r"there and \[8, 1, 3, 3\] here"
+        r"b\.pth are not those of this network for 10 classes \(body\.0\.0\.weight is \[9, 1, 3, 3"
+        r"\] there and \[8, 1, 3, 3\] here"
     )
     with pytest.raises(DdistError, match=said):
         load(tmp_path / "b.pth").check()  # before anything is asked
