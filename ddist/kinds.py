@@ -158,9 +158,11 @@ def _words(kind: Any) -> str:
     if isclass(origin) and issubclass(origin, Mapping):
         return "a mapping such as {a: 1}"
     if isclass(origin) and issubclass(origin, Sequence):
-        numbers = inner[:1] and not {int, float}.isdisjoint(map(bare, alternatives(inner[0])))
+        members = set(map(bare, alternatives(inner[0]))) if inner else set()
         several = f"{len(inner)} " if origin is tuple and ... not in inner else ""
-        return f"a list of {several}numbers" if numbers else "a list"
+        if str in members:
+            return f"a list of {several}words"
+        return f"a list of {several}numbers" if members & {int, float} else "a list"
     return "what a _target_ makes"
 
 
@@ -170,7 +172,10 @@ def _annotated(node: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
         return
     if not isinstance(node.get("_target_", ""), str):
         raise DdistError(f"{place}._target_ is package.module.Name, not {node['_target_']!r}.")
-    hints = annotations(node["_target_"]) if "_target_" in node else {}
+    hints: dict[str, Any] = {}
+    if "_target_" in node:
+        find_target(node["_target_"], place)
+        hints = annotations(node["_target_"])
     for name, value in node.items():
         if str(name).startswith("_"):
             continue
@@ -188,6 +193,20 @@ def _members(place: str, value: Any, annotation: Any) -> Iterator[tuple[str, Any
         is_mapping = isclass(get_origin(kind)) and issubclass(get_origin(kind), Mapping)
         if is_mapping and len(inner) == 2 and isinstance(value, Mapping):
             yield from ((f"{place}.{name}", each, inner[1]) for name, each in value.items())
+
+
+def find_target(target: str, place: str) -> Any:
+    """Import what the ``_target_`` of ``place`` names; a DdistError says why that is impossible."""
+    try:
+        return get_object(target)
+    except Exception as error:  # a module of the user's own may raise anything
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
+        raise DdistError(
+            f"{place}._target_={target} is nothing that Python can import: write it as "
+            "package.module.Name, and add the folder of a module of your own to PYTHONPATH "
+            f"({reason})."
+        ) from error
 
 
 @cache

@@ -32,7 +32,7 @@ OPTIONS = [
         (10**30, int | None, "a number of fewer digits"),
         (float("inf"), float | None, "a finite number or null"), (None, int | None, ""),
         ([1, 2], Sequence[int], ""), ([1, "x"], Sequence[int], "a list of numbers"),
-        ("ab", Sequence[str], "a list"), (3, int | Sequence[int], ""),
+        ("ab", Sequence[str], "a list of words"), (3, int | Sequence[int], ""),
         ({"a": 1}, Mapping[str, float], ""), (2, Mapping[str, float], "a mapping such as {a: 1}"),
         ("b", Literal["a", "b"], ""), ("c", Literal["a", "b"] | None, "null or one of a, b"),
         ("x", str | Path, ""), (3, Any, ""), (2, Callable[[int], int], "what a _target_ makes"),

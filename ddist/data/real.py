@@ -16,6 +16,7 @@ from ddist.data.normalization import Normalization, Unit, channel_statistics, me
 from ddist.data.ondisk import Images, parts
 from ddist.data.pixels import to_channels, to_size
 from ddist.data.sources.base import Arrays, Request, check_arrays
+from ddist.data.sources.convert import as_arrays
 from ddist.data.split import Split, cut_validation, limit_classes, map_images
 from ddist.data.stream import Endless
 from ddist.data.whitening import cached_zca, hash_tensors
@@ -113,7 +114,7 @@ class RealData(LightningDataModule):
         """Reads and prepares everything, once; later calls do nothing."""
         if hasattr(self, "train"):
             return self
-        found = self._source(self._request)
+        found = as_arrays(self.name, self._source(self._request))
         check_arrays(self.name, found)
         all_names = found.class_names
         wanted = None if found.has_wanted_classes else self._request.classes

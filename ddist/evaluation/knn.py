@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import torch
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from ddist.artifact import DistilledDataset
 from ddist.data import RealData
@@ -17,7 +18,12 @@ from ddist.inner.predict import count
 
 class NearestNeighbours(Protocol):
     """scikit-learn's k-NN (Euclidean) on the images; k is chosen from ``k_grid`` on training
-    images. Soft labels count as their likeliest class."""
+    images. Soft labels count as their likeliest class. The class is the one with most votes, the
+    first of several,
+
+        argmax_c  sum over the k nearest i of  w_i [y_i = c],
+
+    where w_i are the set's weights of samples, or 1."""
 
     uses_network = False
 
@@ -35,16 +41,20 @@ class NearestNeighbours(Protocol):
         init: InitialWeights,
         seed: int,
     ) -> tuple[Tensor, dict[str, float]]:
-        images, y, _ = distilled.examples()
+        images, y, weights = (None if each is None else each.cpu() for each in distilled.examples())
+        assert images is not None and y is not None
         x, y = images.flatten(1).numpy(), y if y.ndim == 1 else y.argmax(1)
+        weights = torch.ones(len(y)) if weights is None else weights
+        ballots = one_hot(y, data.num_classes) * weights.double().unsqueeze(1)  # [N, C]
 
         def score(k: int, images: Split, confusion: Tensor | None = None) -> float:
-            model = KNeighborsClassifier(n_neighbors=k).fit(x, y.numpy())
+            model = NearestNeighbors(n_neighbors=k).fit(x)
             right = 0
             for batch, classes in batches_of(data, images):
-                predicted = model.predict(batch.flatten(1).cpu().numpy())
-                right += int((predicted == classes.cpu().numpy()).sum())
-                count(confusion, torch.from_numpy(predicted).unsqueeze(0), classes.cpu())
+                near = model.kneighbors(batch.flatten(1).cpu().numpy(), return_distance=False)
+                predicted = ballots[torch.from_numpy(near)].sum(1).argmax(1)
+                right += int((predicted == classes.cpu()).sum())
+                count(confusion, predicted.unsqueeze(0), classes.cpu())
             return right / len(images)
 
         tuning = tuning_split(data, self.tuning_images, seed)

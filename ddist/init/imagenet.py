@@ -9,7 +9,7 @@ from ddist.errors import DdistError
 from ddist.init.base import InitialWeights
 from ddist.init.fresh import device_of
 from ddist.networks.base import Weights
-from ddist.networks.files import read_weights_file
+from ddist.networks.files import read_weights_file, weights_for
 
 SOURCE = "imagenet"
 
@@ -66,7 +66,7 @@ class ImageNet(InitialWeights):
         if self.file is None:
             return self._fetch()
         try:
-            state, _ = read_weights_file(self.file)
+            content, _ = read_weights_file(self.file)
         except FileNotFoundError:
             raise DdistError(f"There is no file {self.file}: set init.weights.") from None
         except ValueError as error:
@@ -74,7 +74,18 @@ class ImageNet(InitialWeights):
                 f"init.weights={self.file} cannot be read ({error}): give torchvision's file of "
                 "weights."
             ) from None
-        return _in_order(state)
+        from torchvision.models import alexnet
+
+        with torch.device("meta"):
+            theirs = alexnet(weights=None).state_dict()
+        last = list(theirs)[-2:]  # for whatever classes
+        try:
+            return weights_for(content, theirs, any_shape=last)
+        except ValueError as error:
+            raise DdistError(
+                f"init.weights={self.file} are not those of torchvision's AlexNet ({error}): give "
+                "torchvision's file of weights."
+            ) from None
 
     def _fetch(self) -> Weights:
         from torchvision.models import AlexNet_Weights
@@ -87,23 +98,9 @@ class ImageNet(InitialWeights):
                 "dataset.download=true."
             )
         try:
-            return _in_order(known.get_state_dict(progress=False, check_hash=True))
+            return dict(known.get_state_dict(progress=False, check_hash=True))
         except OSError as error:
             raise DdistError(
                 f"torchvision's weights could not be downloaded ({error}): set init.weights to a "
                 f"file of them, fetched from {known.url}."
             ) from error
-
-
-def _in_order(state: object) -> Weights:
-    """The tensors of torchvision's AlexNet, layer by layer: features.0.weight, features.0.bias ...
-    classifier.6.bias. Others give nothing that fits."""
-    if not isinstance(state, dict):
-        return {}
-
-    def place(name: str) -> tuple[bool, int, bool]:
-        part, _, rest = name.partition(".")
-        number, _, kind = rest.partition(".")
-        return part == "classifier", int(number) if number.isdigit() else -1, kind == "bias"
-
-    return {name: state[name] for name in sorted(state, key=place)}

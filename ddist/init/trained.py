@@ -30,7 +30,7 @@ def check_source(network: nn.Module, source: RealData, keeper: str, use: str, re
     if keeps_statistics(network):
         raise DdistError(
             f"{keeper} keeps weights only, not the running statistics of batch normalisation: "
-            "choose network.norm=instance."
+            "choose network.norm=instance, or a network without it."
         )
     check_fits(network, source, use, remedy)
 

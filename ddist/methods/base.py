@@ -58,6 +58,8 @@ class Method(LightningModule):
     """False where inner losses are differentiated twice, which fp16's loss scaling cannot serve."""
     uses_network = True
     """False where no network takes part in distilling: what is given as one is not looked at."""
+    needs_features = False
+    """True where the network's features are looked at, and not its logits alone."""
     regresses = False
     """True where labels may be any numbers, which cross-entropy does not take."""
     compiles: Compile = False

@@ -13,7 +13,7 @@ from ddist.errors import DdistError
 from ddist.inner.predict import accuracy
 from ddist.matching.feature import discrimination, layer_distance
 from ddist.methods.students import AlongStudents, Students
-from ddist.networks import Weights
+from ddist.networks import Network, Weights, embed
 from ddist.seeding import generator
 
 _AT_ONCE = 1000  # images of the query: the pixels held as floats
@@ -51,6 +51,8 @@ class CAFE(AlongStudents):
         max_student_epochs: most epochs between two of them.
         query_per_class: images of each class in the query, or all there are.
     """
+
+    needs_features = True
 
     def __init__(
         self,
@@ -172,10 +174,13 @@ def layer_outputs(network: nn.Module, weights: Weights, x: Tensor) -> list[Tenso
 
     A block begins with each part of the body that has a weight matrix or filters; what follows it
     without any (normalisation, activation, pooling) belongs to it. A body that is no Sequential is
-    one block.
+    one block, and so is whatever comes before the last linear layer of a module that is no
+    :class:`ddist.networks.Network`.
     """
+    if not isinstance(network, Network):
+        features = embed(network, weights, x)
+        return [features, features]
     body = network.body
-    assert isinstance(body, nn.Module)
     children = body.named_children() if isinstance(body, nn.Sequential) else [("", body)]
     outputs: list[Tensor] = []
     for name, child in children:

@@ -42,6 +42,7 @@ class Coreset(Method):
     """
 
     learns = False
+    needs_features = True
 
     def __init__(
         self,

@@ -16,6 +16,8 @@ class DM(Matching):
     step and never trained.
     """
 
+    needs_features = True
+
     def match(self, weights: Weights, x_real: Tensor, x_syn: Tensor, classes: Tensor) -> Tensor:
         synthetic = embed(self.network, weights, x_syn.flatten(0, 1))
         return mean_distance(

@@ -55,6 +55,7 @@ class FRePo(Method):
     """
 
     regresses = True
+    needs_features = True
 
     def __init__(
         self,

@@ -39,6 +39,8 @@ class NCFM(Matching):
         calibration: w; above 0 it needs pre-trained networks.
     """
 
+    needs_features = True
+
     def __init__(
         self,
         *,

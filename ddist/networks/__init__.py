@@ -2,8 +2,9 @@
 
 from ddist.networks.alexcifarnet import AlexCifarNet
 from ddist.networks.alexnet import AlexNet
-from ddist.networks.base import ImageShape, Network, Weights, embed
+from ddist.networks.base import ImageShape, Network, Weights
 from ddist.networks.convnet import ConvNet
+from ddist.networks.features import embed
 from ddist.networks.lenet import LeNet
 from ddist.networks.mlp import MLP
 from ddist.networks.resnet import ResNet18

@@ -9,7 +9,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from ddist.errors import DdistError
 
@@ -42,16 +41,6 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.head(self.features(x)))
-
-
-def embed(network: nn.Module, weights: Weights, x: Tensor) -> Tensor:
-    """The features [N, F] of images [N, C, H, W] under ``weights`` (not stacked)."""
-    assert isinstance(network, Network)
-    body = {
-        name.removeprefix("body."): w for name, w in weights.items() if name.startswith("body.")
-    }
-    features: Tensor = functional_call(network.body, body, (x,))
-    return features.flatten(1)
 
 
 def require_side(name: str, image_shape: ImageShape, smallest: int) -> None:

@@ -19,10 +19,14 @@ class Timm(Network):
     """
 
     def __init__(
-        self, num_classes: int, image_shape: ImageShape, model: str, options: dict[str, Any]
+        self,
+        num_classes: int,
+        image_shape: ImageShape,
+        model: str,
+        options: dict[str, Any] | None,
     ) -> None:
         channels, height, width = image_shape
-        arguments = {"num_classes": 0, "in_chans": channels, **options}
+        arguments = {"num_classes": 0, "in_chans": channels, **(options or {})}
         if _takes_image_size(model):
             arguments.setdefault("img_size", (height, width))
         try:

@@ -5,10 +5,8 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any
 
-import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
-from torch import nn
 
 from ddist.config import load_option, to_plain
 from ddist.data import RealData
@@ -26,6 +24,7 @@ from ddist.tasks.checks import (
     check_protocol,
     check_subset,
 )
+from ddist.tasks.networks import build_network, build_network_for
 from ddist.teachers import Teacher
 from ddist.trajectories import Stored, Trajectories
 
@@ -39,7 +38,10 @@ def build_data(
     cfg: DictConfig, batch_size: int | None = None, per_class: int | None = None
 ) -> RealData:
     """The dataset of ``cfg``, read."""
-    data: RealData = instantiate(cfg.dataset)(
+    config = {**cfg.dataset, "_partial_": True}
+    if isinstance(cfg.dataset.source, DictConfig):
+        config["source"] = {**cfg.dataset.source, "_partial_": True}
+    data: RealData = instantiate(DictConfig(config))(
         seed=cfg.seed,
         root=cfg.paths.data,
         cache=cfg.paths.cache,
@@ -47,27 +49,6 @@ def build_data(
         per_class=per_class,
     )
     return data.load()
-
-
-def build_network(config: DictConfig, data: RealData) -> nn.Module:
-    """A network for ``data``. Its own weights are never used, and drawing them leaves torch's
-    global generator as it was."""
-    with torch.random.fork_rng(devices=[]):
-        network: nn.Module = instantiate(config)(
-            num_classes=data.num_classes, image_shape=data.image_shape
-        )
-    return network
-
-
-def build_network_for(part: DictConfig, config: DictConfig, data: RealData) -> nn.Module:
-    """The same for a method or a protocol; nothing where that does without (see
-    :func:`uses_network`), whatever the network would say of the images."""
-    return build_network(config, data) if uses_network(part) else nn.Identity()
-
-
-def uses_network(part: DictConfig) -> bool:
-    """Whether the method or the protocol that ``part`` describes has any use for a network."""
-    return bool(getattr(get_object(part._target_), "uses_network", True))
 
 
 def build_init(cfg: DictConfig, data: RealData) -> InitialWeights:
@@ -162,7 +143,8 @@ def build_teacher(cfg: DictConfig, data: RealData) -> Teacher | None:
                 described = DictConfig(found)
             case other:
                 raise DdistError(f"teacher.network is a network or the name of one, not {other!r}.")
-        options["network"] = build_network(described, data)
+        trains = get_object(config["_target_"]).trains
+        options["network"] = build_network(described, data, trains=trains)
     teacher: Teacher = instantiate(config)(**options)
     teacher.check()
     return teacher

@@ -33,7 +33,6 @@ from ddist.tasks.build import (
     build_init,
     build_method,
     shared_teacher,
-    uses_network,
 )
 from ddist.tasks.checks import (
     check_devices,
@@ -48,6 +47,7 @@ from ddist.tasks.checks import (
 from ddist.tasks.dashboards import finishing
 from ddist.tasks.evaluate import device
 from ddist.tasks.names import chosen_names, option_of, without_network
+from ddist.tasks.networks import uses_network
 from ddist.tasks.results import evaluate, publish
 from ddist.tasks.selection import outer_loss, searched, select
 from ddist.tasks.sweep import finished

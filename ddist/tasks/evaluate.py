@@ -12,7 +12,7 @@ from ddist.config import conf_dir, load_option
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init.given import Given
-from ddist.tasks.build import build_data, build_evaluator, build_init, shared_teacher, uses_network
+from ddist.tasks.build import build_data, build_evaluator, build_init, shared_teacher
 from ddist.tasks.checks import (
     check_free,
     check_groups_used,
@@ -22,6 +22,7 @@ from ddist.tasks.checks import (
 )
 from ddist.tasks.dashboards import finishing
 from ddist.tasks.names import GROUPS, chosen, chosen_names, keys_set, named, without_network
+from ddist.tasks.networks import uses_network
 from ddist.tasks.results import evaluate, publish
 from ddist.tasks.sweep import finished
 from ddist.tasks.values import check_values

@@ -9,8 +9,9 @@ from omegaconf import DictConfig
 from ddist.durations import format_duration
 from ddist.methods.mtt import last_epoch
 from ddist.report.table import size
-from ddist.tasks.build import build_data, build_network, build_trajectories
+from ddist.tasks.build import build_data, build_trajectories
 from ddist.tasks.evaluate import device
+from ddist.tasks.networks import build_network
 
 log = logging.getLogger(__name__)
 

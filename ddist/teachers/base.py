@@ -23,6 +23,9 @@ class Teacher(ABC):
     """A trained classifier of the classes of ``source``, in their order, that is only asked. It is
     trained or read when it is asked for the first time."""
 
+    trains = False
+    """True where the network is trained here, and not read as it is."""
+
     def __init__(self, network: nn.Module, source: RealData) -> None:
         self._network, self.source = network, source
 
@@ -31,11 +34,15 @@ class Teacher(ABC):
         """Give ``network`` its weights. Raises DdistError where there are none to be had."""
 
     def check(self) -> None:  # noqa: B027 (may stay as it is)
-        """Raise what :meth:`load` would raise of the dataset's classes, before any work is done."""
+        """Raise what :meth:`load` would raise of what is read, before any work is done."""
 
     def prepare(self, x: Tensor) -> Tensor:
         """What the network is given for images ``x`` [B, C, H, W] in training space."""
         return x
+
+    def arrange(self, logits: Tensor) -> Tensor:
+        """The network's logits [B, K] in the order of the dataset's classes."""
+        return logits
 
     @cached_property
     def network(self) -> nn.Module:
@@ -54,8 +61,7 @@ class Teacher(ABC):
 
     def logits(self, x: Tensor) -> Tensor:
         """[B, K] of images [B, C, H, W] in training space, on its device. Differentiable."""
-        logits: Tensor = self.network(self.prepare(x))
-        return logits
+        return self.arrange(self.network(self.prepare(x)))
 
     def with_inputs(self, x: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
         """The same, and for each layer of batch normalisation, in the order in which they are
@@ -70,8 +76,7 @@ class Teacher(ABC):
 
         hooks = [norm.register_forward_pre_hook(note) for norm in self.batch_norms()]
         try:
-            logits: Tensor = network(self.prepare(x))
-            return logits, found
+            return self.arrange(network(self.prepare(x))), found
         finally:
             for hook in hooks:
                 hook.remove()

@@ -1,6 +1,7 @@
 """Teachers whose weights come from elsewhere: a file, torchvision or timm."""
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +14,15 @@ from ddist.data import RealData
 from ddist.data.normalization import mean_std
 from ddist.errors import DdistError
 from ddist.networks.base import Weights
-from ddist.networks.files import read_weights_file
+from ddist.networks.files import class_names_in, read_weights_file, weights_for
 from ddist.networks.timm import timm_library
 from ddist.teachers.base import Teacher
 
-Found = tuple[Weights, list[str] | None]
-"""Weights by name, and the names of the classes in their order, where they are known."""
+log = logging.getLogger(__name__)
 
-_WRAPPINGS = ("state_dict", "model", "net")  # under which checkpoints keep the weights
+Found = tuple[object, list[str] | None]
+"""What has the weights, as a file has them, and the names of the classes in their order, where they
+are known."""
 
 
 class Loaded(Teacher):
@@ -38,7 +40,8 @@ class Loaded(Teacher):
         mean, std: per channel, of the pixels that it was trained with; None where it takes images
             as they are in training space.
 
-    Where the names of the classes are known they have to be the dataset's, in its order.
+    Where the names of the classes are known they have to be the dataset's; its logits are put into
+    the dataset's order.
     """
 
     def __init__(
@@ -47,12 +50,13 @@ class Loaded(Teacher):
         network: nn.Module,
         source: RealData,
         weights: str | None,
-        class_names: Sequence[str] | str | None,
+        class_names: Sequence[str | int] | str | None,
         mean: Sequence[float] | None,
         std: Sequence[float] | None,
     ) -> None:
         super().__init__(network, source)
         self.weights, self.class_names = weights, class_names
+        self._order: Tensor | None = None  # of the dataset's classes among the weights'
         known = mean is not None or std is not None
         self._space = mean_std(source.train.x, mean, std) if known else None
 
@@ -61,26 +65,28 @@ class Loaded(Teacher):
             return x
         return self._space.to(x.device)(self.source.normalization.inverse(x))
 
-    def check(self) -> None:
-        self._matching()
+    def arrange(self, logits: Tensor) -> Tensor:
+        return logits if self._order is None else logits[:, self._order.to(logits.device)]
 
-    def _matching(self) -> Weights:
-        """The weights, if their classes are the dataset's as far as they are known."""
-        weights, known = self.find()
-        names = known if self.class_names is None else read_names(self.class_names)
-        check_classes(names, self.source)
-        return weights
+    def check(self) -> None:
+        self._read()
 
     def load(self, network: nn.Module) -> None:
-        weights = self._matching()
+        network.load_state_dict(self._read())
+
+    def _read(self) -> Weights:
+        """The weights, if they are those of the network and, as far as that is known, of the
+        dataset's classes, whose order is noted."""
+        content, known = self.find()
+        names = known if self.class_names is None else read_names(self.class_names)
+        self._order = order_of_classes(names, self.source)
         try:
-            network.load_state_dict(weights)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1].strip()
+            return weights_for(content, self._network.state_dict())
+        except ValueError as error:
             raise DdistError(
                 f"The weights {self.weights} are not those of this network for "
-                f"{self.source.num_classes} classes ({reason[:200]}): choose the network that they "
-                "were trained with."
+                f"{self.source.num_classes} classes ({error}): choose the network that they were "
+                "trained with."
             ) from None
 
     def find(self) -> Found:
@@ -162,49 +168,54 @@ class Published(Loaded):
 
 
 def read_weights(path: Path) -> Found:
-    """The weights in a file, on the CPU. Raises DdistError for one that is missing or damaged, or
-    that is neither of the two kinds that are read."""
+    """What is in a file, on the CPU. Raises DdistError for one that is missing or damaged, or that
+    is neither of the two kinds that are read."""
     try:
         content, metadata = read_weights_file(path)
         names = json.loads(metadata.get("class_names", "null"))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no weights by name")
     except FileNotFoundError:
         raise DdistError(f"There is no file {path}, which teacher.weights names.") from None
     except ValueError as error:
         raise DdistError(
             f"The teacher's file {path} cannot be read ({error}): copy it again, or save its "
-            "weights as .safetensors."
+            "weights alone, with torch.save(network.state_dict(), FILE) or as .safetensors."
         ) from None
-    names = content.get("class_names", names)
-    while inner := next((n for n in _WRAPPINGS if isinstance(content.get(n), dict)), None):
-        content = content[inner]
-    weights = {str(name).removeprefix("module."): w for name, w in content.items()}
-    return weights, None if names is None else [str(name) for name in names]
+    if names is not None:
+        return content, [str(name) for name in names]
+    return content, class_names_in(content)
 
 
-def read_names(names: Sequence[str] | str) -> list[str]:
-    """The names in a list, or in the lines of a text file."""
+def read_names(names: Sequence[str | int] | str) -> list[str]:
+    """The names in a list, or in the lines of a text file, whose last one may end or not."""
     if not isinstance(names, str):
         return [str(name) for name in names]
     try:
-        return Path(names).expanduser().read_text().split("\n")[:-1]
-    except OSError as error:
+        text = Path(names).expanduser().read_text(encoding="utf-8-sig")  # with or without a mark
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise DdistError(
-            f"teacher.class_names is a list or a text file; {names} cannot be read "
-            f"({error.strerror})."
+            f"teacher.class_names is a list or a text file; {names} cannot be read ({reason})."
         ) from None
+    return [line.rstrip() for line in text.rstrip().split("\n")]
 
 
-def check_classes(names: Sequence[str] | None, source: RealData) -> None:
-    """Raise a DdistError where a teacher's classes are others than the dataset's, or in another
-    order. ``names`` of None are not known."""
+def order_of_classes(names: Sequence[str] | None, source: RealData) -> Tensor | None:
+    """Return where each class of ``source`` is among a teacher's ``names``, int64 [K]; None where
+    these are not known, or in the same order.
+
+    Raises:
+        DdistError: they are other classes.
+    """
     if names is None or list(names) == list(source.class_names):
-        return
+        return None
+    if sorted(names) == sorted(source.class_names):
+        log.info("The teacher's classes are put into the order of %s.", source.name)
+        return torch.tensor([list(names).index(name) for name in source.class_names])
     pairs = zip([*names, "none"], [*source.class_names, "none"], strict=False)
     at, (theirs, ours) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
     raise DdistError(
-        f"The teacher's classes are not those of {source.name} in their order (class {at} is "
-        f"{theirs!r} there and {ours!r} here): take a teacher of this dataset, or say in which "
-        "order its classes are with teacher.class_names."
+        f"The teacher's {len(names)} classes are not the {source.num_classes} of {source.name} "
+        f"(class {at} is {theirs!r} there and {ours!r} here): take a teacher of this dataset, or "
+        "name its classes as the dataset does, in the order of the weights, with "
+        "teacher.class_names."
     )

@@ -42,6 +42,8 @@ class Trained(Teacher):
         augment: applied to each batch; its repr says all that it does. None for none.
     """
 
+    trains = True
+
     def __init__(
         self,
         *,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from ddist.evaluation import Evaluator, NearestNeighbours
 from ddist.evaluation.replay import tuning_split
 from ddist.init import Random
 from ddist.networks import MLP
+from ddist.seeding import generator
 
 Make = Callable[..., DistilledDataset]
 
@@ -65,6 +67,28 @@ def test_soft_labels_count_as_their_likeliest_class(
     hard = make_distilled()
     soft = make_distilled(labels=0.5 * nn.functional.one_hot(hard.labels, 10) + 0.05)
     assert run(digits, soft, network, [1]) == run(digits, hard, network, [1])
+
+
+@pytest.mark.parametrize("k", [3, 5])
+def test_neighbours_vote_with_their_weights(
+    digits: RealData, make_distilled: Make, network: MLP, k: int
+) -> None:
+    """Each class has the sum of the weights of those of the k nearest images that are its own."""
+    weights = 0.1 + 2 * torch.rand(40, generator=generator(0, "weights"))
+    distilled = make_distilled(weights=weights)
+    x, y = digits.normalization(digits.test.x).flatten(1), digits.test.y
+    right = evenly = 0
+    for image, label in zip(x.double(), y.tolist(), strict=True):
+        distances = (distilled.images.flatten(1).double() - image).square().sum(1)
+        votes, counts = [0.0] * 10, [0] * 10
+        for i in distances.argsort(stable=True)[:k].tolist():
+            votes[int(distilled.labels[i])] += float(weights[i])
+            counts[int(distilled.labels[i])] += 1
+        right += votes.index(max(votes)) == label
+        evenly += counts.index(max(counts)) == label
+    row = run(digits, distilled, network, [k])
+    assert row.accuracy_mean == pytest.approx(right / len(y), abs=1e-12)
+    assert right != evenly
 
 
 def test_k_is_chosen_without_the_test_split(

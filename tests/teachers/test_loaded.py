@@ -15,6 +15,7 @@ from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.networks import ConvNet
 from ddist.teachers import Loaded, Published
+from ddist.teachers.loaded import read_names
 
 NAMES = [str(digit) for digit in range(10)]
 
@@ -63,25 +64,54 @@ def test_images_come_in_the_space_it_was_trained_in(
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pt"])
-def test_classes_in_another_order_are_refused(
-    network: ConvNet, load: Any, tmp_path: Path, suffix: str
+def test_logits_are_in_the_order_of_the_datasets_classes(
+    network: ConvNet, load: Any, digits: RealData, tmp_path: Path, suffix: str
 ) -> None:
-    path, order = tmp_path / f"a.{suffix}", ["0", "1", "3", "2", *NAMES[4:]]
+    path, order = tmp_path / f"a.{suffix}", [1, 2, 0, *range(3, 10)]
+    names = [str(number) for number in order]
     if suffix == "pt":
-        torch.save({"model": network.state_dict(), "class_names": order}, path)
+        torch.save({"model": network.state_dict(), "class_names": names}, path)
     else:
-        save_file(network.state_dict(), path, {"class_names": json.dumps(order)})
-    x = torch.zeros(1, 1, 8, 8)
-    said = "The teacher's classes are not those of digits in their order .class 2 is '3' there and"
-    with pytest.raises(DdistError, match=said):
-        load(path).predict(x)
-    load(path, class_names=NAMES).predict(x)  # whoever knows better
-    with pytest.raises(DdistError, match="class 9 is 'none' there and '9' here"):
-        load(path, class_names=NAMES[:9]).predict(x)
-    (tmp_path / "names.txt").write_text("\n".join(NAMES) + "\n")
-    load(path, class_names=str(tmp_path / "names.txt")).predict(x)
+        save_file(network.state_dict(), path, {"class_names": json.dumps(names)})
+    x = digits.normalization(digits.test.x[:50])
+    theirs = network(x).detach()
+    expected = torch.stack([theirs[:, order.index(c)] for c in range(10)], 1)
+    torch.testing.assert_close(load(path).predict(x), expected)
+    torch.testing.assert_close(load(path).with_inputs(x)[0], expected)
+    torch.testing.assert_close(load(path, class_names=order).predict(x), expected)
+    torch.testing.assert_close(load(path, class_names=NAMES).predict(x), theirs)  # knows better
+
+
+def test_other_classes_are_refused(network: ConvNet, load: Any, tmp_path: Path) -> None:
+    torch.save(network.state_dict(), tmp_path / "a.pt")
+    for names, said in (
+        (NAMES[:9], "9 classes are not the 10 of digits .class 9 is 'none' there and '9' here"),
+        (["zero", *NAMES[1:]], "10 classes are not the 10 of digits .class 0 is 'zero' there"),
+        ([1, 0], "2 classes are not the 10 of digits .class 0 is '1' there and '0' here"),
+        ([*NAMES[:9], "8"], "class 9 is '8' there and '9' here"),
+    ):
+        with pytest.raises(DdistError, match=said):
+            load(tmp_path / "a.pt", class_names=names).check()
+
+
+@pytest.mark.parametrize("text", [
+    "\n".join(NAMES), "\n".join(NAMES) + "\n", "\r\n".join(NAMES), "\ufeff" + "\n".join(NAMES),
+    "\r\n".join(NAMES) + "\r\n\r\n \n",
+])  # fmt: skip
+def test_names_in_a_text_file(network: ConvNet, load: Any, tmp_path: Path, text: str) -> None:
+    torch.save(network.state_dict(), tmp_path / "a.pt")
+    (tmp_path / "names.txt").write_bytes(text.encode())
+    load(tmp_path / "a.pt", class_names=str(tmp_path / "names.txt")).check()
+    assert read_names(str(tmp_path / "names.txt")) == NAMES
+
+
+def test_a_file_of_names_that_cannot_be_read(network: ConvNet, load: Any, tmp_path: Path) -> None:
+    torch.save(network.state_dict(), tmp_path / "a.pt")
     with pytest.raises(DdistError, match=r"a list or a text file; nowhere\.txt cannot be read"):
-        load(path, class_names="nowhere.txt").predict(x)
+        load(tmp_path / "a.pt", class_names="nowhere.txt").check()
+    (tmp_path / "names.txt").write_bytes(b"\xff\xfe0\x00")
+    with pytest.raises(DdistError, match=r"names\.txt cannot be read .it is no text in UTF-8"):
+        load(tmp_path / "a.pt", class_names=str(tmp_path / "names.txt")).check()
 
 
 def test_files_that_cannot_be_read_are_named(network: ConvNet, load: Any, tmp_path: Path) -> None:
@@ -100,10 +130,11 @@ def test_files_that_cannot_be_read_are_named(network: ConvNet, load: Any, tmp_pa
         with pytest.raises(DdistError, match=rf"{name} cannot be read"):
             load(tmp_path / name).predict(x)
     torch.save(network, tmp_path / "f.pth")  # a pickled module
+    with pytest.raises(DdistError, match=r"f\.pth cannot be read .it holds a pickled .*ConvNet"):
+        load(tmp_path / "f.pth").check()
     torch.save([1], tmp_path / "g.pth")
-    for name in ("f.pth", "g.pth"):
-        with pytest.raises(DdistError, match=rf"{name} cannot be read"):
-            load(tmp_path / name).predict(x)
+    with pytest.raises(DdistError, match=r"g\.pth are not those .*no weights by name, a list"):
+        load(tmp_path / "g.pth").check()
     with pytest.raises(DdistError, match=r"There is no file .*none\.pth, which teacher\.weights"):
         load(tmp_path / "none.pth").predict(x)
     with pytest.raises(DdistError, match=r"Name their file: teacher\.weights=FILE"):
@@ -114,8 +145,12 @@ def test_weights_of_another_network_are_refused(load: Any, tmp_path: Path) -> No
     torch.save(
         ConvNet(10, (1, 8, 8), 2, 9, "batch", "avg", "relu").state_dict(), tmp_path / "b.pth"
     )
-    with pytest.raises(DdistError, match=r"b\.pth are not those of this network for 10 classes \("):
-        load(tmp_path / "b.pth").predict(torch.zeros(1, 1, 8, 8))
+    said = (
+        r"b\.pth are not those of this network for 10 classes \(body\.0\.0\.weight is \[9, 1, 3, 3"
+        r"\] there and \[8, 1, 3, 3\] here"
+    )
+    with pytest.raises(DdistError, match=said):
+        load(tmp_path / "b.pth").check()  # before anything is asked
 
 
 @pytest.fixture

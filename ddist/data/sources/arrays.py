@@ -10,9 +10,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ddist.data.sources.base import Arrays, Request
+from ddist.data.sources.convert import KEYS, as_images, as_labels, numbered
 from ddist.errors import DdistError
 
-KEYS = ("x_train", "y_train", "x_test", "y_test")
 MEDMNIST = ("train_images", "train_labels", "test_images", "test_labels")
 """The same in the files of MedMNIST."""
 
@@ -20,11 +20,11 @@ MEDMNIST = ("train_images", "train_labels", "test_images", "test_labels")
 def arrays(request: Request, file: str | None) -> Arrays:
     """Reads ``file`` (.npz or .safetensors).
 
-    Keys: x_train, x_test: images [N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3, uint8,
-    or floats in [0, 1], which are rounded to uint8; y_train, y_test: integer labels [N] or [N, 1]
-    from 0. MedMNIST's own keys (train_images, ...) do as well; its validation images are not used.
-    Class names are optional: the string array ``class_names`` of an .npz, or the metadata entry
-    ``class_names`` (a JSON list) of a .safetensors file; otherwise the labels are the names.
+    Keys: x_train, x_test: images [N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3, numbers
+    0 to 255, or floats in [0, 1], which are rounded to uint8; y_train, y_test: integer labels [N]
+    or [N, 1] from 0. MedMNIST's own keys (train_images, ...) do as well; its validation images are
+    not used. Class names are optional: the string array ``class_names`` of an .npz, or the metadata
+    entry ``class_names`` (a JSON list) of a .safetensors file; otherwise the labels are the names.
     """
     if file is None:
         raise DdistError(
@@ -49,12 +49,10 @@ def arrays(request: Request, file: str | None) -> Arrays:
         found, names = _read_npz(path, keys) if path.suffix == ".npz" else _read_safetensors(path)
     except (OSError, ValueError, TypeError, EOFError, SafetensorError) as error:
         raise DdistError(f"dataset=arrays: {path} cannot be read: {error}.") from error
-    y_train, y_test = (_labels(path, key, found[key]) for key in keys[1::2])
-    if names is None:
-        most = int(y_train.max()) + 1 if len(y_train) else 0
-        names = [str(label) for label in range(most)]
-    x_train, x_test = (_images(path, key, found[key]) for key in keys[::2])
-    return Arrays(x_train, y_train, x_test, y_test, tuple(names))
+    where = f"dataset=arrays: {{}} in {path}"
+    y_train, y_test = (as_labels(where.format(key), found[key]) for key in keys[1::2])
+    x_train, x_test = (as_images(where.format(key), found[key]) for key in keys[::2])
+    return Arrays(x_train, y_train, x_test, y_test, tuple(names or numbered(y_train)))
 
 
 def _keys(path: Path) -> list[str]:
@@ -78,38 +76,3 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
         found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         text = (file.metadata() or {}).get("class_names")
     return found, None if text is None else [str(name) for name in json.loads(text)]
-
-
-def _images(path: Path, key: str, x: Tensor) -> Tensor:
-    if x.ndim == 3:
-        x = x.unsqueeze(1)
-    if x.ndim != 4 or not {x.shape[1], x.shape[3]} & {1, 3}:
-        raise DdistError(
-            f"dataset=arrays: {key} in {path} must be [N, H, W], [N, H, W, C] or [N, C, H, W] with "
-            f"C = 1 or 3, got {list(x.shape)}."
-        )
-    if x.shape[1] not in (1, 3):
-        x = x.permute(0, 3, 1, 2)
-    if x.dtype == torch.uint8:
-        return x.contiguous()
-    if not x.is_floating_point():
-        raise DdistError(
-            f"dataset=arrays: {key} in {path} must be uint8 or floats in [0, 1], got {x.dtype}."
-        )
-    if not bool(((x >= 0) & (x <= 1)).all()):  # NaN fails too
-        raise DdistError(
-            f"dataset=arrays: {key} in {path} holds floats outside [0, 1] (from {float(x.min())} "
-            f"to {float(x.max())}): scale them to [0, 1] or store uint8."
-        )
-    return (x * 255).round().to(torch.uint8).contiguous()
-
-
-def _labels(path: Path, key: str, y: Tensor) -> Tensor:
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y.squeeze(1)
-    if y.ndim != 1 or y.is_floating_point() or y.dtype == torch.bool:
-        raise DdistError(
-            f"dataset=arrays: {key} in {path} must be integer labels [N] or [N, 1], got {y.dtype} "
-            f"{list(y.shape)}."
-        )
-    return y.long()

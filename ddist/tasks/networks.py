@@ -1,0 +1,112 @@
+"""The networks of a run, built from their configs and checked before anything is trained."""
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from inspect import Parameter, signature
+from typing import Any
+
+import torch
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig
+from torch import nn
+
+from ddist.data import RealData
+from ddist.errors import DdistError
+from ddist.kinds import find_target
+from ddist.networks.features import check_features
+from ddist.tasks.network_check import check_network, sample_images
+
+
+def uses_network(part: DictConfig) -> bool:
+    """Whether the method or the protocol that ``part`` describes has any use for a network."""
+    return bool(getattr(get_object(part._target_), "uses_network", True))
+
+
+def build_network_for(part: DictConfig, config: DictConfig, data: RealData) -> nn.Module:
+    """Build the network of a method or a protocol; nothing where that does without (see
+    :func:`uses_network`), whatever the network would say of the images."""
+    if not uses_network(part):
+        return nn.Identity()
+    features = bool(getattr(get_object(part._target_), "needs_features", False))
+    return build_network(config, data, features=features)
+
+
+def build_network(
+    config: DictConfig, data: RealData, *, trains: bool = True, features: bool = False
+) -> nn.Module:
+    """Build a network for ``data`` and check it (see :func:`check_network`). Its own weights are
+    never used, and drawing them leaves torch's global generator as it was."""
+    name = f"The network {config._target_}"
+    with torch.random.fork_rng(devices=[]):
+        network = construct(config, data)
+        check_network(network, name, data.image_shape, data.num_classes, trains=trains)
+        if features:
+            check_features(network, sample_images(2, data.image_shape), name)
+    return network
+
+
+def construct(config: DictConfig, data: RealData) -> nn.Module:
+    """Call the ``_target_`` of ``config`` with its settings and, as far as it takes them, with
+    ``num_classes`` and ``image_shape``.
+
+    Raises:
+        DdistError: it cannot be imported, takes other arguments, or makes no module.
+    """
+    target = str(config._target_)
+    find_target(target, "network")
+    try:
+        make = instantiate(DictConfig({**config, "_partial_": True}))
+        offered = {"num_classes": data.num_classes, "image_shape": data.image_shape}
+        network = call_with(make, offered)
+    except DdistError:
+        raise
+    except Exception as error:  # whatever somebody's constructor raises
+        raise DdistError(misfit(target, error)) from error
+    if not isinstance(network, nn.Module):
+        raise DdistError(
+            f"network._target_={target} makes a {type(network).__name__}, not a torch.nn.Module."
+        )
+    return network
+
+
+def call_with(make: partial[Any], offered: Mapping[str, Any]) -> Any:
+    """``make`` called with those of ``offered`` that it takes."""
+    try:
+        parameters = signature(make.func).parameters
+        open_ended = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
+        given = {n: v for n, v in offered.items() if open_ended or n in parameters}
+    except ValueError:  # what is written in C may have no signature
+        given = dict(offered)
+    while True:
+        try:
+            return make(**given)
+        except TypeError as error:  # of what ``**options`` are handed on to
+            surplus = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            if surplus is None or surplus[1] not in given:
+                raise
+            del given[surplus[1]]
+
+
+def misfit(target: str, error: Exception) -> str:
+    """The sentence for a network that cannot be built."""
+    cause = error
+    while cause.__cause__ is not None and isinstance(cause.__cause__, Exception):
+        cause = cause.__cause__  # of what Hydra wraps
+    reason = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
+    if not isinstance(cause, TypeError):
+        return f"network._target_={target} cannot be built: {reason}."
+    surplus = re.search(r"unexpected keyword argument '(\w+)'", reason)
+    if surplus:
+        return (
+            f"network._target_={target} does not take {surplus[1]!r}, which is set beside it: a "
+            "class of your own comes with a YAML file of its own, in a folder given by "
+            "--config-dir."
+        )
+    missing = re.search(r"missing \d+ required .*arguments?: (.*)", reason)
+    if missing:
+        return (
+            f"network._target_={target} also wants {missing[1]}: set that beside it in YAML. What "
+            "ddist gives is called num_classes and image_shape, (channels, height, width)."
+        )
+    return f"network._target_={target} does not fit what is set beside it ({reason})."
