@@ -55,6 +55,8 @@ class Method(LightningModule):
     """False for a baseline that is complete once it is made: there is nothing to fit."""
     unrolls = False
     """True where inner losses are differentiated twice, which fp16's loss scaling cannot serve."""
+    draws_networks = True
+    """False where its steps ask nothing of ``init`` (see :meth:`draw_networks`)."""
     uses_network = True
     """False where no network takes part in distilling: what is given as one is not looked at."""
     regresses = False
@@ -180,6 +182,8 @@ class Method(LightningModule):
 
     def on_fit_start(self) -> None:
         self.network.to(self.device)
+        if self.draws_networks:
+            self.init.prepare(self.network)  # which may take longer than all the steps
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         assert self._make_optimizer is not None, "a method that is trained needs an optimizer"

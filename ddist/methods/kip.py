@@ -36,6 +36,7 @@ class KIP(Method):
         ridge: lambda.
     """
 
+    draws_networks = False
     uses_network = False
     regresses = True
 

@@ -52,6 +52,7 @@ class MTT(Method):
         trajectories: the experts.
     """
 
+    draws_networks = False
     unrolls = True
     held_steps: Tensor
 

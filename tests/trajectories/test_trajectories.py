@@ -430,7 +430,7 @@ def test_a_group_that_another_process_holds_is_left_to_it_and_waited_for(
         def end(self) -> None:
             assert self.left() == 0
 
-    monkeypatch.setattr("ddist.sharing.Progress", Watch)
+    monkeypatch.setattr("ddist.sharing.SharedProgress", Watch)
     trajectories.prepare(network, 2)
     assert done == [5, 4, 3, 2, 1, 0]
 
