@@ -98,6 +98,7 @@ class MTT(Method):
         self.batch_syn, self.step_size, self.graph = batch_syn, step_size, unroll
         self.label_start, self.num_teachers = label_start, num_teachers
         self.augment, self.trajectories, self.max_loss = augment, trajectories, max_loss
+        self._expert_accuracies: list[float] = []
         self.register_buffer("held_steps", torch.tensor(0))
 
     # -- the paper's equation --------------------------------------------------------------------
@@ -174,7 +175,7 @@ class MTT(Method):
         """Trains the experts that are missing. Before a checkpoint is restored, which knows the
         images and labels as they are by then."""
         self.network.to(self.data.device)
-        self.trajectories.prepare(self.network, self.last_epoch)
+        self._expert_accuracies = self.trajectories.prepare(self.network, self.last_epoch)
         self.begin()
 
     def begin(self) -> None:
@@ -194,6 +195,17 @@ class MTT(Method):
         teachers = [self.trajectories.read(self.network, k, self.last_epoch) for k in range(num)]
         stacked = {name: torch.stack([each[name] for each in teachers]) for name in teachers[0]}
         return (predict(self.network, stacked, x) for x in parts)
+
+    def figures(self) -> dict[str, float]:
+        """The test accuracy of the experts, as fractions."""
+        found = self._expert_accuracies
+        if not found:
+            return {}
+        return {
+            "expert_accuracy_min": min(found),
+            "expert_accuracy_mean": sum(found) / len(found),
+            "expert_accuracy_max": max(found),
+        }
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
