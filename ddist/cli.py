@@ -18,7 +18,7 @@ from ddist.errors import DdistError
 from ddist.kinds import check_kinds
 from ddist.mistakes import explain
 from ddist.processes import check_common_folder, first_process
-from ddist.stages.stopping import exit_status, farewell, stop_on_signals
+from ddist.stages.stopping import exit_status, farewell, leave_quickly, stop_on_signals
 from ddist.sweeping import is_job, note_failure, note_success
 from ddist.tasks.names import words
 from ddist.tasks.values import check_groups, check_values
@@ -167,4 +167,6 @@ def _debugging() -> bool:
 def _leave(sentence: str, status: int) -> NoReturn:
     if sentence:
         print(f"ddist: {sentence}", file=sys.stderr)
+    if status > 128:  # a signal's, after which a cluster kills
+        leave_quickly(status)
     sys.exit(status)

@@ -87,7 +87,7 @@ class Method(LightningModule):
     ) -> None:
         super().__init__()
         self.synthetic = synthetic(data, class_labels, generator(seed, "synthetic"))
-        self.synthetic.step_sizes = step_sizes
+        self.synthetic.learn_step_sizes(step_sizes)
         if self.synthetic.label_kind in ("free", "solved") and not self.regresses:
             raise DdistError(
                 f"synthetic.labels={self.synthetic.label_kind} is for methods of regression, such "

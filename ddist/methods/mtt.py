@@ -95,6 +95,8 @@ class MTT(Method):
         self.student_steps, self.expert_epochs = student_steps, expert_epochs
         self.min_start_epoch, self.max_start_epoch = min_start_epoch, max_start_epoch
         self.last_epoch = last_epoch(max_start_epoch, expert_epochs)
+        if self.synthetic.earlier is not None:
+            step_size = float(self.learned_step_sizes().detach())
         self.batch_syn, self.step_size, self.graph = batch_syn, step_size, unroll
         self.label_start, self.num_teachers = label_start, num_teachers
         self.augment, self.trajectories, self.max_loss = augment, trajectories, max_loss

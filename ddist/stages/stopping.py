@@ -4,6 +4,7 @@ Every finished piece of work is written whole or not at all. So a process may be
 but within an outer step, which :class:`ddist.callbacks.Interrupt` lets finish.
 """
 
+import atexit
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ _DEFAULTS = (None, signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler)
 
 _heard = 0.0  # when Python last answered a signal, on the monotonic clock
 _watched = False
+_status: int | None = None  # of a process that ends without tidying up
 
 
 class Interrupted(KeyboardInterrupt):
@@ -81,12 +83,31 @@ def farewell(stop: KeyboardInterrupt) -> str:
     return f"Stopped by {name}: {'; '.join(kept)}."
 
 
+def leave_quickly(status: int) -> None:
+    """Have the process end with ``status`` once everything is done that is to be done at its exit:
+    Python's own tidying up takes seconds where as much is imported."""
+    global _status
+    _status = status
+
+
+def _end() -> None:
+    if _status is not None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_status)
+
+
 def _watch() -> None:
     """Have a thread end the process where a signal waits longer than ``PATIENCE`` for Python."""
     global _watched
-    if _watched or signal.set_wakeup_fd(-1) != -1:  # or somebody's, who keeps it from now on
+    if _watched:
         return
     _watched = True
+    atexit.register(_end)  # the first that is registered is the last that is called
+    before = signal.set_wakeup_fd(-1)
+    if before != -1:  # somebody's, who keeps it
+        signal.set_wakeup_fd(before)
+        return
     numbers, ours = socket.socketpair()
     ours.setblocking(False)
     signal.set_wakeup_fd(ours.fileno(), warn_on_full_buffer=False)

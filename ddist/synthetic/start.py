@@ -5,6 +5,7 @@ each entry of ``labels`` (int64 [N]).
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from sklearn.cluster import KMeans
@@ -17,10 +18,19 @@ from ddist.errors import DdistError
 
 def start_images(name: str, data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
     """The images of the start called ``name``."""
-    starts = {start.__name__: start for start in (noise, real, average, kmeans)}
-    if name not in starts:
-        raise DdistError(f"synthetic.start is one of {', '.join(starts)}, not {name!r}.")
-    return starts[name](data, labels, generator)
+    if name not in STARTS:
+        raise DdistError(
+            f"synthetic.start is one of {', '.join(STARTS)} or the folder of a distilled set, not "
+            f"{name!r}."
+        )
+    return STARTS[name](data, labels, generator)
+
+
+def earlier_folder(start: str) -> Path | None:
+    """The folder of a distilled set that ``start`` names; None for a start of this module."""
+    if start in STARTS or not Path(start).expanduser().is_dir():
+        return None
+    return Path(start).expanduser()
 
 
 def noise(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -85,3 +95,8 @@ def _per_class(data: RealData, labels: Tensor, choose: Callable[[Tensor, int], T
 
 def _distinct(population: int, size: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(population, generator=generator)[:size]
+
+
+STARTS: dict[str, Callable[[RealData, Tensor, torch.Generator], Tensor]] = {
+    start.__name__: start for start in (noise, real, average, kmeans)
+}

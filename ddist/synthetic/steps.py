@@ -27,6 +27,14 @@ class StepSizes(nn.Module):
     def forward(self) -> Tensor:
         return softplus(self.raw)
 
+    @torch.no_grad()
+    def begin(self, sizes: Tensor) -> bool:
+        """Start at ``sizes`` [E, S], if there are as many; says whether."""
+        if sizes.shape != self.raw.shape or not (sizes > 0).all():
+            return False
+        self.raw.copy_(sizes + torch.log(-torch.expm1(-sizes)))
+        return True
+
     def __call__(self) -> Tensor:
         result: Tensor = super().__call__()
         return result

@@ -41,6 +41,7 @@ from ddist.tasks.checks import (
     check_network_used,
     check_precision,
     check_reference,
+    check_start,
     check_teacher_used,
     check_trained,
 )
@@ -78,6 +79,7 @@ def check(cfg: DictConfig) -> bool:
     check_groups_used(cfg.method, cfg.evaluation)
     check_teacher_used(cfg, "teacher" in cfg.method or cfg.teacher.store)
     check_labels(cfg)
+    check_start(cfg)
     with_network = uses_network(cfg.method) or uses_network(cfg.evaluation)
     check_network_used(cfg, with_network)
     return with_network
