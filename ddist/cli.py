@@ -20,6 +20,7 @@ from ddist.errors import DdistError
 from ddist.kinds import check_kinds
 from ddist.mistakes import explain
 from ddist.processes import check_common_folder, first_process
+from ddist.stages.stopping import exit_status, farewell, leave_quickly, stop_on_signals
 from ddist.sweeping import is_job, note_failure, note_success
 from ddist.tasks.names import words
 from ddist.tasks.values import check_groups, check_values
@@ -54,12 +55,13 @@ def main() -> NoReturn:
         check_common_folder(sys.argv[1:])
     except DdistError as error:
         _leave(str(error) if first_process() else "", 1)
+    stop_on_signals()
     entry = hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(_job)
     said = ""
     try:
         entry()
-    except KeyboardInterrupt:
-        status, said = 130, "Interrupted."
+    except KeyboardInterrupt as stop:
+        status, said = exit_status(stop), farewell(stop)
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else 1
     except JobFailed:
@@ -166,6 +168,7 @@ def _prepare_process() -> None:
     warnings.filterwarnings("ignore", message="The `srun` command is available on your system")
     logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # what it says is said once, by us
     keep_freed_memory()
+    stop_on_signals()
 
 
 def _check_settings(cfg: DictConfig) -> None:
@@ -202,4 +205,6 @@ def _debugging() -> bool:
 def _leave(sentence: str, status: int) -> NoReturn:
     if sentence:
         print(f"ddist: {sentence}", file=sys.stderr)
+    if status > 128:  # a signal's, after which a cluster kills
+        leave_quickly(status)
     sys.exit(status)

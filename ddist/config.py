@@ -181,15 +181,14 @@ def learned(plain: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
-    """``path: old -> new`` for each setting that differs."""
+def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """The old and the new value of each setting that differs, by its dotted name."""
     if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            line
-            for key in sorted(old.keys() | new.keys())
-            for line in differences(old.get(key), new.get(key), f"{prefix}{key}.")
-        ]
-    return [] if old == new else [f"{prefix[:-1]}: {old} -> {new}"]
+        found: dict[str, tuple[Any, Any]] = {}
+        for key in sorted(old.keys() | new.keys()):
+            found |= differences(old.get(key), new.get(key), f"{prefix}{key}.")
+        return found
+    return {} if old == new else {prefix[:-1]: (old, new)}
 
 
 def to_plain(cfg: DictConfig) -> dict[str, Any]:

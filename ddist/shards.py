@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from ddist import sharing
 from ddist.errors import DdistError
 from ddist.report.table import size
+from ddist.stages.stopping import keeping
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Shards:
         sharing.check_space(folder, needed, self.what, remedy)
         log.info("%s %s %s: %s are missing, in %s.", doing, f"{len(self):,}", things, size(needed),
                  folder)  # fmt: skip
-        progress = sharing.Progress(
+        progress = sharing.SharedProgress(
             self.what,
             "images",
             left=self._num_missing,
@@ -93,17 +94,15 @@ class Shards:
                 progress.advance()
             return mine
 
-        try:
-            sharing.share(self.missing, claim, lambda number: self._claim(number, sharing.PATIENCE))
-        except KeyboardInterrupt:
-            log.warning(
-                "%s of %s images are %s and stay in %s: the same command goes on from there.",
-                f"{len(self) - self._num_missing():,}",
-                f"{len(self):,}",
-                done,
-                folder,
+        def kept() -> str:
+            num = len(self) - self._num_missing()
+            return (
+                f"{num:,} of {len(self):,} images are {done} and kept in {folder}, and the same "
+                "command does the rest"
             )
-            raise
+
+        with keeping(kept), progress:
+            sharing.share(self.missing, claim, lambda number: self._claim(number, sharing.PATIENCE))
         progress.end()
 
     def missing(self) -> list[int]:

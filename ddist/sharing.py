@@ -17,16 +17,14 @@ from ddist.durations import format_duration
 from ddist.errors import DdistError
 from ddist.folder import write_file
 from ddist.report.table import size
+from ddist.stages.progress import Progress
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 5.0
 """Seconds to wait for another process's part before looking for free ones again."""
 
-LINE_FRACTION = 0.1
-LINE_SECONDS = 60.0
 LOOK_SECONDS = 1.0
-LONG_SECONDS = 3600.0
 
 T = TypeVar("T")
 
@@ -53,47 +51,30 @@ def share(
             wait(remaining[0])
 
 
-class Progress:
-    """Logs how far a shared work is, and how long the rest takes: a line after its first part, and
-    then for each tenth or each minute, whichever is sooner.
+class SharedProgress(Progress):
+    """The progress of a shared work.
 
     Args:
-        what, unit: of the line, such as "experts" and "epochs".
+        what, unit, shorter: of :class:`ddist.stages.progress.Progress`.
         left: counts the units that are still to be done, by whomever: processes that share the work
             see each other's.
-        shorter: a line for when the first estimate is above an hour.
     """
 
     def __init__(self, what: str, unit: str, left: Callable[[], int], shorter: str) -> None:
-        self._what, self._unit, self._left, self._shorter = what, unit, left, shorter
-        self._total = left()
-        self._started = self._looked = time.monotonic()
-        self._shown: tuple[int, float] | None = None  # (units left, time) of the last line
+        super().__init__(what, unit, left(), shorter=shorter)
+        self._left, self._looked = left, -LOOK_SECONDS
 
     def advance(self) -> None:
         """To be called after each unit."""
         now = time.monotonic()
         # To count is to look for every file.
-        if self._shown is not None and now - self._looked < LOOK_SECONDS:
-            return
-        left, self._looked = self._left(), now
-        if self._shown is not None:
-            units, waited = self._shown[0] - left, now - self._shown[1]
-            if units < LINE_FRACTION * self._total and waited < LINE_SECONDS:
-                return
-        first, self._shown = self._shown is None, (left, now)
-        done = self._total - left
-        seconds = (now - self._started) / max(1, done) * left
-        rest = format_duration(seconds)
-        total = f"{done:,}/{self._total:,} {self._unit}"
-        log.info("%s: %s · %s left", self._what, total, rest)
-        if first and seconds > LONG_SECONDS:
-            log.info(self._shorter)
+        if now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            self.to(self.total - self._left())
 
     def end(self) -> None:
         """To be called when all are there."""
-        taken = format_duration(time.monotonic() - self._started)
-        log.info("%s: all are there, after %s", self._what, taken)
+        log.info("%s: all are there, after %s", self.what, format_duration(self.seconds))
 
 
 @contextmanager

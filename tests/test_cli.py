@@ -56,7 +56,8 @@ MISTAKES = [
     ("method.student_steps=2", "method.student_steps=2 needs at least one image per class"),
     ("method.step_size=big", "method.step_size is a finite number, not 'big'."),
     ("network.widths=64", "network.widths is a list of numbers, not 64."),
-    ("synthetic.start=nose", "synthetic.start is one of noise, real, average, kmeans, not 'nose'"),
+    ("synthetic.start=nose", "synthetic.start is one of noise, real, average, kmeans or the folder "
+     "of a distilled set, not 'nose'"),
     ("init.scheme=he", "init.scheme is one of xavier_normal, default, not 'he'."),
     ("budget=soon", "A time such as 20m, 90s, 1h30m or 45 (seconds) was expected, but 'soon'"),
     ("task=compare runs=. paths.run=null", "paths.run is a word, not None."),

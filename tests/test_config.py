@@ -69,11 +69,11 @@ def test_what_experts_are_matters_to_the_methods_that_follow_them() -> None:
 def test_differences_are_named_by_their_path() -> None:
     old = {"seed": 0, "method": {"lr": {"images": 1}, "steps": 3}}
     new = {"seed": 0, "method": {"lr": {"images": 2}}, "ipc": 1}
-    assert differences(old, new) == [
-        "ipc: None -> 1",
-        "method.lr.images: 1 -> 2",
-        "method.steps: 3 -> None",
-    ]
+    assert differences(old, new) == {
+        "ipc": (None, 1),
+        "method.lr.images": (1, 2),
+        "method.steps": (3, None),
+    }
 
 
 def test_an_empty_variable_means_the_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ddist.sharing import Progress
+from ddist.sharing import SharedProgress
 
 SHORTER = "Fewer experts take less."
 
@@ -14,7 +14,7 @@ def test_the_time_left_is_told_after_the_first_epoch_and_now_and_then(
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     left = 2000
-    progress = Progress("experts", "epochs", lambda: left, SHORTER)
+    progress = SharedProgress("experts", "epochs", lambda: left, SHORTER)
     said, more = {}, []
     for _ in range(1000):  # this process; another one does as much
         now, left = now + 10, left - 2
@@ -44,7 +44,7 @@ def test_quick_epochs_are_told_by_tenths_and_rarely_counted(
         looks += 1
         return left
 
-    progress = Progress("experts", "epochs", count, SHORTER)
+    progress = SharedProgress("experts", "epochs", count, SHORTER)
     for _ in range(1000):
         now, left = now + 0.02, left - 1
         progress.advance()

@@ -14,24 +14,36 @@ log = logging.getLogger(__name__)
 
 _HOUR = 3600.0
 
+SAID_SHARE = 0.02
+"""Of a budget that what comes before the first step takes without being mentioned."""
+
 
 class Budget(Callback):
     """Stops distilling after ``limit`` of wall-clock time (None: never).
 
-    ``limit`` is anything that :func:`parse_duration` reads. A resumed run goes on with what is
-    left: the time already spent lies in the checkpoint.
+    ``limit`` is anything that :func:`parse_duration` reads. Its clock runs from when the callback
+    is made to the end of the last outer step: what has to be there before the first step (data,
+    experts, pre-trained networks) counts. A resumed run goes on with what is left: the time already
+    spent lies in the checkpoint.
     """
 
     def __init__(self, limit: str | float | None) -> None:
         self.limit = None if limit is None else parse_duration(limit)
-        self._spent_before = 0.0
-        self._started: float | None = None
+        self._spent_before = self._stepped_before = 0.0
+        self._started: float | None = time.monotonic()  # None once the steps are over
+        self._first_step: float | None = None
 
     @property
     def spent(self) -> float:
-        """Seconds of distilling so far, over all the run's resumptions."""
+        """Seconds of the budget so far, over all the run's resumptions."""
         now = 0.0 if self._started is None else time.monotonic() - self._started
         return self._spent_before + now
+
+    @property
+    def stepped(self) -> float:
+        """Seconds of outer steps so far, over all the run's resumptions."""
+        now = 0.0 if self._first_step is None else time.monotonic() - self._first_step
+        return self._stepped_before + now
 
     @property
     def left(self) -> float:
@@ -39,7 +51,16 @@ class Budget(Callback):
         return float("inf") if self.limit is None else self.limit - self.spent
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._started = time.monotonic()
+        self._first_step = time.monotonic()
+        if self._started is None:
+            self._started = self._first_step
+        prepared = self._first_step - self._started
+        if self.limit is not None and prepared > SAID_SHARE * self.limit:
+            log.info(
+                "%s of the budget of %s went into what the first step needs (data, networks).",
+                format_duration(prepared),
+                format_duration(self.limit),
+            )
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         # The ranks' clocks differ, and a rank that stops alone leaves the others waiting for it.
@@ -57,12 +78,15 @@ class Budget(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._spent_before, self._started = self.spent, None
+        self._stepped_before, self._first_step = self.stepped, None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"spent": self.spent}
+        return {"spent": self.spent, "stepped": self.stepped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._spent_before = state_dict["spent"]
+        # Earlier checkpoints count nothing but steps.
+        self._stepped_before = state_dict.get("stepped", state_dict["spent"])
 
 
 class TimeEstimate(Callback):
@@ -96,10 +120,13 @@ class TimeEstimate(Callback):
         self._said = True
         left = trainer.max_steps - step
         total = elapsed / steps * left
+        if left <= 0:
+            return
         log.info(
-            "%.3g s per step: the %d steps that are left take about %s on this machine.",
+            "%.3g s per step: the %s left %s about %s on this machine.",
             elapsed / steps,
-            left,
+            "step that is" if left == 1 else f"{left} steps that are",
+            "takes" if left == 1 else "take",
             format_duration(total),
         )
         on_cpu = trainer.strategy.root_device.type == "cpu"

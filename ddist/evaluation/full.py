@@ -12,6 +12,7 @@ from ddist.inner.fit import fit
 from ddist.inner.predict import accuracy
 from ddist.inner.stacking import num_members
 from ddist.seeding import generator
+from ddist.stages.progress import SHORT, Progress
 
 
 def train_on_all(
@@ -29,18 +30,20 @@ def train_on_all(
     images [K], as fractions; pre-trained networks are fine-tuned. ``num_networks`` at most."""
     most = init.num_held_out
     start = init.held_out(network, num_networks if most is None else min(num_networks, most))
-    trained = fit(
-        network,
-        start,
-        data.train.x,
-        data.train.y,
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer="adam",
-        lr=lr,
-        momentum=0.9,
-        weight_decay=0.0,
-        generators=[generator(seed, "full", k) for k in range(num_members(start))],
-        normalize=data.normalization,
-    )
+    with Progress("training on all images", "epochs", epochs, quiet=SHORT) as progress:
+        trained = fit(
+            network,
+            start,
+            data.train.x,
+            data.train.y,
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer="adam",
+            lr=lr,
+            momentum=0.9,
+            weight_decay=0.0,
+            generators=[generator(seed, "full", k) for k in range(num_members(start))],
+            normalize=data.normalization,
+            progress=progress.to,
+        )
     return accuracy(network, trained, batches_of(data, data.test)).cpu()

@@ -19,6 +19,7 @@ from ddist.networks import Weights
 from ddist.objectives import Objective
 from ddist.pace import paced
 from ddist.seeding import generator
+from ddist.stages.progress import SHORT, Progress
 
 SHOWN = 10  # points of a course, at most, without its start
 
@@ -106,13 +107,15 @@ class Replay(Protocol):
         step_sizes = sizes_of(distilled, chosen, len(steps))
         start = init.held_out(network, self.num_networks)
         compiled = pays(self.compile, network, split.x[:1], num_members(start) * len(split))
-        found = []
-        for weights in in_chunks(start, self.chunk):
-            trained = replay(network, weights, steps, step_sizes.to(data.device))
-            batches = batches_of(data, split)
-            found.append(
-                accuracy(network, trained, batches, compiled=compiled, confusion=self.confusion)
-            )
+        found: list[Tensor] = []
+        with Progress("evaluating", "networks", num_members(start), quiet=SHORT) as progress:
+            for weights in in_chunks(start, self.chunk):
+                trained = replay(network, weights, steps, step_sizes.to(data.device))
+                batches = batches_of(data, split)
+                found.append(
+                    accuracy(network, trained, batches, compiled=compiled, confusion=self.confusion)
+                )
+                progress.to(sum(map(len, found)))
         return torch.cat(found).cpu(), chosen
 
     def course(
@@ -180,14 +183,16 @@ class Replay(Protocol):
         images = tuning_split(data, self.tuning_images, seed)
         start = init.draw(network, init.different(self.tuning_networks), "tune")
         best = (-1.0, self.step_size_grid[0], epoch_grid[0])
-        for size in self.step_size_grid:
-            weights, done = start, 0
-            for epochs in epoch_grid:
-                sizes = torch.full((epochs - done, len(steps)), size, device=data.device)
-                weights, done = replay(network, weights, steps, sizes), epochs
-                batches = as_wanted(batches_of(data, images), self.objective)
-                score = float(accuracy(network, weights, batches).mean())
-                best = max(best, (score, size, epochs), key=lambda found: found[0])
+        with Progress("tuning", "step sizes", len(self.step_size_grid), quiet=SHORT) as progress:
+            for number, size in enumerate(self.step_size_grid):
+                weights, done = start, 0
+                for epochs in epoch_grid:
+                    sizes = torch.full((epochs - done, len(steps)), size, device=data.device)
+                    weights, done = replay(network, weights, steps, sizes), epochs
+                    batches = as_wanted(batches_of(data, images), self.objective)
+                    score = float(accuracy(network, weights, batches).mean())
+                    best = max(best, (score, size, epochs), key=lambda found: found[0])
+                progress.to(number + 1)
         return best[1], best[2]
 
 

@@ -1,6 +1,7 @@
 """The field's common protocols: ordinary training on the distilled images, from fresh weights."""
 
 from collections.abc import Callable, Mapping
+from math import ceil
 from typing import Annotated
 
 import torch
@@ -23,6 +24,7 @@ from ddist.inner.predict import accuracy
 from ddist.inner.stacking import num_members
 from ddist.matching.kernel import targets
 from ddist.seeding import generator
+from ddist.stages.progress import SHORT, Progress
 
 Teach = Callable[[Tensor, float], Tensor]
 """Soft labels [N, K] of images [N, C, H, W] at a temperature."""
@@ -142,46 +144,48 @@ class Training(Protocol):
         steps = schedule.passes * self.num_networks * len(x)
         compiled_fit = pays(self.compile, network, shape, steps, SAVED_PER_TRAINED_VALUE)
         found: list[Tensor] = []
-        for weights in in_chunks(start, self.chunk):
-            first = sum(map(len, found))
-            trained = fit(
-                network,
-                weights,
-                x,
-                y,
-                sample_weights=weighed,
-                epochs=schedule.passes,
-                batch_size=self.batch_size,
-                optimizer=self.optimizer,
-                lr=self.rate(distilled),
-                momentum=self.momentum,
-                weight_decay=self.weight_decay,
-                lr_drops=schedule.drops,
-                lr_factor=schedule.factor,
-                reset_momentum=schedule.reset_momentum,
-                lr_scale=schedule.scale,
-                criterion=self.loss,
-                temperature=self.temperature,
-                augment=self.augment,
-                mix=self.mix,
-                label=None if self.teacher is None else self.label,
-                generators=[
-                    generator(seed, "evaluate", first + k) for k in range(num_members(weights))
-                ],
-                precision=self.precision,
-                compiled=compiled_fit,
-            )
-            batches = batches_of(data, split)
-            found.append(
-                accuracy(
+        with Progress("evaluating", "epochs", schedule.passes, quiet=SHORT) as progress:
+            for index, weights in enumerate(in_chunks(start, self.chunk)):
+                first = sum(map(len, found))
+                trained = fit(
                     network,
-                    trained,
-                    batches,
+                    weights,
+                    x,
+                    y,
+                    sample_weights=weighed,
+                    epochs=schedule.passes,
+                    batch_size=self.batch_size,
+                    optimizer=self.optimizer,
+                    lr=self.rate(distilled),
+                    momentum=self.momentum,
+                    weight_decay=self.weight_decay,
+                    lr_drops=schedule.drops,
+                    lr_factor=schedule.factor,
+                    reset_momentum=schedule.reset_momentum,
+                    lr_scale=schedule.scale,
+                    criterion=self.loss,
+                    temperature=self.temperature,
+                    augment=self.augment,
+                    mix=self.mix,
+                    label=None if self.teacher is None else self.label,
+                    generators=[
+                        generator(seed, "evaluate", first + k) for k in range(num_members(weights))
+                    ],
                     precision=self.precision,
-                    compiled=compiled,
-                    confusion=self.confusion,
+                    compiled=compiled_fit,
+                    progress=progress.part(index, ceil(self.num_networks / self.chunk)),
                 )
-            )
+                batches = batches_of(data, split)
+                found.append(
+                    accuracy(
+                        network,
+                        trained,
+                        batches,
+                        precision=self.precision,
+                        compiled=compiled,
+                        confusion=self.confusion,
+                    )
+                )
         return torch.cat(found).cpu(), {}
 
 

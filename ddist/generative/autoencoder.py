@@ -20,6 +20,7 @@ from ddist.init.trained import signature
 from ddist.inner.stacking import member
 from ddist.pace import paced, part
 from ddist.seeding import generator
+from ddist.stages.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -84,18 +85,20 @@ class Autoencoder(Pair):
         optimizer = torch.optim.Adam(network.parameters(), self.recipe["lr"])
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         precision = 1 / self.recipe["noise"] ** 2
-        for step in paced(range(steps), steps):
-            rows = torch.randint(len(data.train), (self.recipe["batch_size"],), generator=stream)
-            x = to_unit(data.train.x[rows.to(data.device)])
-            epsilon = torch.randn(len(x), self.dims, generator=stream).to(x.device)
-            loss = negative_elbo(network, x, epsilon, precision)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            if (step + 1) * 10 // steps > step * 10 // steps:
-                log.info("autoencoder: %d %%, loss %.4g", (step + 1) * 100 // steps, loss.item())
-                if not loss.isfinite():
+        with Progress("autoencoder", "steps", steps) as progress:
+            for step in paced(range(steps), steps):
+                rows = torch.randint(
+                    len(data.train), (self.recipe["batch_size"],), generator=stream
+                )
+                x = to_unit(data.train.x[rows.to(data.device)])
+                epsilon = torch.randn(len(x), self.dims, generator=stream).to(x.device)
+                loss = negative_elbo(network, x, epsilon, precision)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+                progress.to(step + 1)
+                if (step + 1) * 10 // steps > step * 10 // steps and not loss.isfinite():
                     raise DdistError(
                         f"The autoencoder's loss became {loss.item()}: try a smaller "
                         f"generative.lr (now {self.recipe['lr']:g})."

@@ -27,6 +27,9 @@ class InitialWeights(ABC):
         """How many of ``num`` wanted networks can differ from each other."""
         return 1 if self.single else min(num, self.num_networks or num)
 
+    def prepare(self, network: nn.Module) -> None:  # noqa: B027 (most have nothing to do)
+        """Make what draws for ``network`` come from, where that takes time."""
+
     @abstractmethod
     def draw(self, network: nn.Module, num: int, *keys: int | str) -> Weights:
         """``num`` networks, stacked [num, ...], for training; ``keys`` are (rank, step)."""

@@ -32,6 +32,9 @@ class ImageNet(InitialWeights):
         self.download = download
         self._known: Weights | None = None
 
+    def prepare(self, network: nn.Module) -> None:
+        self._one(network)
+
     def draw(self, network: nn.Module, num: int, *keys: int | str) -> Weights:
         device = device_of(network)
         return {

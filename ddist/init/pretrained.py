@@ -1,6 +1,7 @@
 """Networks trained beforehand on a source dataset."""
 
 import logging
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,11 +18,14 @@ from ddist.errors import DdistError, check_whole
 from ddist.init.base import InitialWeights
 from ddist.init.fresh import Random, device_of
 from ddist.init.schemes import draw_weights
-from ddist.init.trained import check_source, log_tenths, signature
+from ddist.init.trained import check_source, signature
 from ddist.inner.fit import Optimizer, fit
+from ddist.inner.stacking import choose_stacked, concatenate, groups, num_members, singles
 from ddist.networks.base import Weights
-from ddist.pace import part
+from ddist.pace import current, part
 from ddist.seeding import generator
+from ddist.stages.progress import Progress
+from ddist.stages.stopping import keeping
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +33,8 @@ logger = logging.getLogger(__name__)
 class Pretrained(InitialWeights):
     """A pool of networks trained on ``source`` (Wang et al. 2018, sections 3.4 and 4).
 
-    The pool is trained at the first draw, all networks together, and kept under
+    The pool is trained once, by :meth:`prepare` or at the first draw, as many networks at a time as
+    are computed together; these are kept as soon as they are trained. The whole pool is kept under
     ``<cache>/pool/<signature>.safetensors``; the signature covers all that changes it.
 
     Args:
@@ -84,6 +89,9 @@ class Pretrained(InitialWeights):
         self.cache = Path(cache).expanduser()
         self.seed = seed
         self._pools: WeakKeyDictionary[nn.Module, Weights] = WeakKeyDictionary()
+
+    def prepare(self, network: nn.Module) -> None:
+        self._pool(network)
 
     def draw(self, network: nn.Module, num: int, *keys: int | str) -> Weights:
         if num > self.num_networks and not self.single:
@@ -145,22 +153,65 @@ class Pretrained(InitialWeights):
                 "channels",
             )
             with part("pool"):
-                pool = cached_tensors(path, lambda: self._train(network))
+                pool = cached_tensors(path, lambda: self._train(network, path.with_suffix("")))
+            shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # its parts
             device = device_of(network)
             self._pools[network] = {name: tensor.to(device) for name, tensor in pool.items()}
         return self._pools[network]
 
-    def _train(self, network: nn.Module) -> Weights:
+    def _train(self, network: nn.Module, folder: Path) -> Weights:
+        """All networks, stacked; those that are computed together are kept in ``folder``."""
         num = self.num_networks + self.num_held_out
         logger.info("Training %d networks on %s; this is done once.", num, self.source.name)
+        start = Random(self.scheme, self.seed).draw(network, num, "pool")
+        slices = self._together(network, start)
+        files = [folder / f"{each.start:04d}-{each.stop:04d}.safetensors" for each in slices]
+        epochs = self.recipe["epochs"]
+
+        def kept() -> str:
+            there = [each for each, file in zip(slices, files, strict=True) if file.exists()]
+            done = sum(each.stop - each.start for each in there)
+            return (
+                f"{done} of {num} pre-trained networks are kept in {folder}, and the same command "
+                "trains the rest"
+            )
+
+        before = epochs * sum(file.exists() for file in files)
+        with (
+            keeping(kept),
+            Progress("pre-training", "epochs", len(slices) * epochs, before=before) as progress,
+        ):
+            trained = []
+            for index, (each, file) in enumerate(zip(slices, files, strict=True)):
+                weights = cached_tensors(
+                    file, partial(self._fit, network, start, each, index * epochs, progress)
+                )
+                trained.append({name: w.to(device_of(network)) for name, w in weights.items()})
+        return concatenate(trained)
+
+    def _together(self, network: nn.Module, weights: Weights) -> list[slice]:
+        """Which of the stacked ``weights`` are trained in one call; a run that is only tried does
+        not train them apart, as it watches each call for as long."""
+        if current() is not None:
+            return [slice(0, num_members(weights))]
+        size = min(self.recipe["batch_size"], len(self.source.train))
+        stacked = choose_stacked(network, "auto", size, device_of(network).type)
+        return list(groups(weights, size)) if stacked else singles(weights)
+
+    def _fit(
+        self, network: nn.Module, start: Weights, members: slice, done: int, progress: Progress
+    ) -> Weights:
+        """The trained ``members`` of the stacked weights ``start``, when ``done`` epochs of others
+        are over."""
         device = device_of(network)
+        numbers = range(members.start, members.stop)
         return fit(
             network,
-            Random(self.scheme, self.seed).draw(network, num, "pool"),
+            {name: w[members] for name, w in start.items()},
             self.source.train.x.to(device),
             self.source.train.y.to(device),
-            generators=[generator(self.seed, "pool", "order", k) for k in range(num)],
+            generators=[generator(self.seed, "pool", "order", k) for k in numbers],
             normalize=self.source.normalization.to(device),
-            progress=partial(log_tenths, "Pre-training"),
+            progress=lambda epoch, _: progress.to(done + epoch),
             **self.recipe,
         )

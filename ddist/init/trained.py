@@ -1,6 +1,5 @@
 """What networks that are trained on real data and kept have in common."""
 
-import logging
 from typing import Any
 
 from torch import nn
@@ -11,14 +10,6 @@ from ddist.init.fresh import device_of
 from ddist.inner.stacking import keeps_statistics
 from ddist.networks.base import Network
 from ddist.signature import signature as of_settings
-
-log = logging.getLogger(__name__)
-
-
-def log_tenths(what: str, done: int, total: int) -> None:
-    """A line of the log for each tenth of the training of ``what``."""
-    if done * 10 // total > (done - 1) * 10 // total:
-        log.info("%s: %d %% done.", what, done * 100 // total)
 
 
 def check_source(network: nn.Module, source: RealData, keeper: str, use: str, remedy: str) -> None:

@@ -56,6 +56,8 @@ class Method(LightningModule):
     """False for a baseline that is complete once it is made: there is nothing to fit."""
     supports_fp16 = True
     """False where inner losses are differentiated twice, which fp16's loss scaling cannot serve."""
+    draws_networks = True
+    """False where its steps ask nothing of ``init`` (see :meth:`draw_networks`)."""
     uses_network = True
     """False where no network takes part in distilling: what is given as one is not looked at."""
     needs_features = False
@@ -88,7 +90,7 @@ class Method(LightningModule):
     ) -> None:
         super().__init__()
         self.synthetic = synthetic(data, class_labels, generator(seed, "synthetic"))
-        self.synthetic.step_sizes = step_sizes
+        self.synthetic.learn_step_sizes(step_sizes)
         if self.synthetic.label_kind in ("free", "solved") and not self.regresses:
             raise DdistError(
                 f"synthetic.labels={self.synthetic.label_kind} is for methods of regression, such "
@@ -187,6 +189,8 @@ class Method(LightningModule):
 
     def on_fit_start(self) -> None:
         self.network.to(self.device)
+        if self.draws_networks:
+            self.init.prepare(self.network)  # which may take longer than all the steps
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         assert self._make_optimizer is not None, "a method that is trained needs an optimizer"

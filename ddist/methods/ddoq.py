@@ -13,12 +13,13 @@ from ddist.data.cache import cached_tensors
 from ddist.errors import DdistError, check_whole
 from ddist.generative import Latents, Pair
 from ddist.generative.quantization import cells, clvq, sample, transport_error
-from ddist.init.trained import log_tenths
 from ddist.methods.base import Method
 from ddist.methods.selection import refuse_tiles
 from ddist.pace import part
 from ddist.seeding import derive, generator
 from ddist.signature import signature
+from ddist.stages.progress import SHORT, Progress
+from ddist.stages.stopping import keeping
 from ddist.synthetic import SyntheticData
 from ddist.synthetic.start import check_enough
 
@@ -84,7 +85,8 @@ class DDOQ(Method):
         self.latents = Latents(self.data, generative)
         self.latents.prepare()
         log.info("Quantizing %d classes by %d points each.", self.data.num_classes, ipc)
-        classes = [self.quantized(c) for c in range(self.data.num_classes)]
+        with Progress("clustering", "classes", self.data.num_classes, quiet=SHORT) as progress:
+            classes = [self.quantized(c, progress) for c in range(self.data.num_classes)]
         self.quantization = {n: torch.stack([found[n] for found in classes]) for n in classes[0]}
         counts = self.quantization["counts"]
         self.weights = None if weights == "uniform" else sample_weights(counts, weights).flatten()
@@ -92,7 +94,7 @@ class DDOQ(Method):
         with torch.no_grad():
             self.synthetic.stored()[0].copy_(images)
 
-    def quantized(self, c: int) -> dict[str, Tensor]:
+    def quantized(self, c: int, progress: Progress) -> dict[str, Tensor]:
         """Of class ``c``: the centroids [K, D]; the rows of their cells, ``counts`` [K]; the row
         ``nearest`` [K] to each; the squared W2 distances between the latents and the centroids
         weighted by mass, ``error``, and uniformly, ``error_uniform`` (of a sample of the latents).
@@ -113,8 +115,18 @@ class DDOQ(Method):
                 "error_uniform": torch.tensor(uniform, dtype=torch.float64),
             }
 
-        with part("quantizing"):
-            return cached_tensors(self.latents.folder / key / f"{c:04d}.safetensors", compute)
+        def kept() -> str:
+            num, folder = self.data.num_classes, self.latents.folder
+            return (
+                f"{c} of {num} classes are clustered and kept in {folder}, and the same command "
+                "does the rest"
+            )
+
+        with part("quantizing"), keeping(kept):
+            path = self.latents.folder / key / f"{c:04d}.safetensors"
+            found = cached_tensors(path, compute)
+        progress.to(c + 1)
+        return found
 
     def medoids(self) -> Tensor:
         """The real images [N, C, H, W] nearest to the centroids."""
@@ -130,11 +142,11 @@ class DDOQ(Method):
         parts = list(zip(latents.split(size), classes.split(size), strict=True))
         log.info("Decoding %d points (%s).", len(latents), self.generative)
         pixels = []
-        for number, (z, y) in enumerate(parts):
-            stream = generator(self.seed, "decode", number)
-            pixels.append(self.generative.decode(z, y, stream).clamp(0, 1))
-            if len(parts) > 1:
-                log_tenths("The decoding", number + 1, len(parts))
+        with Progress("decoding", "batches", len(parts), quiet=SHORT) as progress:
+            for number, (z, y) in enumerate(parts):
+                stream = generator(self.seed, "decode", number)
+                pixels.append(self.generative.decode(z, y, stream).clamp(0, 1))
+                progress.to(number + 1)
         return self.data.normalization(torch.cat(pixels))
 
     def tensors(self) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class KIP(Method):
         ridge: lambda.
     """
 
+    draws_networks = False
     uses_network = False
     regresses = True
 

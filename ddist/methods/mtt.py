@@ -58,6 +58,7 @@ class MTT(Method):
     """
 
     supports_fp16 = False
+    draws_networks = False
     held_steps: Tensor
 
     def __init__(
@@ -100,9 +101,12 @@ class MTT(Method):
         self.min_start_epoch, self.max_start_epoch = min_start_epoch, max_start_epoch
         self.last_epoch = last_epoch(max_start_epoch, expert_epochs)
         self.batch_syn, self.graph = batch_syn, unroll
+        if self.synthetic.took_step_sizes:
+            step_size = float(self.learned_step_sizes().detach())
         self.step_size, self.log_step_size = step_size, log_step_size
         self.label_start, self.num_teachers = label_start, num_teachers
         self.augment, self.trajectories, self.max_loss = augment, trajectories, max_loss
+        self._expert_accuracies: list[float] = []
         self.register_buffer("held_steps", torch.tensor(0))
 
     # -- the paper's equation --------------------------------------------------------------------
@@ -182,7 +186,7 @@ class MTT(Method):
         """Trains the experts that are missing. Before a checkpoint is restored, which knows the
         images and labels as they are by then."""
         self.network.to(self.data.device)
-        self.trajectories.prepare(self.network, self.last_epoch)
+        self._expert_accuracies = self.trajectories.prepare(self.network, self.last_epoch)
         self.begin()
         if self.step_size is None:
             self.step_size = best_step_size(self.mean_distance_at)
@@ -222,6 +226,17 @@ class MTT(Method):
         teachers = [self.trajectories.read(self.network, k, self.last_epoch) for k in range(num)]
         stacked = {name: torch.stack([each[name] for each in teachers]) for name in teachers[0]}
         return (predict(self.network, stacked, x) for x in parts)
+
+    def figures(self) -> dict[str, float]:
+        """The test accuracy of the experts, as fractions."""
+        found = self._expert_accuracies
+        if not found:
+            return {}
+        return {
+            "expert_accuracy_min": min(found),
+            "expert_accuracy_mean": sum(found) / len(found),
+            "expert_accuracy_max": max(found),
+        }
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)

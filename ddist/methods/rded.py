@@ -13,6 +13,7 @@ from ddist.methods.base import Method
 from ddist.methods.selection import refuse_tiles
 from ddist.pace import mapped
 from ddist.seeding import generator
+from ddist.stages.progress import SHORT, Progress
 from ddist.teachers import Teacher
 
 _AT_ONCE = 256  # candidates whose crops are held at a time
@@ -76,6 +77,8 @@ class RDED(Method):
             size=(height // factor, width // factor),
         )
 
+        progress = Progress("cropping", "classes", data.num_classes, quiet=SHORT)
+
         def stitched(c: int) -> Tensor:
             stream = generator(self.seed, "rded", c)
             start, count = data.train.offsets[c], data.train.counts[c]
@@ -83,9 +86,11 @@ class RDED(Method):
             parts = [self.best_crops(part, c, stream) for part in chosen.split(_AT_ONCE)]
             crops, losses = (torch.cat(each) for each in zip(*parts, strict=True))
             best = losses.argsort(stable=True)[: factor**2 * ipc]
+            progress.to(c + 1)
             return stitch(crops[best], factor)
 
-        self.synthetic.begin(torch.cat(mapped(stitched, range(data.num_classes))))
+        with progress:
+            self.synthetic.begin(torch.cat(mapped(stitched, range(data.num_classes))))
 
     def best_crops(self, indices: Tensor, c: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
         """The most realistic of ``num_crops`` crops of each training image at ``indices`` (int64

@@ -15,6 +15,7 @@ from ddist.methods.dd import OuterLoss
 from ddist.objectives import Objective, classification
 from ddist.pace import paced
 from ddist.seeding import generator
+from ddist.stages.progress import SHORT, Progress
 from ddist.synthetic import SyntheticData
 from ddist.synthetic.start import start_images
 from ddist.synthetic.steps import spread_over_steps
@@ -87,17 +88,19 @@ class OptimizedRandom(Selection):
         images = tuning_split(data, judge.tuning_images, self.seed)
         found: list[tuple[float, Tensor]] = []
         step_sizes = None
-        for candidate in paced(range(self.num_candidates), self.num_candidates):
-            stream = generator(self.seed, "candidate", candidate)
-            x = start_images("real", data, self.synthetic.classes, stream)
-            steps = list(zip(x.split(sizes), labels.split(sizes), strict=True))
-            if step_sizes is None:
-                size, epochs = judge.tune(steps, data, self.network, self.init, self.seed)
-                step_sizes = torch.full((epochs, len(steps)), size, device=data.device)
-            trained = replay(self.network, judges, steps, step_sizes)
-            batches = as_wanted(batches_of(data, images), self.objective)
-            score = accuracy(self.network, trained, batches).mean()
-            found.append((float(score), x))
+        with Progress("trying random sets", "sets", self.num_candidates, quiet=SHORT) as progress:
+            for candidate in paced(range(self.num_candidates), self.num_candidates):
+                stream = generator(self.seed, "candidate", candidate)
+                x = start_images("real", data, self.synthetic.classes, stream)
+                steps = list(zip(x.split(sizes), labels.split(sizes), strict=True))
+                if step_sizes is None:
+                    size, epochs = judge.tune(steps, data, self.network, self.init, self.seed)
+                    step_sizes = torch.full((epochs, len(steps)), size, device=data.device)
+                trained = replay(self.network, judges, steps, step_sizes)
+                batches = as_wanted(batches_of(data, images), self.objective)
+                score = accuracy(self.network, trained, batches).mean()
+                found.append((float(score), x))
+                progress.to(candidate + 1)
         return max(found, key=lambda pair: pair[0])[1]
 
 

@@ -35,6 +35,8 @@ class SRe2L(Method):
         jitter: A also rolls a batch by up to so many pixels, downwards and to the right.
     """
 
+    draws_networks = False
+
     def __init__(
         self,
         *,

@@ -18,6 +18,9 @@ BASELINES = {
 FIGURES = {
     "quantization_error": "latent W2²",
     "quantization_error_uniform": "latent W2², unweighted",
+    "expert_accuracy_min": "worst expert's test accuracy",
+    "expert_accuracy_mean": "mean expert's test accuracy",
+    "expert_accuracy_max": "best expert's test accuracy",
 }
 
 Row = tuple[str, dict[str, Any]]  # name, {protocol, network, accuracy_mean, ...}

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from ddist.synthetic.earlier import Earlier, say_taken
 from ddist.synthetic.steps import StepSizes
 
 
@@ -19,6 +20,8 @@ class SyntheticData(nn.Module, ABC):
 
     classes: Tensor
     factor: int = 1
+    earlier: Earlier | None = None
+    """The set that it starts from, if it does."""
     label_kind: str = "hard"
     """ "hard" (classes), "soft" or "given" (probabilities), "free" or "solved" (any numbers, near 1
     for the own class, near 0 for others)."""
@@ -26,6 +29,22 @@ class SyntheticData(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.step_sizes: StepSizes | None = None
+        self.took_step_sizes = False  # those of the set that it starts from
+
+    def learn_step_sizes(self, step_sizes: StepSizes | None) -> None:
+        """Has ``step_sizes`` for its own; they start at those of the set that it starts from, where
+        that has as many."""
+        self.step_sizes = step_sizes
+        if self.earlier is None:
+            return
+        if step_sizes is not None and self.earlier.step_sizes is not None:
+            self.took_step_sizes = step_sizes.begin(self.earlier.step_sizes)
+        say_taken(self.earlier, self.takes_labels(), self.took_step_sizes)
+
+    def takes_labels(self) -> bool:
+        """Whether its labels start as those of an earlier set."""
+        learned = self.label_kind in ("soft", "free")
+        return learned and self.earlier is not None and self.earlier.labels is not None
 
     @abstractmethod
     def forward(self) -> tuple[Tensor, Tensor]:
@@ -43,9 +62,9 @@ class SyntheticData(nn.Module, ABC):
         logits: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> None:
-        """Where learning starts, for methods that know better than ``synthetic.start``: training
-        images [M, C, H, W]; logits [M, K] of soft labels, or free labels [M, K]. None is as it
-        was."""
+        """Where learning starts, for methods that know better than ``synthetic.start``, unless that
+        is an earlier set: training images [M, C, H, W]; logits [M, K] of soft labels, or free
+        labels [M, K]. None is as it was."""
 
     @abstractmethod
     def relabel(self, wanted: Callable[[Tensor], Tensor]) -> None:

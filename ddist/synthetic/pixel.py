@@ -10,7 +10,8 @@ from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.formation import check_factor, compose, expand
 from ddist.synthetic.base import SyntheticData
-from ddist.synthetic.start import Scarce, start_images
+from ddist.synthetic.earlier import read_earlier, soft_logits
+from ddist.synthetic.start import Scarce, earlier_folder, start_images
 
 
 class Pixel(SyntheticData):
@@ -23,7 +24,9 @@ class Pixel(SyntheticData):
         data: where ``start`` takes its images from.
         class_labels: the class of each image, int64 [N].
         generator: for what is random in ``start``.
-        start: "noise", "real", "average" or "kmeans" (see :mod:`ddist.synthetic.start`).
+        start: "noise", "real", "average" or "kmeans" (see :mod:`ddist.synthetic.start`), or the
+            folder of a distilled set (see :mod:`ddist.synthetic.earlier`), whose labels are taken
+            where labels are learned.
         images: "learned" or "frozen" (only labels and step sizes are learned).
         labels: "hard" (fixed classes), "soft" (learned probabilities, softmax of logits), "given"
             (the same, but as the method's teachers give them and not learned), "free" (learned
@@ -61,10 +64,12 @@ class Pixel(SyntheticData):
             )
         check_factor(factor, data.image_shape)
         self.factor = factor
-        first = compose(
-            start_images(start, data, class_labels.repeat_interleave(factor**2), generator, scarce),
-            factor,
-        )
+        if folder := earlier_folder(start):
+            self.earlier = read_earlier(folder, data, class_labels, factor)
+            first = self.earlier.images
+        else:
+            every = class_labels.repeat_interleave(factor**2)
+            first = compose(start_images(start, data, every, generator, scarce), factor)
         self.images = nn.Parameter(first, requires_grad=images == "learned")
         self.register_buffer("own_classes", class_labels.to(first.device))
         self.register_buffer("classes", self.own_classes.repeat_interleave(factor**2))
@@ -79,6 +84,12 @@ class Pixel(SyntheticData):
             self._label_logit = label_logit
         if labels in ("free", "solved"):
             self.free_labels = nn.Parameter(classes, requires_grad=labels == "free")
+        if self.earlier is not None and self.earlier.labels is not None and self.takes_labels():
+            with torch.no_grad():
+                if self.label_logits is not None:
+                    self.label_logits.copy_(soft_logits(self.earlier.labels))
+                if self.free_labels is not None:
+                    self.free_labels.copy_(self.earlier.labels)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         images, labels = self.stored()
@@ -98,13 +109,15 @@ class Pixel(SyntheticData):
         logits: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> None:
-        if images is not None:
+        if images is not None and self.earlier is None:
             self.images.copy_(compose(images, self.factor))
-        if logits is not None:
-            if self.label_logits is None:
-                raise DdistError(
-                    "The experts' labels are soft: set synthetic.labels=soft (learned) or given."
-                )
+        if logits is not None and self.label_logits is None:
+            raise DdistError(
+                "The experts' labels are soft: set synthetic.labels=soft (learned) or given."
+            )
+        if self.takes_labels():
+            return
+        if logits is not None and self.label_logits is not None:
             self.label_logits.copy_(logits.unflatten(0, (-1, self.factor**2)).mean(1))
         if labels is not None:
             assert self.free_labels is not None, "only free labels are any numbers"
@@ -113,7 +126,7 @@ class Pixel(SyntheticData):
     @torch.no_grad()
     def relabel(self, wanted: Callable[[Tensor], Tensor]) -> None:
         self.own_classes = wanted(self.own_classes)  # not in place: whoever gave them keeps them
-        if self.label_logits is not None:
+        if self.label_logits is not None and not self.takes_labels():
             classes = one_hot(self.own_classes, self.label_logits.shape[1])
             self.label_logits.copy_(self._label_logit * classes)
 

@@ -5,6 +5,7 @@ each entry of ``labels`` (int64 [N]).
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -35,12 +36,21 @@ def start_images(
     start needs them: "refuse" raises a DdistError, "repeat" takes all of them equally often, but
     for one.
     """
-    starts = {start.__name__: start for start in (noise, real, average, kmeans)}
-    if name not in starts:
-        raise DdistError(f"synthetic.start is one of {', '.join(starts)}, not {name!r}.")
-    if scarce == "refuse" and starts[name] in (real, kmeans):
+    if name not in STARTS:
+        raise DdistError(
+            f"synthetic.start is one of {', '.join(STARTS)} or the folder of a distilled set, not "
+            f"{name!r}."
+        )
+    if scarce == "refuse" and STARTS[name] in (real, kmeans):
         check_enough(data, labels, REPEAT)
-    return starts[name](data, labels, generator)
+    return STARTS[name](data, labels, generator)
+
+
+def earlier_folder(start: str) -> Path | None:
+    """The folder of a distilled set that ``start`` names; None for a start of this module."""
+    if start in STARTS or not Path(start).expanduser().is_dir():
+        return None
+    return Path(start).expanduser()
 
 
 def noise(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -107,3 +117,8 @@ def _distinct(population: int, size: int, generator: torch.Generator) -> Tensor:
     """``size`` indices below ``population`` in a random order, int64: different ones, and all of
     them again and again where they are too few."""
     return torch.randperm(population, generator=generator)[torch.arange(size) % population]
+
+
+STARTS: dict[str, Callable[[RealData, Tensor, torch.Generator], Tensor]] = {
+    start.__name__: start for start in (noise, real, average, kmeans)
+}

@@ -1,7 +1,6 @@
 """Which image belongs to which student step, and how large the steps are."""
 
 from collections.abc import Callable
-from math import expm1, log
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +22,16 @@ class StepSizes(nn.Module):
         self.begin(start)
 
     @torch.no_grad()
-    def begin(self, start: float) -> None:
-        """All sizes are ``start`` from here on."""
+    def begin(self, start: float | Tensor) -> bool:
+        """Start at ``start``: of all sizes, or [E, S] of each; say whether they are as many and
+        above 0, without which nothing changes."""
+        sizes = torch.as_tensor(start, device=self.raw.device).double()
+        if (sizes.ndim and sizes.shape != self.raw.shape) or not (sizes > 0).all():
+            return False
         # The inverse of softplus, so that learning starts at ``start`` (Wang et al. 2018, code);
         # log(exp(start) - 1), written so that a large start does not overflow.
-        self.raw.fill_(start + log(-expm1(-start)))
+        self.raw.copy_(sizes + torch.log(-torch.expm1(-sizes)))
+        return True
 
     @torch.no_grad()
     def follow_logarithm(self) -> None:

@@ -18,6 +18,7 @@ from ddist.init import InitialWeights
 from ddist.methods import Method
 from ddist.objectives import Objective
 from ddist.processes import check_all_taken, num_started
+from ddist.synthetic.start import earlier_folder
 from ddist.tasks.names import chosen, named
 
 HALF = {16, "16", "16-mixed"}
@@ -80,6 +81,15 @@ def check_trained(cfg: DictConfig, init: InitialWeights) -> None:
     needs = getattr(get_object(cfg.objective._target_), "needs_trained", False)
     if needs and not init.trained:
         raise DdistError("This objective is about trained networks: choose init=pretrained.")
+
+
+def check_start(cfg: DictConfig) -> None:
+    """Raise a DdistError for an earlier set as the start of a method that learns nothing."""
+    if not get_object(cfg.method._target_).learns and earlier_folder(cfg.synthetic.start):
+        raise DdistError(
+            "This method learns nothing, so that it cannot start from an earlier set: leave "
+            "synthetic.start out."
+        )
 
 
 def check_augment(cfg: DictConfig) -> None:

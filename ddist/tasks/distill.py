@@ -1,11 +1,11 @@
 """task=distill: learn a distilled set, evaluate it beside random real images, say what came out."""
 
-import json
 import logging
 import time
 import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,19 @@ import pytorch_lightning
 import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Callback
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 import ddist
 from ddist.artifact import DistilledDataset
 from ddist.callbacks import Interrupt, Paced, with_metrics_file
 from ddist.callbacks.schedule import find_budget
-from ddist.config import borrowed_ipcs, differences, learned_settings, to_plain
+from ddist.config import borrowed_ipcs, to_plain
 from ddist.errors import DdistError
-from ddist.folder import write_file_whole
 from ddist.methods import Method
 from ddist.pace import current, part
-from ddist.sweeping import is_job
+from ddist.stages.stopping import keeping
 from ddist.tasks.build import (
     build_data,
     build_evaluator,
@@ -41,9 +40,11 @@ from ddist.tasks.checks import (
     check_network_used,
     check_precision,
     check_reference,
+    check_start,
     check_teacher_used,
     check_trained,
 )
+from ddist.tasks.claim import CHECKPOINT, claim, kept_in
 from ddist.tasks.dashboards import finishing
 from ddist.tasks.evaluate import device
 from ddist.tasks.names import chosen_names, option_of, without_network
@@ -59,19 +60,35 @@ log = logging.getLogger(__name__)
 def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     """One run, as docs say it; returns what a search may minimise: the negated validation accuracy,
     or the outer loss where nothing is held out. Never the test figure."""
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    callbacks = [each for each in instantiate(cfg.callbacks).values() if each]  # a budget begins
+    with_network = check(cfg)
+    folder = Path(cfg.paths.run)
+    if (done := finished(cfg)) is not None:
+        log.info("Finished before: %s", folder)
+        return searched(done.get("selection"))
+    with keeping(partial(kept_in, folder, cfg)):
+        return distil(cfg, folder, callbacks, with_network, baseline)
+
+
+def check(cfg: DictConfig) -> bool:
+    """Whether a network takes part. Raises a DdistError for settings that do not fit each other."""
     check_reference(cfg)
     check_devices(cfg)
     check_groups_used(cfg.method, cfg.evaluation)
     check_teacher_used(cfg, "teacher" in cfg.method or cfg.teacher.store)
     check_labels(cfg)
+    check_start(cfg)
     with_network = uses_network(cfg.method) or uses_network(cfg.evaluation)
     check_network_used(cfg, with_network)
-    if cfg.threads is not None:
-        torch.set_num_threads(cfg.threads)
-    folder = Path(cfg.paths.run)
-    if (done := finished(cfg)) is not None:
-        log.info("Finished before: %s", folder)
-        return searched(done.get("selection"))
+    return with_network
+
+
+def distil(
+    cfg: DictConfig, folder: Path, callbacks: list[Callback], with_network: bool, baseline: bool
+) -> float | None:
+    """What :func:`run` does with settings that are in order, in ``folder``."""
     started = time.monotonic()
     with part("data"):
         data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
@@ -92,7 +109,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     say_borrowed(cfg)
     with finishing(instantiate(cfg.logger), cfg) as logger:
         with part("distilling"):
-            trainer = fit(cfg, method, folder, logger)
+            trainer = fit(cfg, method, folder, logger, callbacks)
         if not trainer.is_global_zero:
             return None
         distilled = describe(cfg, method, trainer.global_step)
@@ -102,7 +119,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
         leave_if_interrupted(trainer, folder)
 
         budget = find_budget(trainer)  # knows the time of all resumptions
-        seconds = budget.spent if budget else time.monotonic() - started
+        seconds = budget.stepped if budget else time.monotonic() - started
         variants = {
             name: replace(distilled, **tensors) for name, tensors in method.variants().items()
         }
@@ -125,48 +142,24 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     return searched(selection)
 
 
-def claim(folder: Path, cfg: DictConfig) -> None:
-    """Note in the run's folder which settings it belongs to. What a run of other settings has left
-    there is refused with ``cfg.resume``, and no longer resumed from without."""
-    if rank_zero_only.rank:  # type: ignore[attr-defined]
-        return
-    settings = learned_settings(cfg)
-    setting = "hydra.sweep.dir" if is_job() else "hydra.run.dir"
-    note, checkpoint = folder / "settings.json", folder / "checkpoints" / "last.ckpt"
-    left = [each for each in (checkpoint, folder / "distilled") if each.exists()]
-    if not cfg.resume:
-        checkpoint.unlink(missing_ok=True)
-        (folder / "results.json").unlink(missing_ok=True)
-    elif left and not note.exists():
-        raise DdistError(f"{folder} has no note of its settings: choose another {setting}.")
-    elif left:
-        changed = differences(json.loads(note.read_text()), settings)
-        if changed:
-            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-            raise DdistError(
-                f"{folder} holds a run of another configuration ({'; '.join(changed[:3])}{more}): "
-                f"choose another {setting}, or resume=false to start over in this one."
-            )
-    write_file_whole(note, json.dumps(settings, indent=2).encode())
-
-
 def say_borrowed(cfg: DictConfig) -> None:
     """One line when the settings of another ipc stand in."""
     for ipc in sorted(borrowed_ipcs(cfg)):
         log.info("No published settings for ipc=%d: those of ipc=%d are taken.", cfg.ipc, ipc)
 
 
-def fit(cfg: DictConfig, method: Method, folder: Path, logger: Logger) -> pytorch_lightning.Trainer:
+def fit(
+    cfg: DictConfig, method: Method, folder: Path, logger: Logger, callbacks: list[Callback]
+) -> pytorch_lightning.Trainer:
     """Distil, going on from the folder's checkpoint where there is one."""
     if not method.learns:
         return make_trainer(cfg, max_steps=0, logger=False, callbacks=[])
-    checkpoint = folder / "checkpoints" / "last.ckpt"
+    checkpoint = folder / CHECKPOINT
     resume = str(checkpoint) if cfg.resume and checkpoint.exists() else None
     if resume:
         log.info("Going on from %s.", checkpoint)
-    callbacks = [each for each in instantiate(cfg.callbacks).values() if each]
     if current() is not None:
-        callbacks.append(Paced())
+        callbacks = [*callbacks, Paced()]
     loggers = with_metrics_file(logger, folder / "metrics.csv")
     trainer = make_trainer(cfg, logger=loggers, callbacks=callbacks)
     try:
@@ -175,9 +168,9 @@ def fit(cfg: DictConfig, method: Method, folder: Path, logger: Logger) -> pytorc
             # for us.
             warnings.filterwarnings("ignore", module="pytorch_lightning")
             trainer.fit(method, datamodule=method.data, ckpt_path=resume, weights_only=True)
-    except SystemExit:
-        if trainer.interrupted:  # a second Ctrl-C, which Lightning turns into exit(1)
-            raise KeyboardInterrupt from None
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, KeyboardInterrupt):  # Lightning makes exit(1) of it
+            raise leaving.__context__ from None
         raise
     return trainer
 

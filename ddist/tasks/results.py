@@ -32,8 +32,8 @@ from ddist.report.course import course_picture, course_table, has_course
 from ddist.report.table import results_table
 from ddist.seeding import generator
 from ddist.signature import signature
+from ddist.synthetic.earlier import classes_of
 from ddist.synthetic.start import start_images
-from ddist.synthetic.steps import spread_over_steps
 from ddist.tasks.build import FindTeacher
 from ddist.tasks.dashboards import log_results
 from ddist.tasks.page import write_confusion, write_page
@@ -202,14 +202,6 @@ def say_repeated(data: RealData, labels: Tensor) -> None:
         log.info(
             "Random real images are repeated in classes that have too few: %s.", ", ".join(names)
         )
-
-
-def classes_of(distilled: DistilledDataset) -> Tensor:
-    """The class int64 [N] of each image of a set with soft labels: as methods order their images,
-    which labels that were learned need not show; else the likeliest."""
-    steps = 1 if distilled.step_index is None else int(distilled.step_index.max()) + 1
-    classes, _ = spread_over_steps(distilled.meta["ipc"], distilled.meta["num_classes"], steps)
-    return classes if len(classes) == len(distilled.labels) else distilled.labels.argmax(1)
 
 
 def publish(

@@ -1,6 +1,7 @@
 """A teacher that is trained on the dataset itself."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -13,13 +14,14 @@ from ddist.data.cache import cached_tensors
 from ddist.errors import DdistError
 from ddist.evaluation.schedule import schedule_by_name
 from ddist.init.fresh import Random
-from ddist.init.trained import check_fits, log_tenths, signature
+from ddist.init.trained import check_fits, signature
 from ddist.inner.fit import Optimizer, fit
 from ddist.inner.minibatches import Augment
 from ddist.inner.stacking import member
 from ddist.networks.base import Weights
 from ddist.pace import part
 from ddist.seeding import generator
+from ddist.stages.progress import Progress
 from ddist.teachers.base import Teacher
 
 log = logging.getLogger(__name__)
@@ -98,9 +100,20 @@ class Trained(Teacher):
             network.load_state_dict(cached_tensors(path, partial(self._train, network)))
 
     def _train(self, network: nn.Module) -> Weights:
-        data, seed = self.images.to(self.source.device), self.source.seed
+        data = self.images.to(self.source.device)
         log.info("Training the teacher on %s; this is done once.", data.name)
-        found = fit(
+        with Progress("the teacher", "epochs", self.schedule.passes) as progress:
+            found = self._fit(network, data, lambda epoch, _: progress.to(epoch))
+        if not all(torch.isfinite(w).all() for w in found.values()):
+            raise DdistError("The teacher's training diverged: lower teacher.lr.")
+        return member(found, 0)
+
+    def _fit(
+        self, network: nn.Module, data: RealData, progress: Callable[[int, int], None]
+    ) -> Weights:
+        """The trained weights, stacked [1, ...]."""
+        seed = self.source.seed
+        return fit(
             network,
             Random(self.scheme, seed).draw(network, 1, "teacher"),
             data.train.x,
@@ -112,9 +125,6 @@ class Trained(Teacher):
             reset_momentum=self.schedule.reset_momentum,
             lr_scale=self.schedule.scale,
             augment=self.augment,
-            progress=partial(log_tenths, "The teacher"),
+            progress=progress,
             **self.recipe,
         )
-        if not all(torch.isfinite(w).all() for w in found.values()):
-            raise DdistError("The teacher's training diverged: lower teacher.lr.")
-        return member(found, 0)

@@ -1,8 +1,9 @@
 """Experts on disk: one file for each epoch of each, complete or not there."""
 
+import json
 import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from ddist.errors import DdistError
+from ddist.folder import write_file_whole
 from ddist.networks.base import Weights
 from ddist.sharing import accessible, checksum, claimed, write_kept
 
@@ -19,7 +22,7 @@ log = logging.getLogger(__name__)
 
 class Store:
     """``<folder>/<expert>/<epoch>.safetensors``: an expert's weights after that many epochs, and
-    their checksum.
+    their checksum; ``<epoch>.json`` beside it, where that was measured: their test accuracy.
 
     Args:
         folder: of all experts of one network and one recipe.
@@ -83,6 +86,24 @@ class Store:
     def write(self, expert: int, epoch: int, weights: Weights) -> None:
         """Keep the weights (of any dtype, on any device). Only for who has :meth:`claimed` them."""
         write_kept(self.path(expert, epoch), self._encode(weights), "experts")
+
+    def accuracy(self, expert: int, epoch: int) -> float | None:
+        """The test accuracy that was noted for these weights; None without a note."""
+        try:
+            with accessible(self._note(expert, epoch), "experts"):
+                found = json.loads(self._note(expert, epoch).read_bytes())["test_accuracy"]
+        except (FileNotFoundError, ValueError, LookupError, TypeError):
+            return None  # the experts of earlier versions have none
+        return float(found) if isinstance(found, int | float) else None
+
+    def note_accuracy(self, expert: int, epoch: int, accuracy: float) -> None:
+        """Keep the test accuracy, a fraction, where the folder can be written to."""
+        content = json.dumps({"test_accuracy": accuracy}).encode()
+        with suppress(DdistError):  # else it is measured again the next time
+            write_file_whole(self._note(expert, epoch), content)
+
+    def _note(self, expert: int, epoch: int) -> Path:
+        return self.path(expert, epoch).with_suffix(".json")
 
     def claimed(self, expert: int, seconds: float) -> AbstractContextManager[bool]:
         """Whether the group that begins with ``expert`` is this process's alone within the block;

@@ -25,6 +25,7 @@ from ddist.pace import Pace, current, part
 from ddist.report.table import size
 from ddist.seeding import generator
 from ddist.sharing import check_space
+from ddist.trajectories.accuracy import chance_level, expert_accuracies, say_accuracies
 from ddist.trajectories.store import Store
 from ddist.trajectories.work import Work
 
@@ -104,9 +105,10 @@ class Trajectories:
         self.cache = Path(cache).expanduser()
         self._stores: WeakKeyDictionary[nn.Module, dict[str, Store]] = WeakKeyDictionary()
 
-    def prepare(self, network: nn.Module, epochs: int) -> None:
+    def prepare(self, network: nn.Module, epochs: int) -> list[float]:
         """Train what is missing of all experts, up to ``epochs``, together with any other process
-        that does the same.
+        that does the same, and say how good they are: test accuracy of each after its last epoch,
+        as a fraction. A run that is only tried has none.
 
         Raises:
             DdistError: the network cannot be an expert on this data, it is asked for more than
@@ -123,7 +125,7 @@ class Trajectories:
         experts = f"{self.num_experts} experts of {work.epochs} epochs on {self.source.name}"
         if num_missing == 0:
             log.info("All %s are there: %s.", experts, folder)
-            return
+            return self._accuracies(network, work)
         space = num_missing * work.store.file_bytes
         remedy = "choose trajectories.dtype=bfloat16 or a smaller trajectories.num_experts"
         check_space(folder, space, "experts", remedy)
@@ -139,6 +141,16 @@ class Trajectories:
                 work.share(spread(self.shard or 0))
             else:
                 self._try(network, work, pace)
+        return self._accuracies(network, work)
+
+    def _accuracies(self, network: nn.Module, work: Work) -> list[float]:
+        """Those of all experts at the end of ``work``, once they are said."""
+        if current() is not None:
+            return []
+        found = expert_accuracies(work.store, network, self.source, self.num_experts, work.epochs)
+        if found:
+            say_accuracies(found, chance_level(self.source), work.epochs)
+        return found
 
     def _try(self, network: nn.Module, work: Work, pace: Pace) -> None:
         """One epoch of one group, as an example of all that are missing."""

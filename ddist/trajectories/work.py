@@ -8,6 +8,7 @@ import torch
 from ddist import sharing
 from ddist.inner.stacking import member
 from ddist.networks.base import Weights
+from ddist.stages.stopping import keeping
 from ddist.trajectories.store import Store
 
 
@@ -37,7 +38,7 @@ class Work:
         those that other processes train meanwhile; wait for these."""
         number = int(first * len(self.groups))
         order = self.groups[number:] + self.groups[:number]
-        progress = sharing.Progress(
+        progress = sharing.SharedProgress(
             "experts",
             "epochs",
             left=lambda: sum(epoch > 0 for epoch, _ in self.missing()),
@@ -48,12 +49,21 @@ class Work:
             with self.store.claimed(group.start, sharing.PATIENCE):
                 pass  # whoever had it has finished, or has died
 
-        sharing.share(
-            left=lambda: [group for group in order if self.store.missing(group, self.epochs)],
-            claim=lambda group: self.claim(group, 0, progress.advance),
-            wait=wait,
-        )
+        with keeping(self._kept), progress:
+            sharing.share(
+                left=lambda: [group for group in order if self.store.missing(group, self.epochs)],
+                claim=lambda group: self.claim(group, 0, progress.advance),
+                wait=wait,
+            )
         progress.end()
+
+    def _kept(self) -> str:
+        """What an interruption leaves."""
+        num = (self.epochs + 1) * self.groups[-1].stop
+        return (
+            f"{num - len(self.missing()):,} of {num:,} files of experts are kept in "
+            f"{self.store.folder}, and the same command trains the rest"
+        )
 
     def claim(self, group: range, seconds: float, advance: Callable[[], None] | None) -> bool:
         """Train what ``group`` lacks, if it can be claimed within ``seconds`` (-1: however long it

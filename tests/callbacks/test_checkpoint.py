@@ -76,7 +76,7 @@ def test_a_signal_stops_between_steps_with_an_exact_checkpoint(
 ) -> None:
     whole, _ = toy_run(9, [])
     path = tmp_path / "last.ckpt"
-    interrupt, before = Interrupt(), signal.getsignal(number)
+    interrupt, before = Interrupt(patience=10), signal.getsignal(number)
 
     def press(step: int) -> None:
         if step == 4:
@@ -86,7 +86,7 @@ def test_a_signal_stops_between_steps_with_an_exact_checkpoint(
     assert trainer.global_step == 5
     assert interrupt.received == number
     assert signal.getsignal(number) is before
-    resumed, _ = toy_run(9, [Interrupt(), Checkpoint(path, 60)], ckpt_path=path)
+    resumed, _ = toy_run(9, [Interrupt(patience=10), Checkpoint(path, 60)], ckpt_path=path)
     assert torch.equal(resumed.weight, whole.weight)
 
 
@@ -103,7 +103,7 @@ def test_a_second_ctrl_c_interrupts_at_once_and_keeps_the_checkpoint_whole(
     before = signal.getsignal(signal.SIGINT)
     try:
         with pytest.raises(SystemExit):  # what Lightning makes of a KeyboardInterrupt
-            toy_run(9, [Interrupt(), Checkpoint(path, seconds=0)], on_step=press_twice)
+            toy_run(9, [Interrupt(patience=10), Checkpoint(path, seconds=0)], on_step=press_twice)
     finally:
         signal.signal(signal.SIGINT, before)  # Lightning ignores SIGINT from then on
     assert torch.load(path, weights_only=True)["global_step"] == 4

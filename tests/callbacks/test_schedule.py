@@ -45,3 +45,32 @@ def test_a_long_schedule_on_a_cpu_names_the_preset_and_the_budget(
         toy_run(6, [estimate, Budget(limit)])
     assert ("experiment=laptop/dd_mnist_ipc1" in caplog.text) == (limit is None)
     assert ("budget=20m" in caplog.text) == (limit is None)
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [(5, None), (6, "the step that is left takes"), (9, "the 4 steps that are left take")],
+)
+def test_nothing_is_estimated_where_no_step_is_left(
+    toy_run,
+    caplog: pytest.LogCaptureFixture,
+    passes: Callable[[float], None],
+    steps: int,
+    said: str | None,
+) -> None:
+    with caplog.at_level(logging.INFO, "ddist"):
+        toy_run(steps, [TimeEstimate(4, 10, presets=[])], on_step=lambda step: passes(1))
+    lines = [r.getMessage() for r in caplog.records if "per step" in r.getMessage()]
+    assert [said in line for line in lines] == ([] if said is None else [True])
+
+
+def test_a_budget_counts_what_comes_before_the_first_step(
+    toy_run, caplog: pytest.LogCaptureFixture, passes: Callable[[float], None]
+) -> None:
+    budget = Budget("30")
+    passes(20)  # data, experts, pre-trained networks
+    with caplog.at_level(logging.INFO, "ddist"):
+        _, trainer = toy_run(100, [budget], on_step=lambda step: passes(6))
+    assert trainer.global_step == 2
+    assert (budget.spent, budget.stepped) == (32, 12)
+    assert "20 s of the budget of 30 s went into what the first step needs" in caplog.text

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ddist import DistilledDataset
+from tests.conftest import QUICK
 
 CONTRACT = {
     "schema", "method", "dataset", "network", "init", "ipc", "steps", "seed", "protocol",
@@ -141,18 +142,98 @@ def test_two_signals_stop_at_once(ddist) -> None:
     twice = signal_at(2, signal.SIGINT).replace("os.kill(", "for _ in 'ab': os.kill(")
     stopped = ddist("steps=8", before=twice)
     assert stopped.code == 130
-    assert stopped.err == "ddist: Interrupted.\n"
+    assert stopped.err.startswith("ddist: Stopped by SIGINT: nothing was finished yet")
+    assert stopped.err.count("\n") == 1
+
+
+POOL = ("init=pretrained", "init.num_networks=2", "init.num_held_out=2", "init.epochs=3",
+        "network=convnet", "network.width=4", "network.depth=1", "paths.cache=cache")  # fmt: skip
+# A network at a time, and a signal after the first of the four is kept.
+SIGNAL_IN_THE_POOL = """
+import os
+from ddist.init.pretrained import Pretrained
+train = Pretrained._fit
+def interrupted(self, network, start, members, *args):
+    if members.start == 1:
+        os.kill(os.getpid(), 15)
+    return train(self, network, start, members, *args)
+Pretrained._fit = interrupted
+"""
+
+
+def test_a_signal_before_the_first_step_keeps_what_is_trained_and_the_run_goes_on(ddist) -> None:
+    run = [*QUICK, *POOL]
+    whole = ddist.distil(*run, "paths.cache=other", folder="whole")
+    stopped = ddist(*run, "hydra.run.dir=run", before=SIGNAL_IN_THE_POOL)
+    assert (stopped.code, stopped.err.count("\n")) == (143, 1)
+    assert stopped.err.startswith("ddist: Stopped by SIGTERM: 1 of 4 pre-trained networks are kept")
+    assert "and the same command trains the rest." in stopped.err
+    (pool,) = (ddist.folder / "cache" / "pool").glob("*/*.safetensors")
+    assert pool.name == "0000-0001.safetensors"
+    done = ddist(*run, "hydra.run.dir=run")
+    assert (done.code, done.err) == (0, "")
+    assert same(ddist.folder / "run", whole)
+    assert done.out.index("pre-training: 12/12 epochs") < done.out.index("step 1/3")
+    assert not pool.parent.exists()  # all are in one file
+
+
+def test_a_step_that_takes_too_long_is_left(ddist) -> None:
+    sleeping = "import time; time.sleep(30); return step"
+    slow = signal_at(1, signal.SIGTERM).replace("return step", sleeping)
+    run = ["steps=3", "hydra.run.dir=run", "callbacks.interrupt.patience=0.2"]
+    stopped = ddist(*run, "callbacks.checkpoint.seconds=0", before=slow)
+    assert stopped.code == 143
+    said = "ddist: Stopped by SIGTERM: the outer steps up to the last checkpoint are in "
+    assert stopped.err.startswith(said)
+    assert "hydra.run.dir=" in stopped.err and stopped.err.endswith("run goes on.\n")
+
+
+def test_more_steps_go_on_and_end_as_all_at_once(ddist) -> None:
+    """Of a method whose schedule knows nothing of their number."""
+    constant = ("method.scheduler=null", "evaluation.num_networks=2", "evaluation.epoch_grid=[1]")
+    whole = ddist.distil(*constant, "steps=8", folder="whole")
+    ddist.distil(*constant, "steps=4")
+    more = ddist.distil(*constant, "steps=8")
+    assert same(more, whole)
+    assert results(more)["steps"] == 8
+    assert (more / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+    fewer = ddist(*constant, "steps=4", "hydra.run.dir=run")
+    assert fewer.code == 1 and "holds a run of 8 steps, and steps=4 are fewer: choose" in fewer.err
+    other = ddist(*constant, "steps=9", "seed=1", "hydra.run.dir=run")
+    assert other.code == 1 and "another configuration (seed: 0 -> 1)" in other.err
+
+
+def test_more_steps_of_a_schedule_that_follows_them_are_refused_or_keep_it(ddist) -> None:
+    ddist.distil("steps=20")
+    done = ddist("steps=40", "hydra.run.dir=run")
+    assert done.code == 1 and done.err.count("\n") == 1
+    assert "20 steps whose schedule follows their number" in done.err
+    assert "add method.scheduler.step_size=2 to go on with the schedule as it was" in done.err
+    kept = ddist.distil("steps=40", "method.scheduler.step_size=2")
+    assert same(kept, ddist.distil("steps=40", "method.scheduler.step_size=2", folder="whole"))
+
+
+def test_an_earlier_set_is_a_start(ddist) -> None:
+    first = ddist.distil("steps=3", folder="first")
+    start = f"synthetic.start={first}"
+    done = ddist(*QUICK, start, "method.lr.images=0", "method.lr.step_sizes=0", "hydra.run.dir=run")
+    assert (done.code, done.err) == (0, "")
+    assert f"Starting from the images and step sizes of {first}." in done.out
+    for a, b in zip(learned(first), learned(ddist.folder / "run"), strict=True):
+        torch.testing.assert_close(a, b)
+    refused = ddist("method=kmeans", start)
+    assert refused.code == 1 and "cannot start from an earlier set" in refused.err
 
 
 def test_a_budget_stops_evaluates_and_can_be_raised(ddist) -> None:
     long = ["steps=1000000", "method.scheduler=null"]
     folder = ddist.distil(*long, "budget=1s")
     first = results(folder)
-    assert 1 <= first["cost"]["distill_seconds"] < 5
+    assert 0 < first["cost"]["distill_seconds"] < 5
     assert 0 < first["steps"] < 1000000
     ddist.distil(*long, "budget=2s")
     assert results(folder)["steps"] > first["steps"]
-    assert 2 <= results(folder)["cost"]["distill_seconds"] < 6
+    assert results(folder)["cost"]["distill_seconds"] < 6
 
 
 def test_a_folder_of_another_configuration_is_refused(ddist) -> None:

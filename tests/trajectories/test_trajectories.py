@@ -421,6 +421,10 @@ def test_a_group_that_another_process_holds_is_left_to_it_and_waited_for(
         def __init__(self, *_: str, left: Callable[[], int], shorter: str) -> None:
             self.left = left
 
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_: object) -> None: ...
+
         def advance(self) -> None:
             done.append(self.left())
             if len(done) == 4:  # both others are complete
@@ -430,7 +434,7 @@ def test_a_group_that_another_process_holds_is_left_to_it_and_waited_for(
         def end(self) -> None:
             assert self.left() == 0
 
-    monkeypatch.setattr("ddist.sharing.Progress", Watch)
+    monkeypatch.setattr("ddist.sharing.SharedProgress", Watch)
     trajectories.prepare(network, 2)
     assert done == [5, 4, 3, 2, 1, 0]
 
@@ -551,3 +555,45 @@ def test_as_many_epochs_as_it_is_told(
 ) -> None:
     experts(epochs=3).prepare(network, 2)
     assert trained == [3] * 3
+
+
+# -- how good they are -------------------------------------------------------------------------
+
+
+def test_their_accuracy_is_measured_once_kept_and_said(
+    digits: RealData,
+    experts: Callable[..., Trajectories],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    trajectories, network = experts(num_experts=2, lr=1.0), convnet()
+    with caplog.at_level("INFO", "ddist"):
+        found = trajectories.prepare(network, 3)
+    x, y = digits.normalization(digits.test.x), digits.test.y
+    for k in range(2):
+        student = convnet()
+        student.load_state_dict(trajectories.read(network, k, 3))
+        right = (student.eval()(x).argmax(1) == y).float().mean()
+        assert found[k] == pytest.approx(float(right))
+    percent = [100 * value for value in (min(found), sum(found) / 2, max(found))]
+    said = (
+        "Test accuracy of 2 experts after 3 epochs: {:.1f} % at least, {:.1f} % on average, {:.1f}"
+    )
+    assert said.format(*percent) in caplog.text
+    with monkeypatch.context() as patch:  # it is read, not measured again
+        patch.setattr("ddist.trajectories.accuracy.measure", None)
+        assert experts(num_experts=2, lr=1.0).prepare(convnet(), 3) == found
+    notes = sorted(trajectories.folder(network).glob("*/*.json"))
+    assert [note.name for note in notes] == ["003.json"] * 2
+    notes[0].unlink()  # experts of an earlier version have none
+    notes[1].write_text("{")
+    assert experts(num_experts=2, lr=1.0).prepare(convnet(), 3) == found
+
+
+@pytest.mark.parametrize(("lr", "bad"), [(1e-6, True), (1.0, False)])
+def test_experts_near_chance_are_warned_about(
+    experts: Callable[..., Trajectories], caplog: pytest.LogCaptureFixture, lr: float, bad: bool
+) -> None:
+    experts(num_experts=2, lr=lr, augment=None).prepare(convnet(), 6)
+    warned = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert ("2 of 2 experts are near chance (10" in "".join(warned)) == bad

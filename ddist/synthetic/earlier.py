@@ -1,0 +1,124 @@
+"""An earlier distilled set, also of another method, as the start of a new one."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ddist.artifact import DistilledDataset
+from ddist.data import RealData
+from ddist.data.normalization import Normalization
+from ddist.errors import DdistError
+from ddist.probabilities import nearest_probabilities
+from ddist.synthetic.steps import spread_over_steps
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What is taken of a set, in the order of the new one's images."""
+
+    folder: Path
+    images: Tensor  # as they are stored, [N, C, H, W] in the new set's training space
+    labels: Tensor | None  # float [N, K]: probabilities or, of regression, any numbers
+    step_sizes: Tensor | None  # [E, S]
+
+
+def read_earlier(folder: Path, data: RealData, class_labels: Tensor, factor: int) -> Earlier:
+    """The set in ``folder`` (or its ``distilled``) for images of the classes ``class_labels`` [N]
+    that hold ``factor`` x ``factor`` training images each.
+
+    Raises:
+        DdistError: there is no set, or it has other classes, images or numbers of them.
+    """
+    inner = folder / "distilled"
+    found = DistilledDataset.load(inner if inner.is_dir() else folder)
+    check_fits(found, folder, data, class_labels, factor)
+    classes, wanted = classes_of(found), class_labels.cpu()
+    # The k-th image of a class becomes the k-th of that class, whatever the order of the classes.
+    rows = torch.empty_like(wanted)
+    rows[torch.argsort(wanted, stable=True)] = torch.argsort(classes, stable=True)
+    had = Normalization.from_state(found.normalization)
+    images = found.images
+    if not same_space(had, data.normalization):
+        images = data.normalization.to("cpu")(had.inverse(images))
+    numbers = found.labels.is_floating_point() and found.label_temperature is None
+    return Earlier(
+        folder,
+        images[rows].to(data.device),
+        found.labels[rows].float().to(data.device) if numbers else None,
+        found.step_sizes,
+    )
+
+
+def check_fits(
+    found: DistilledDataset, folder: Path, data: RealData, class_labels: Tensor, factor: int
+) -> None:
+    """Raise a DdistError unless the set has the classes, the shape and the number of images."""
+    shape, names = tuple(found.meta["image_shape"]), list(found.meta["class_names"])
+    if (shape, names) != (tuple(data.image_shape), list(data.class_names)):
+        raise DdistError(
+            f"synthetic.start={folder} has images {shape} of {len(names)} classes, but {data.name} "
+            f"has {tuple(data.image_shape)} of {data.num_classes} (or names or orders them "
+            "otherwise): choose a set of this dataset."
+        )
+    if found.factor != factor:
+        raise DdistError(
+            f"synthetic.start={folder} has {found.factor}x{found.factor} training images in each "
+            f"stored one, but this run {factor}x{factor}: set synthetic.factor={found.factor}."
+        )
+    counts = torch.bincount(classes_of(found), minlength=data.num_classes)
+    wanted = torch.bincount(class_labels.cpu(), minlength=data.num_classes)
+    if not torch.equal(counts, wanted):
+        raise DdistError(
+            f"synthetic.start={folder} has {numbers_of(counts)} images per class, but this run "
+            f"{numbers_of(wanted)}: set ipc={found.meta['ipc']}, or choose another set."
+        )
+
+
+def numbers_of(counts: Tensor) -> str:
+    """``10``, or ``9 to 10`` where classes differ."""
+    least, most = int(counts.min()), int(counts.max())
+    return str(least) if least == most else f"{least} to {most}"
+
+
+def same_space(a: Normalization, b: Normalization) -> bool:
+    """Whether two normalisations are the same to the last bit."""
+    one, other = a.to("cpu").state(), b.to("cpu").state()
+    return one.keys() == other.keys() and all(
+        torch.equal(value, other[key]) if isinstance(value, Tensor) else value == other[key]
+        for key, value in one.items()
+    )
+
+
+def classes_of(distilled: DistilledDataset) -> Tensor:
+    """The class int64 [N] of each image. Of soft labels and those of an objective, which need not
+    show it, as methods order their images; where that cannot be, the likeliest."""
+    if not distilled.labels.is_floating_point() and "objective" not in distilled.meta:
+        return distilled.labels
+    steps = 1 if distilled.step_index is None else int(distilled.step_index.max()) + 1
+    classes, _ = spread_over_steps(distilled.meta["ipc"], distilled.meta["num_classes"], steps)
+    if len(classes) == len(distilled.labels):
+        return classes
+    return distilled.labels.argmax(1) if distilled.labels.ndim > 1 else distilled.labels
+
+
+def soft_logits(labels: Tensor) -> Tensor:
+    """Logits [N, K] whose softmax is the probabilities nearest to ``labels`` [N, K]."""
+    return nearest_probabilities(labels).clamp(min=1e-6).log()
+
+
+def say_taken(earlier: Earlier, labels: bool, step_sizes: bool) -> None:
+    """One line of the log: which parts of the earlier set the new one starts from."""
+    taken = ["images", *["labels"] * labels, *["step sizes"] * step_sizes]
+    left = ["labels"] * (earlier.labels is not None and not labels)
+    left += ["step sizes"] * (earlier.step_sizes is not None and not step_sizes)
+    log.info(
+        "Starting from the %s of %s%s.",
+        " and ".join(taken),
+        earlier.folder,
+        f"; its {' and '.join(left)} do not fit this run's" if left else "",
+    )

@@ -1,0 +1,95 @@
+"""Whose a run's folder is, and what lies in it to go on from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from ddist.config import differences, learned_settings
+from ddist.errors import DdistError
+from ddist.folder import write_file_whole
+from ddist.sweeping import is_job
+
+NOTE = "settings.json"
+CHECKPOINT = Path("checkpoints", "last.ckpt")
+STEPS = ("steps", "trainer.max_steps")
+"""The settings that say no more than how many outer steps there are."""
+
+
+def claim(folder: Path, cfg: DictConfig) -> None:
+    """Note in the run's folder which settings it belongs to. What a run of other settings has left
+    there is refused with ``cfg.resume``, unless it is the beginning of this one; without, it is no
+    longer resumed from."""
+    if rank_zero_only.rank:  # type: ignore[attr-defined]
+        return
+    note, checkpoint = folder / NOTE, folder / CHECKPOINT
+    left = [each for each in (checkpoint, folder / "distilled") if each.exists()]
+    if not cfg.resume:
+        checkpoint.unlink(missing_ok=True)
+        (folder / "results.json").unlink(missing_ok=True)
+    elif left and not note.exists():
+        raise DdistError(f"{folder} has no note of its settings: choose another {place()}.")
+    elif left:
+        check_same(folder, cfg, json.loads(note.read_text()))
+    write_file_whole(note, json.dumps(learned_settings(cfg), indent=2).encode())
+
+
+def check_same(folder: Path, cfg: DictConfig, before: dict[str, Any]) -> None:
+    """Raise a DdistError unless the run in ``folder``, of the settings ``before``, is one of
+    ``cfg`` or its beginning: with fewer steps, and nothing else that learning depends on."""
+    steps, choose = before.get("steps"), f"choose another {place()}, or resume=false to start over"
+    changed = differences(before, as_plain(cfg))
+    if not changed:
+        return
+    if isinstance(steps, int) and not differences(before, as_plain(with_steps(cfg, steps))):
+        if cfg.steps < steps:
+            raise DdistError(
+                f"{folder} holds a run of {steps} steps, and steps={cfg.steps} are fewer: {choose}."
+            )
+        follow = {name: old for name, (old, _) in changed.items() if name not in STEPS}
+        if not follow:
+            return
+        settings = " ".join(f"{name}={old}".replace(" ", "") for name, old in follow.items())
+        raise DdistError(
+            f"{folder} holds a run of {steps} steps whose schedule follows their number, so that "
+            f"going on would not give what {cfg.steps} steps give: {choose}, or add {settings} to "
+            "go on with the schedule as it was."
+        )
+    lines = [f"{name}: {old} -> {new}" for name, (old, new) in changed.items()]
+    more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
+    raise DdistError(
+        f"{folder} holds a run of another configuration ({'; '.join(lines[:3])}{more}): {choose} "
+        "in this one."
+    )
+
+
+def as_plain(cfg: DictConfig) -> dict[str, Any]:
+    """The settings that change what is learned, as the note in a folder has them."""
+    plain: dict[str, Any] = json.loads(json.dumps(learned_settings(cfg)))
+    return plain
+
+
+def with_steps(cfg: DictConfig, steps: int) -> DictConfig:
+    """The same config with that many steps, and whatever follows from it."""
+    other = cfg.copy()
+    OmegaConf.update(other, "steps", steps)
+    return other
+
+
+def place() -> str:
+    """The setting that names the run's folder."""
+    return "hydra.sweep.dir" if is_job() else "hydra.run.dir"
+
+
+def kept_in(folder: Path, cfg: DictConfig) -> str:
+    """What an interrupted run leaves in its folder, and how to go on with it; nothing where there
+    is nothing yet."""
+    named = folder.parent if is_job() else folder
+    again = f"the same command with {place()}={named}{'' if cfg.resume else ' and resume=true'}"
+    if (folder / "distilled").exists():
+        return f"the distilled set is in {folder / 'distilled'}, and {again} does what is missing"
+    if (folder / CHECKPOINT).exists():
+        return f"the outer steps up to the last checkpoint are in {folder}, and {again} goes on"
+    return ""
