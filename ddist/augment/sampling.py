@@ -19,9 +19,10 @@ def bilinear(x: Tensor, grid: Tensor) -> Tensor:
     """Read ``x`` [N, C, H, W] at the places ``grid`` [N, h, w, 2], each (x, y) from -1 to 1 between
     the images' borders: [N, C, h, w]. Zeros lie outside.
 
-    ``grid`` is a constant: no gradient flows to it.
+    ``grid`` is a constant: no gradient flows to it. It is taken in the precision of ``x``; autocast
+    makes it bfloat16.
     """
-    values: Tensor = _Read.apply(x, grid.detach())
+    values: Tensor = _Read.apply(x, grid.detach().to(x.dtype))
     return values
 
 

@@ -61,3 +61,15 @@ def test_grid_samples_own_derivative_is_not_asked_for(monkeypatch: pytest.Monkey
 def test_no_gradient_flows_to_the_places() -> None:
     x, grid = images_and_grid()
     assert not bilinear(x.detach(), grid.requires_grad_()).requires_grad
+
+
+def test_mixed_precision_has_a_second_derivative_too() -> None:
+    """Autocast computes the places in bfloat16, and the images stay as they are."""
+    x, grid = images_and_grid(torch.float32)
+    expected = bilinear(x, grid.bfloat16().float())
+    with torch.autocast("cpu", torch.bfloat16):
+        values = bilinear(x, grid.bfloat16())
+        (gradient,) = torch.autograd.grad(values.pow(3).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.sum(), x)
+    assert values.dtype == second.dtype == torch.float32 and second.any()
+    assert torch.equal(values, expected)
