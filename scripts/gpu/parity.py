@@ -1,6 +1,7 @@
 """One outer step of each family: the GPU in float32 beside the CPU, and in bfloat16."""
 
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
@@ -28,7 +29,7 @@ def compare(name: str, setting: Setting) -> dict[str, Any]:
     reference = one_step(cfg, setting, "cpu", "32-true")
     found: dict[str, Any] = {"cpu_seconds": time.perf_counter() - start}
     # What rounding alone does: the same step on the CPU without oneDNN, in another order.
-    with torch.backends.mkldnn.flags(enabled=False):
+    with without_onednn():
         rounded = one_step(cfg, setting, "cpu", "32-true")
     found["rounding"] = distance(rounded.gradients, reference.gradients)
     # A dry run has one device, and there this is the comparison.
@@ -65,6 +66,16 @@ def distance(found: list[Tensor | None], expected: list[Tensor | None]) -> float
     ]
     difference = sum(float((a - b).square().sum()) for a, b in pairs) ** 0.5
     return difference / max(1e-30, sum(float(b.square().sum()) for _, b in pairs) ** 0.5)
+
+
+@contextmanager
+def without_onednn() -> Iterator[None]:
+    """Torch's own kernels on the CPU."""
+    with warnings.catch_warnings():
+        # of its settings for Intel's GPUs, which are set along
+        warnings.filterwarnings("ignore", "TF32 acceleration on top of oneDNN")
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import json
 import sys
 import time
 import traceback
-import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,7 +28,6 @@ def main() -> None:
         from parity import compare as do
     else:
         from speed import measure as do
-    warnings.filterwarnings("ignore", "TF32 acceleration on top of oneDNN")  # which nobody asks for
     file = Path(results)
     rows = json.loads(file.read_text()) if file.exists() else {}
     for item in (each for each in items if each != "--tiny"):
