@@ -2,14 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+OLDEST := .venv-oldest
 # Tests run in so many processes, of some 2 GB each.
 JOBS ?= 2
 DEMO := outputs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
-.PHONY: help setup demo test lint type format bench wheel clean
+.PHONY: help setup demo test test-oldest lint type format bench wheel clean
 
 help: ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: $(STAMP) ## the virtual environment .venv, with the tested versions (once)
 
@@ -26,6 +27,15 @@ demo: $(STAMP) ## distil the digits into ten images, in half a minute
 
 test: lint type ## all checks: lint, types and tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+test-oldest: $(OLDEST)/.installed ## the tests with the lowest versions, in .venv-oldest
+	$(OLDEST)/bin/python -m pytest -n $(JOBS) --dist worksteal
+
+$(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	@echo "Installing the lowest versions into $(OLDEST) (a second torch: some minutes)"
+	$(OLDEST)/bin/python -m pip install --quiet -c constraints-oldest.txt -e '.[dev]'
+	touch $@
 
 lint: $(STAMP) ## ruff, without changing anything
 	$(BIN)/ruff check .

@@ -44,6 +44,6 @@ def test_the_global_generator_is_left_alone() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_a_generator_lives_where_it_is_asked_for() -> None:
     assert generator(0, device="cuda").device.type == "cuda"

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddist.augment.sampling import bilinear
 from ddist.errors import DdistError
 
 OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
@@ -223,8 +224,7 @@ def _resample(x: Tensor, matrix: Tensor) -> Tensor:
     dtype = torch.promote_types(x.dtype, torch.float32)
     theta = F.pad(matrix.to(dtype), (0, 1))  # no translation
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
-    found = F.grid_sample(x.to(dtype), grid, padding_mode="zeros", align_corners=False)
-    return found.to(x.dtype)
+    return bilinear(x.to(dtype), grid).to(x.dtype)
 
 
 def _integer(u: Tensor, high: int) -> Tensor:

@@ -19,6 +19,8 @@ class Pair(ABC):
     latent_shape: tuple[int, ...]
     images_at_once: int = 256
     """How many images are encoded or decoded at a time."""
+    slow: bool = False
+    """True where decoding takes so long that each batch of images is worth keeping on disk."""
 
     @abstractmethod
     def prepare(self, data: RealData, seed: int) -> None:
@@ -38,6 +40,11 @@ class Pair(ABC):
     @abstractmethod
     def signature(self) -> str:
         """Changes with anything that changes a latent, but for the images."""
+
+    @property
+    def decoding(self) -> str:
+        """Changes with anything that changes a decoded image, but for latents and classes."""
+        return self.signature
 
     @abstractmethod
     def __str__(self) -> str:

@@ -3,6 +3,7 @@
 import inspect
 from abc import abstractmethod
 from functools import cached_property
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ddist.data import RealData
 from ddist.errors import DdistError, check_whole
 from ddist.generative.pretrained import diffusers_library, pipeline_folder, read_config, read_part
 from ddist.generative.vae import VAE
+from ddist.signature import signature
 
 
 class LatentDiffusion(VAE):
@@ -56,6 +58,7 @@ class LatentDiffusion(VAE):
                 f"(no diffusion), or at least {1 / inference_steps:.2g}."
             )
         self.guidance, self.inference_steps = guidance, inference_steps
+        self.slow = self.steps_taken > 0
 
     def _find(self, data: RealData) -> Path:
         asker = f"generative={self.name}"
@@ -67,6 +70,32 @@ class LatentDiffusion(VAE):
             self.resolution = factor * config["sample_size"]
         self._look(data, config, vae["latent_channels"])
         return self.folder / "vae"
+
+    @cached_property
+    def decoding(self) -> str:
+        """Changes also with the pipeline's files, the schedule that is passed, the guidance, the
+        conditions of the classes and the device, whose rounding is its own."""
+        files = {}
+        for path in sorted(p for p in self.folder.glob("*/*") if p.parent.name in self._parts()):
+            with path.open("rb") as file:
+                files[f"{path.parent.name}/{path.name}"] = file_digest(file, "blake2b").hexdigest()
+        settings = {
+            "encoder": self.signature,
+            "files": files,
+            "schedule": [self.steps_taken, self.inference_steps, self.guidance],
+            "conditions": self._described(),
+            "device": self.device.type,
+            "image": list(self._image_shape),
+        }
+        return signature(settings)
+
+    def _parts(self) -> tuple[str, ...]:
+        """The pipeline's folders that decoding reads, but for the autoencoder's."""
+        return ("scheduler", self.denoiser)
+
+    @abstractmethod
+    def _described(self) -> Any:
+        """What :meth:`conditions` depends on, as JSON can say it."""
 
     @abstractmethod
     def _look(self, data: RealData, config: dict[str, Any], channels: int) -> None:

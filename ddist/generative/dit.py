@@ -53,6 +53,9 @@ class DiT(LatentDiffusion):
         ids = self.ids[classes.cpu()].to(self.device)
         return ids, torch.full_like(ids, self.num_known)  # one more than there are: no class
 
+    def _described(self) -> Any:
+        return self.ids.tolist()
+
     def noise(self, z: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         found: Tensor = self.transformer(z, timestep=t, class_labels=condition).sample
         return found[:, : z.shape[1]]  # the rest is the learned variance

@@ -86,6 +86,12 @@ class StableDiffusion(LatentDiffusion):
         condition = self.embedded(prompts)[place.to(self.device)]
         return condition, self.embedded([self.negative_prompt]).expand_as(condition)
 
+    def _parts(self) -> tuple[str, ...]:
+        return (*super()._parts(), "tokenizer", "text_encoder")
+
+    def _described(self) -> Any:
+        return [self.prompts, self.negative_prompt]
+
     def noise(self, z: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         found: Tensor = self.unet(z, t, encoder_hidden_states=condition).sample
         return found

@@ -141,7 +141,8 @@ class Pretrained(InitialWeights):
         )
 
     def _pool(self, network: nn.Module) -> Weights:
-        """All networks, stacked: those for training, then those held out."""
+        """All networks, stacked, on the device of ``network``: those for training, then those held
+        out."""
         if network not in self._pools:
             path = self.cache / "pool" / f"{self.signature(network)}.safetensors"
             check_source(
@@ -155,8 +156,9 @@ class Pretrained(InitialWeights):
             with part("pool"):
                 pool = cached_tensors(path, lambda: self._train(network, path.with_suffix("")))
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # its parts
-            device = device_of(network)
-            self._pools[network] = {name: tensor.to(device) for name, tensor in pool.items()}
+            self._pools[network] = pool
+        device = device_of(network)  # it may have moved since the last draw
+        self._pools[network] = {name: w.to(device) for name, w in self._pools[network].items()}
         return self._pools[network]
 
     def _train(self, network: nn.Module, folder: Path) -> Weights:

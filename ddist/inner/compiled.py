@@ -1,5 +1,6 @@
 """torch.compile where it earns back the time it takes, and plain calls where it cannot work."""
 
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Literal, ParamSpec, TypeVar
@@ -24,6 +25,9 @@ SAVED_PER_TRAINED_VALUE = 1.5e-9
 """The same where the pass is trained through (measured: 0.85 s of processor time of 5.1 s for 1,000
 images of ConvNet-3, 296,000 values each, on busy cores, which count double)."""
 
+SHAPES = 64
+"""For so many different shapes a function is compiled; for further ones it is called plainly."""
+
 _LOGGERS = ("torch._dynamo", "torch._functorch", "torch._inductor", "torch.utils.cpp_extension")
 
 P = ParamSpec("P")
@@ -42,11 +46,7 @@ def compiled(function: Callable[P, R], worthwhile: bool) -> Callable[P, R]:
         return function
     for name in _LOGGERS:  # they warn about what nobody here can change
         logging.getLogger(name).setLevel(logging.ERROR)
-    fast: Callable[P, R] | None
-    # mypy: the overloads lack options that the function has
-    fast = torch.compile(  # type: ignore[call-overload]
-        function, dynamic=False, recompile_limit=64, isolate_recompiles=True
-    )
+    fast: Callable[P, R] | None = _compile(function)
     new = True
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -64,6 +64,27 @@ def compiled(function: Callable[P, R], worthwhile: bool) -> Callable[P, R]:
             log.warning("torch.compile does not work here (%s): going on without it.", lines[0])
             fast = None
             return result
+
+    return call
+
+
+def _compile(function: Callable[P, R]) -> Callable[P, R]:
+    """Apply torch.compile, with room for ``SHAPES`` shapes.
+
+    torch before 2.15 counts them for all that was made of one function and has no argument for
+    their number: there the process's own limit is raised while ``function`` is called.
+    """
+    if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
+        # mypy: the overloads lack options that the function has
+        fast: Callable[P, R] = torch.compile(  # type: ignore[call-overload]
+            function, dynamic=False, recompile_limit=SHAPES, isolate_recompiles=True
+        )
+        return fast
+    fast = torch.compile(function, dynamic=False)
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch._dynamo.config.patch(recompile_limit=SHAPES):  # type: ignore[attr-defined]
+            return fast(*args, **kwargs)
 
     return call
 

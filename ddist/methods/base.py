@@ -113,6 +113,8 @@ class Method(LightningModule):
         self._unchecked: tuple[Tensor, int, dict[str, float], Tensor | None] | None = None
         # In a tuple, so that the student's unused parameters do not become the method's.
         self._students = (network,)
+        if self.uses_network and not self.learns:
+            network.to(data.device)  # no fitting, which would move it
 
     @property
     def network(self) -> nn.Module:

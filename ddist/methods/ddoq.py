@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ddist.data.cache import cached_tensors
+from ddist.data.whitening import hash_tensors
 from ddist.errors import DdistError, check_whole
 from ddist.generative import Latents, Pair
 from ddist.generative.quantization import cells, clvq, sample, transport_error
@@ -144,10 +145,28 @@ class DDOQ(Method):
         pixels = []
         with Progress("decoding", "batches", len(parts), quiet=SHORT) as progress:
             for number, (z, y) in enumerate(parts):
-                stream = generator(self.seed, "decode", number)
-                pixels.append(self.generative.decode(z, y, stream).clamp(0, 1))
+                pixels.append(self.kept(number, z, y).to(self.data.device))
                 progress.to(number + 1)
         return self.data.normalization(torch.cat(pixels))
+
+    def kept(self, number: int, latents: Tensor, classes: Tensor) -> Tensor:
+        """The images [N, C, H, W] in [0, 1] of the batch ``number`` of ``latents``, of ``classes``
+        int64 [N]. Where decoding is slow they are kept beside the latents, complete or absent, so
+        that a run that was killed goes on with the next batch."""
+
+        def decode() -> dict[str, Tensor]:
+            stream = generator(self.seed, "decode", number)
+            return {"pixels": self.generative.decode(latents, classes, stream).clamp(0, 1)}
+
+        if not self.generative.slow:
+            return decode()["pixels"]
+        settings = {
+            "decoding": self.generative.decoding,
+            "points": hash_tensors(latents, classes),
+            "stream": [self.seed, number],
+        }
+        file = self.latents.folder / "decoded" / f"{signature(settings)}.safetensors"
+        return cached_tensors(file, decode)["pixels"]
 
     def tensors(self) -> dict[str, Any]:
         return {**super().tensors(), "weights": self.weights}

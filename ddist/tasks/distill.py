@@ -92,7 +92,7 @@ def distil(
     started = time.monotonic()
     with part("data"):
         data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
-    if "teacher" in cfg.method and not get_object(cfg.method._target_).learns:
+    if not get_object(cfg.method._target_).learns:
         data.to(device(cfg.trainer.accelerator))  # no fitting, which would move it
     init = build_init(cfg, data)
     teacher = shared_teacher(cfg, data)

@@ -25,6 +25,8 @@ from ddist.errors import DdistError
 from ddist.generative import VAE, Latents, Pair
 from ddist.generative.dit import find_ids
 from ddist.generative.stable_diffusion import find_names
+from ddist.init import Random
+from ddist.methods import DDOQ
 from ddist.seeding import generator
 
 NAMES = ("hen", "old_friend", "tench")
@@ -249,6 +251,68 @@ def test_latents_are_shared_by_all_that_encode_alike(
     pair.prepare(blobs, 0)
     others = {folder("vae", resolution=32), folder("vae", dtype="bfloat16")}
     assert len({Latents(blobs, pair).folder, *others, same[0]}) == 4
+
+
+@pytest.fixture
+def decode_all(
+    make: Callable[..., Any], blobs: RealData, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[Tensor, int]]:
+    """``decode_all(name, **changes)``: images of DDOQ that are decoded two at a time, and how many
+    batches were."""
+
+    def run(name: str, ends_after: int | None = None, **changes: Any) -> tuple[Tensor, int]:
+        pair = make(name, inference_steps=4, **changes)
+        pair.images_at_once, original, batches = 2, pair.decode, []
+
+        def decode(*args: Any) -> Tensor:
+            if len(batches) == ends_after:
+                raise KeyboardInterrupt
+            batches.append(1)
+            return original(*args)
+
+        monkeypatch.setattr(pair, "decode", decode)
+        options = composed("method=ddoq").method
+        words = ("weights", "decode", "passes", "batch_size", "start_size", "reassignment")
+        method = DDOQ(
+            data=blobs, network=torch.nn.Identity(), init=Random("default", 0), seed=0, ipc=2,
+            synthetic=instantiate(composed("method=ddoq").synthetic), generative=pair,
+            **{word: options[word] for word in words},
+        )  # fmt: skip
+        return method.tensors()["images"], len(batches)
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "dit"])
+def test_decoding_goes_on_with_the_next_batch(
+    decode_all: Callable[..., tuple[Tensor, int]], blobs: RealData, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        decode_all(name, ends_after=2)
+    resumed, batches = decode_all(name)
+    assert batches == 1
+    blobs.cache = tmp_path / "another"
+    whole, batches = decode_all(name)
+    assert batches == 3 and torch.equal(resumed, whole)
+    for changes in ({"guidance": 3}, {"strength": 0.5}):
+        other, batches = decode_all(name, **changes)
+        assert batches == 3 and not torch.equal(other, whole)
+    assert decode_all(name, strength=0)[1] == 3 == decode_all(name, strength=0)[1]  # fast: not kept
+
+
+def test_decoded_images_are_of_the_models_files(
+    make: Callable[..., Any],
+    models: SimpleNamespace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept = make("dit").decoding
+    assert make("dit").decoding == kept != make("dit", class_ids=[1, 0, 5]).decoding
+    monkeypatch.setattr(models, "dit", shutil.copytree(models.dit, tmp_path / "copy"))
+    assert make("dit").decoding == kept
+    (weights,) = (models.dit / "transformer").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert make("dit").decoding != kept
 
 
 def test_images_are_resized_for_the_model_and_back(

@@ -110,3 +110,12 @@ def test_mistakes_are_named(digits: RealData, folder: Path, network: MLP) -> Non
     batch_norm = ConvNet(10, SHAPE, 1, 4, norm="batch", pooling="avg", activation="relu")
     with pytest.raises(DdistError, match=r"^init=pretrained keeps weights only.*norm=instance\.$"):
         init.draw(batch_norm, 1)
+
+
+def test_the_pool_follows_its_network(digits: RealData, folder: Path, network: MLP) -> None:
+    """A network that is moved between two draws gets weights where it is."""
+    init = pretrained(digits, folder)
+    assert {w.device.type for w in init.draw(network, 1, 0).values()} == {"cpu"}
+    network.to("meta")  # stands for an accelerator
+    for weights in (init.draw(network, 2, 0), init.held_out(network, 1)):
+        assert {w.device.type for w in weights.values()} == {"meta"}

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -62,6 +63,43 @@ def test_where_it_cannot_work_one_line_says_so(
 
     with pytest.raises(ValueError, match="of the function itself"):
         compiled(mistaken, worthwhile=True)(torch.ones(1))
+
+
+def test_every_torch_is_given_the_arguments_that_it_knows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """torch before 2.15 takes no number of shapes: its own limit is raised during the call."""
+    seen: list[tuple[dict[str, object], int]] = []
+
+    def remember(
+        function: Callable[..., Tensor], options: dict[str, object]
+    ) -> Callable[..., Tensor]:
+        def call(x: Tensor) -> Tensor:
+            seen.append((options, torch._dynamo.config.recompile_limit))
+            return function(x)
+
+        return call
+
+    def old(model: Callable[..., Tensor], *, dynamic: bool | None = None) -> Callable[..., Tensor]:
+        return remember(model, {"dynamic": dynamic})
+
+    def new(
+        model: Callable[..., Tensor],
+        *,
+        dynamic: bool | None = None,
+        recompile_limit: int | None = None,
+        isolate_recompiles: bool = False,
+    ) -> Callable[..., Tensor]:
+        options = {"recompile_limit": recompile_limit, "isolate_recompiles": isolate_recompiles}
+        return remember(model, {"dynamic": dynamic, **options})
+
+    before = torch._dynamo.config.recompile_limit
+    for stand_in in (old, new):
+        monkeypatch.setattr(torch, "compile", stand_in)
+        assert compiled(lambda x: 2 * x, worthwhile=True)(torch.ones(1)) == 2
+    limits = {"recompile_limit": 64, "isolate_recompiles": True}
+    assert seen == [({"dynamic": False}, 64), ({"dynamic": False, **limits}, before)]
+    assert torch._dynamo.config.recompile_limit == before != 64
 
 
 def test_what_is_not_worthwhile_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,3 +143,47 @@ def test_optimized_random_never_sees_the_test_split(
 ) -> None:
     common["data"].test = Untouchable()
     OptimizedRandom(**common, ipc=1, student_steps=1, num_candidates=2, judge=make_judge())
+
+
+def test_a_network_is_where_the_images_are_before_it_is_used(
+    common: dict[str, Any],
+    make_judge: Callable[..., Replay],
+    make_dd: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is fitted, so that Lightning moves nothing: the method does. Others leave it to
+    Lightning."""
+    network, init, moves, drawn_after = common["network"], common["init"], [], []
+    original = init.draw
+    monkeypatch.setattr(network, "to", lambda device: moves.append(device) or network)
+
+    def draw(*args: Any) -> Any:
+        drawn_after.append(len(moves))
+        return original(*args)
+
+    monkeypatch.setattr(init, "draw", draw)
+    make_dd()
+    assert not moves
+    judge = make_judge(step_size_grid=[0.1], epoch_grid=[1], num_networks=1)
+    OptimizedRandom(**common, ipc=1, student_steps=1, num_candidates=1, judge=judge)
+    assert set(moves) == {common["data"].device}
+    assert drawn_after and min(drawn_after) >= 1
+
+
+def test_a_run_moves_the_images_to_the_accelerator(shared_ddist: Any) -> None:
+    words = ["method=random", "evaluation.num_networks=1", "evaluation.epoch_grid=[1]"]
+    for more, expected in (([], "moved to cuda:0"), (["trainer.accelerator=cpu"], "moved to cpu")):
+        done = shared_ddist(*words, *more, "hydra.run.dir=" + expected[-3:], before=ACCELERATOR)
+        assert expected in done.out, done.out + done.err
+
+
+ACCELERATOR = """
+import torch
+from ddist.data import RealData
+import ddist.tasks.distill
+torch.accelerator.current_accelerator = lambda check_available=False: torch.device("cuda:0")
+def to(self, device):
+    print("moved to", device)
+    return self
+RealData.to = to
+"""
