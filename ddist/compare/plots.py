@@ -113,6 +113,9 @@ def by_bytes(axes: Axes, rows: list[Row]) -> None:
 
 def by_cost(axes: Axes, rows: list[Row], cost: Callable[[Row], float]) -> None:
     """A colour for each method and network, a marker for each number of images."""
+    costs = [cost(row) for row in rows]
+    # Before anything is drawn: matplotlib warns of the limits that it finds for a single cost.
+    axes.set_xlim(10 ** floor(log10(min(costs) / 1.2)), 10 ** ceil(log10(max(costs) * 1.2)))
     ipcs = sorted({row.first.ipc for row in rows})
     for number, (name, members) in enumerate(kinds(rows).items()):
         for ipc in sorted({row.first.ipc for row in members}):
@@ -121,8 +124,6 @@ def by_cost(axes: Axes, rows: list[Row], cost: Callable[[Row], float]) -> None:
             marker = MARKERS[ipcs.index(ipc) % len(MARKERS)]
             x = [cost(row) for row in chosen]
             errorbar(axes, x, chosen, COLOURS[number % len(COLOURS)], marker, label, "")
-    costs = [cost(row) for row in rows]
-    axes.set_xlim(10 ** floor(log10(min(costs) / 1.2)), 10 ** ceil(log10(max(costs) * 1.2)))
 
 
 def errorbar(

@@ -10,6 +10,7 @@ from ddist.augment.mix import Mix
 from ddist.errors import DdistError
 from ddist.methods.dc import DC
 from ddist.networks import Weights
+from ddist.seeding import generator
 
 
 class IDC(DC):
@@ -60,7 +61,7 @@ class IDC(DC):
         most = self.synthetic_per_class
         if most is None or every.shape[1] <= most:
             return every
-        (stream,) = self.streams("synthetic", 1)
+        stream = generator(self.seed, "synthetic", self.global_rank, self.batch_number(), 0)
         order = torch.rand(every.shape[:2], generator=stream).argsort(1)[:, :most]
         classes = torch.arange(len(every))[:, None]
         return every[classes.to(every.device), order.to(every.device)]

@@ -102,7 +102,7 @@ class Matching(Method):
         num = num_members(weights)
         total = x_syn.new_zeros(())
         for k in range(num):
-            stream = generator(self.seed, "augment", self.global_rank, self.global_step, k)
+            stream = generator(self.seed, "augment", self.global_rank, self.batch_number(), k)
             loss = self._loss(member(weights, k), indices, x_syn, stream)
             total = total + loss / num
         return total

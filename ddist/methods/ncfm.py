@@ -68,7 +68,7 @@ class NCFM(Matching):
         start, those at the end of training."""
         if not isinstance(self.init, Pretrained):
             return super().networks_of_step()
-        keys = (self.global_rank, self.global_step)
+        keys = (self.global_rank, self.batch_number())
         last = self.init.draw(self.network, self.num_networks, *keys)
         first = self.init.start(self.network, self.num_networks, *keys)
         places = torch.rand(self.num_networks, generator=generator(self.seed, "mix", *keys))
@@ -104,7 +104,7 @@ class NCFM(Matching):
 
     def frequencies(self, features: Tensor) -> Tensor:
         """The t of this outer step [T, F], for ``features`` [N, F]."""
-        keys = ("frequencies", self.global_rank, self.global_step)
+        keys = ("frequencies", self.global_rank, self.batch_number())
         stream = generator(self.seed, *keys, device=features.device)
         shape = (self.num_frequencies, features.shape[1])
         return torch.randn(shape, generator=stream, device=features.device).to(features.dtype)

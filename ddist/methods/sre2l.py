@@ -71,7 +71,7 @@ class SRe2L(Method):
         parts = [part for row in rows for part in row.split(self.batch_classes)]
 
         def term(x: Tensor, part: Tensor) -> Tensor:
-            key = self.global_rank, self.global_step, int(part[0])
+            key = self.global_rank, self.batch_number(), int(part[0])
             return self.loss(x, y[part.to(y.device)], generator(self.seed, "recover", *key))
 
         return sum_of_terms(term, x, parts, self.loss_scale())

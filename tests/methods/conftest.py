@@ -4,22 +4,27 @@ import json
 import signal
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from torch import Tensor
 
 from ddist import DistilledDataset
 from ddist.augment import Siamese
+from ddist.config import conf_dir, register_resolvers
 from ddist.data import RealData
 from ddist.evaluation import Replay
 from ddist.init import Random
-from ddist.methods import DD
+from ddist.methods import DD, Method
 from ddist.methods.matching import Matching
 from ddist.networks import MLP, ConvNet
 from ddist.objectives import classification
 from ddist.synthetic import Pixel
+from ddist.tasks.build import build_data, build_init, build_method
+from tests.methods.every import COMMON, METHODS, NETWORK, Experts, Run
 
 PIXEL = partial(
     Pixel, start="noise", images="learned", labels="hard", label_logit=5.0, factor=1, bounded=False
@@ -120,6 +125,7 @@ def make_matching(
         method.at = 0  # type: ignore[assignment]
         monkeypatch.setattr(kind, "global_step", property(lambda self: self.at))
         monkeypatch.setattr(kind, "global_rank", 0)
+        monkeypatch.setattr(method, "batch_number", lambda: method.at)
         monkeypatch.setattr(
             method,
             "draw_networks",
@@ -130,6 +136,31 @@ def make_matching(
         return method
 
     return build
+
+
+@pytest.fixture
+def make_every(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """``make_every(name, *words)()``: the method of conf/method as tests.methods.every has it, with
+    ``words`` of a command line; always the same."""
+    register_resolvers()
+    monkeypatch.setattr("ddist.tasks.build.build_trajectories", lambda *_: Experts())
+
+    def of(name: str, *words: str) -> Callable[[], Method]:
+        network = () if any(word.startswith("network=") for word in words) else NETWORK
+        words = (*COMMON, *network, f"paths.cache={tmp_path}", f"method={name}",
+                 *METHODS[name][0], *words)  # fmt: skip
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            cfg = compose("config", list(words))
+        data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
+        init = build_init(cfg, data)
+
+        def build() -> Method:
+            return build_method(cfg, data, init)
+
+        Run(build, 0).losses()  # pools and teachers are trained once, at the first need
+        return build
+
+    return of
 
 
 def gradient(method: Matching, loss: Tensor) -> Tensor:

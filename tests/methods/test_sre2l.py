@@ -39,7 +39,7 @@ def teacher(digits: RealData) -> Untrained:
 def make(
     common: dict[str, Any], teacher: Untrained, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., SRe2L]:
-    monkeypatch.setattr(SRe2L, "global_step", 3)
+    monkeypatch.setattr(SRe2L, "batch_number", lambda self: 3)
     monkeypatch.setattr(SRe2L, "global_rank", 0)
 
     def build(**changes: Any) -> SRe2L:
