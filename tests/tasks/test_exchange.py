@@ -134,10 +134,10 @@ def test_parts_and_labels_of_other_files(ddist, files: Path, tmp_path: Path) -> 
         torch.save(x[rows], tmp_path / f"a{k}.pt")
     np.save(tmp_path / "y.npy", y.numpy())
     words = (f"path=[{tmp_path}/a0.pt,{tmp_path}/a1.pt]", f"labels={tmp_path}/y.npy")
+    assert "in which space" in refused(ddist, "format=tensors", *words)
     again = imported(ddist, "format=tensors", *words, "dataset=digits", "normalization=none")
     found = DistilledDataset.load(again)
     torch.testing.assert_close(found.to_pixels(), x, atol=1e-5, rtol=0)
-    assert "in which space" in refused(ddist, "format=tensors", *words)
 
 
 def test_replay_buffers_of_others_serve_mtt(ddist, tmp_path: Path) -> None:
