@@ -139,7 +139,8 @@ def test_what_an_agent_of_a_wandb_sweep_runs(ddist, tmp_path: Path, dashes: str)
     assert results["provenance"]["config"]["method"]["lr"]["images"] == 0.2
     run = Offline(folder)
     assert run.folder.name.endswith("-abcd1234") and run.run.sweep_id == "sweep123"
-    assert run.config["seed"] == 3 and run.config["method.lr.images"] == 0.2
+    own = {item.key: item.value_json for item in run.run.config.update}  # the sweep's, untouched
+    assert (own["seed"], own["method.lr.images"]) == ("3", "0.2")
     assert run.summary["validation_accuracy"] == results["selection"]["value"]
 
 
