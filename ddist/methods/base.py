@@ -16,6 +16,7 @@ from ddist.data import RealData
 from ddist.errors import DdistError, blaming
 from ddist.init import InitialWeights
 from ddist.inner.compiled import Compile, pays
+from ddist.inner.parts import footprint
 from ddist.inner.stacking import Precision
 from ddist.methods.moving import GradientClip, MovingAverage, gradients
 from ddist.networks import Weights
@@ -162,6 +163,13 @@ class Method(LightningModule):
     def draw_networks(self, num: int) -> Weights:
         """``num`` initial weights for this outer step, stacked; other ranks draw others."""
         return self.init.draw(self.network, num, self.global_rank, self.batch_number())
+
+    def num_bytes(self) -> int:
+        """About how much memory an outer step takes at its peak, of activations: unless a subclass
+        knows better, that of one gradient of all synthetic images."""
+        if not self.uses_network:
+            return 0
+        return footprint(self.network, self.data.image_shape).gradient(len(self.synthetic.classes))
 
     def batch_number(self) -> int:
         """Counts the batches of the run: the outer step, but for gradients that are accumulated."""
