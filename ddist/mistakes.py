@@ -29,6 +29,8 @@ PLUGINS = {
 LOST_JOB = {"TerminatedWorkerError", "UncompletedJobError", "FailedJobError", "WorkerCrashedError"}
 """What joblib, submitit and Ray raise for a job that was killed."""
 
+LACKING = r"can't allocate memory|not enough memory|cannot allocate memory|out of memory"
+
 LOST_RANK = r"gloo.*(connection|timed out|timeout)|nccl.*(timeout|remote)|connection (closed|reset)"
 
 
@@ -48,8 +50,11 @@ def sentence(error: BaseException, overrides: Sequence[str]) -> str:
             return one_line(str(each))
         if isinstance(each, OSError) and each.errno == errno.ENOSPC:
             return "The disk is full: make room, then repeat the command to go on from there."
-        if type(each).__name__ == "OutOfMemoryError" or isinstance(each, MemoryError):
-            return f"Out of memory ({first_line(each)}): try a smaller method.batch_real or ipc."
+        if is_out_of_memory(each):
+            return (
+                f"Out of memory ({first_line(each)}): try a smaller dataset.size, network.width, "
+                "method.batch_real or ipc."
+            )
         if isinstance(each, YAMLError):
             return f"A YAML file cannot be read: {one_line(str(each))}."
     if lost := lost_process(error):
@@ -71,6 +76,16 @@ def sentence(error: BaseException, overrides: Sequence[str]) -> str:
         or misfit(overrides, known_settings(overrides))
         or unexplained(error, overrides)
     )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: a GPU's, Python's, NumPy's or torch's on a CPU, whose allocator
+    raises a plain RuntimeError, or the system's."""
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and bool(re.search(LACKING, str(error), re.I))
 
 
 def lost_process(error: BaseException) -> str:

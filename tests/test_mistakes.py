@@ -21,7 +21,7 @@ def test_the_cause_that_a_user_can_mend_is_what_is_said() -> None:
         assert explain(error) == "Two lines of text."
     full = OSError(errno.ENOSPC, "No space left on device")
     assert explain(full).startswith("The disk is full")
-    assert "smaller method.batch_real or ipc" in explain(MemoryError("tried to allocate"))
+    assert "method.batch_real or ipc" in explain(MemoryError("tried to allocate"))
     said = explain(YAMLError("mapping values are not allowed here\n  in x.yaml, line 3"))
     assert said == (
         "A YAML file cannot be read: mapping values are not allowed here in x.yaml, line 3."
@@ -125,3 +125,18 @@ def test_values_of_a_sweep_without_one() -> None:
     assert explain(ambiguous, ["seed=0,1"]).startswith("seed has several values: put -m before")
     # the preset would have made it one, had it been read
     assert explain(ambiguous, ["sweep=seeds", "seed=0,1", "stps=1"]).startswith("Unknown option 's")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+        MemoryError("Unable to allocate 20.0 GiB for an array"),
+        OSError(12, "Cannot allocate memory"),
+    ],
+)
+def test_memory_that_runs_out_on_a_cpu_is_a_sentence(error: Exception) -> None:
+    assert explain(error).startswith("Out of memory (")
+    assert "try a smaller dataset.size, network.width, method.batch_real or ipc." in explain(error)
+    assert not explain(RuntimeError("another thing")).startswith("Out of memory")

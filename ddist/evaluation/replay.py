@@ -12,8 +12,9 @@ from ddist.errors import DdistError
 from ddist.evaluation.protocol import Course, Protocol, batches_of
 from ddist.init import InitialWeights
 from ddist.inner.compiled import pays
+from ddist.inner.parts import at_once, footprint, shape_of
 from ddist.inner.predict import accuracy, predict
-from ddist.inner.stacking import keeps_statistics, num_members
+from ddist.inner.stacking import concatenate, keeps_statistics, num_members
 from ddist.inner.unroll import classification_loss, sgd, stacked, unroll
 from ddist.networks import Weights
 from ddist.objectives import Objective
@@ -197,7 +198,18 @@ class Replay(Protocol):
 
 
 def replay(network: nn.Module, weights: Weights, steps: Steps, step_sizes: Tensor) -> Weights:
-    """K networks (stacked [K, ...]) after step_sizes [E, S] over the S steps, without a graph."""
+    """K networks (stacked [K, ...]) after step_sizes [E, S] over the S steps, without a graph; as
+    many at a time as memory allows."""
+    images = steps[0][0]
+    largest = max(len(x) for x, _ in steps)
+    bytes_of_one = footprint(network, shape_of(images)).gradient(largest)
+    most = at_once(bytes_of_one, images.device)
+    if num_members(weights) > most:
+        stacks = (
+            {name: w[k : k + most] for name, w in weights.items()}
+            for k in range(0, num_members(weights), most)
+        )
+        return concatenate([replay(network, stack, steps, step_sizes) for stack in stacks])
     with torch.no_grad():
         return unroll(
             sgd(stacked(classification_loss(network))),

@@ -31,6 +31,7 @@ class Footprint:
     Attributes:
         saved: all tensors that its gradient needs.
         largest: the largest of them.
+        weights: the network's own, once.
     """
 
     def __init__(self, network: nn.Module, image_shape: ImageShape) -> None:
@@ -46,9 +47,10 @@ class Footprint:
         device = next((p.device for p in network.parameters()), torch.device("cpu"))
         image = torch.zeros(1, *image_shape, device=device)
         with torch.enable_grad(), mode(network, training=False), saved_tensors_hooks(keep, _same):
-            logits = network(image)  # keeps what is saved alive: no address comes twice
-        assert isinstance(logits, Tensor)
+            kept = network(image)  # its graph, and what that saves: no address comes twice
+        del kept
         self.saved = max(sum(sizes.values()), image.nbytes)
+        self.weights = sum(p.nbytes for p in network.parameters())
         self.largest = max([*sizes.values(), image.nbytes])
 
     def forward(self, num: int) -> int:
@@ -56,19 +58,15 @@ class Footprint:
         return round(FORWARD * num * self.largest)
 
     def gradient(self, num: int) -> int:
-        """Peak bytes of the gradient of ``num`` images in the weights (of K networks: K times as
-        many images)."""
-        return round(GRADIENT * num * self.saved)
+        """Peak bytes of the gradient of ``num`` images in the weights, and of a step along it."""
+        return round(GRADIENT * num * self.saved) + 2 * self.weights
 
     def unrolled(self, num: int, steps: int, graph: str) -> int:
         """Peak bytes of a gradient through ``steps`` steps on ``num`` images each (see
         :func:`ddist.inner.unroll.unroll` for ``graph``)."""
         further = {"autograd": UNROLLED / 2, "selective": 0.5}.get(graph, 0.0)
-        return round((UNROLLED + further * (steps - 1)) * num * self.saved)
-
-    def at_once(self, bytes_of_one: int, device: torch.device) -> int:
-        """How many images that take ``bytes_of_one`` each may be held together."""
-        return max(1, activation_limit(device) // max(1, bytes_of_one))
+        images = round((UNROLLED + further * (steps - 1)) * num * self.saved)
+        return images + (steps + 3) * self.weights
 
 
 def _same(tensor: Tensor) -> Tensor:

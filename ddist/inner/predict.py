@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from ddist.inner.compiled import compiled as compile_function
+from ddist.inner.parts import at_once, footprint, shape_of
 from ddist.inner.stacking import (
     Precision,
     Stacked,
@@ -45,10 +46,11 @@ def predict(
     """
     # no_grad and not inference_mode: callers may use the logits as targets of a later loss.
     forward = _compiled_forward() if compiled else _forward
+    most = min(_CHUNK, at_once(footprint(network, shape_of(x)).forward(1), x.device))
     with mode(network, training=False):
-        chunks = list(torch.split(x, _CHUNK))
-        if compiled and len(chunks[-1]) < _CHUNK:  # one shape to compile: zeros fill the last
-            missing = _CHUNK - len(chunks[-1])
+        chunks = list(torch.split(x, most))
+        if compiled and len(chunks[-1]) < most:  # one shape to compile: zeros fill the last
+            missing = most - len(chunks[-1])
             chunks[-1] = torch.cat([chunks[-1], x.new_zeros(missing, *x.shape[1:])])
         together = choose_stacked(network, stacked, len(chunks[0]), x.device.type, precision)
         parts = list(groups(weights, len(chunks[0]))) if together else singles(weights)

@@ -17,6 +17,7 @@ from ddist.data import RealData
 from ddist.errors import DdistError, blaming
 from ddist.init import InitialWeights
 from ddist.inner.compiled import Compile, pays
+from ddist.inner.parts import footprint
 from ddist.inner.stacking import Precision
 from ddist.methods.moving import GradientClip, MovingAverage, gradients
 from ddist.networks import Weights
@@ -173,6 +174,13 @@ class Method(LightningModule):
             return 1.0
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         return 1.0 if scaler is None else float(scaler.get_scale())
+
+    def num_bytes(self) -> int:
+        """About how much memory an outer step takes at its peak, of activations: unless a subclass
+        knows better, that of one gradient of all synthetic images."""
+        if not self.uses_network:
+            return 0
+        return footprint(self.network, self.data.image_shape).gradient(len(self.synthetic.classes))
 
     def batch_number(self) -> int:
         """Counts the batches of the run: the outer step, but for gradients that are accumulated."""

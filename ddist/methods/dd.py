@@ -1,6 +1,7 @@
 """Dataset Distillation (Wang, Zhu, Torralba & Efros 2018, arXiv 1811.10959)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 
 from ddist.errors import DdistError, check_whole
+from ddist.inner.parts import footprint, forward_in_parts, limit, num_real_at_once
+from ddist.inner.stacking import keeps_statistics
 from ddist.inner.unroll import Graph, check_graph, classification_loss, sgd, stacked, unroll
 from ddist.methods.base import Batch, Method
 from ddist.networks import Weights
@@ -76,13 +79,28 @@ class DD(Method):
     def outer_loss(self, batch: Batch) -> Tensor:
         x_real, y_real = batch
         weights = self.train_student(self.draw_networks(self.num_networks))
-        if self.num_networks == 1:
-            logits = functional_call(self.network, _only(weights), (x_real,))[None]
-        else:
-            logits = vmap(lambda w: functional_call(self.network, w, (x_real,)))(weights)
+        size = num_real_at_once(self.network, x_real, self.num_networks)
+        logits = forward_in_parts(partial(self.logits, weights), x_real, size)
         correct = (logits.detach().argmax(-1) == y_real).float().mean()
         self.log("distill/accuracy", correct, prog_bar=True)
         return vmap(self.objective, in_dims=(0, None))(logits, y_real).mean()
+
+    def logits(self, weights: Weights, x: Tensor) -> Tensor:
+        """Of images [B, C, H, W] under stacked weights: [num_networks, B, K]."""
+        if self.num_networks == 1:
+            return functional_call(self.network, _only(weights), (x,))[None]
+        return vmap(lambda w: functional_call(self.network, w, (x,)))(weights)
+
+    def num_bytes(self) -> int:
+        one = footprint(self.network, self.data.image_shape)
+        student = one.unrolled(
+            max(self.sizes) * self.num_networks,
+            min(self.learned_step_sizes().numel(), self.window or 2**31),
+            self.graph,
+        )
+        most = limit(self.data.device)
+        real = one.gradient((self.data.batch_size or 0) * self.num_networks)
+        return max(student, real if keeps_statistics(self.network) else min(real, most))
 
     def train_student(self, weights: Weights) -> Weights:
         """theta_0 stacked [K, ...] -> theta_{E S} stacked, differentiable."""

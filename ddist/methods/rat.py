@@ -1,5 +1,6 @@
 """Random Truncated Backpropagation Through Time (Feng, Vedantam & Kempe 2024, arXiv 2311.07025)."""
 
+from functools import partial
 from typing import Annotated, Any
 
 import torch
@@ -9,6 +10,7 @@ from torch.func import functional_call
 
 from ddist.augment import Siamese
 from ddist.errors import DdistError
+from ddist.inner.parts import forward_in_parts, num_real_at_once
 from ddist.inner.stacking import member
 from ddist.inner.student import student_batches, student_loss
 from ddist.inner.unroll import (
@@ -110,11 +112,17 @@ class RaT(Method):
             stream = generator(self.seed, "student", self.global_rank, self.batch_number(), k)
             weights = self.train_student(member(starts, k), stream)
             x = self.augment(x_real, stream) if self.augment_real else x_real
-            logits = functional_call(self.network, weights, (x,))
+            size = num_real_at_once(self.network, x, 1)
+            logits = forward_in_parts(partial(self.logits, weights), x, size)
             losses.append(self.objective(logits, y_real))
             correct.append((logits.detach().argmax(-1) == y_real).float().mean())
         self.log("distill/accuracy", torch.stack(correct).mean(), prog_bar=True)
         return torch.stack(losses).mean()
+
+    def logits(self, weights: Weights, x: Tensor) -> Tensor:
+        """Of images [B, C, H, W]: [B, K]."""
+        found: Tensor = functional_call(self.network, weights, (x,))
+        return found
 
     def train_student(self, start: Weights, stream: torch.Generator) -> Weights:
         """theta_N, differentiable in what the last W steps saw of the images and labels."""

@@ -47,6 +47,7 @@ from ddist.tasks.checks import (
 from ddist.tasks.claim import CHECKPOINT, claim, kept_in
 from ddist.tasks.dashboards import finishing
 from ddist.tasks.evaluate import device
+from ddist.tasks.memory import check_memory
 from ddist.tasks.names import chosen_names, option_of, without_network
 from ddist.tasks.networks import uses_network
 from ddist.tasks.results import evaluate, publish
@@ -104,6 +105,7 @@ def distil(
     with part("preparing"):
         method = build_method(cfg, data, init, teacher)
     check_precision(cfg.trainer.precision, method)
+    check_memory(method, evaluator, data)
     check_trained(cfg, init)
     claim(folder, cfg)
     say_borrowed(cfg)
