@@ -59,7 +59,7 @@ class JobConfigLoader(ConfigLoaderImpl):
             if run_mode != RunMode.MULTIRUN:
                 raise
             words = self.read(config_name, overrides)
-            without = [word.input_line for word in words.all if word not in words.settings]
+            without = [str(word.input_line) for word in words.all if word not in words.settings]
             config = super().load_configuration(config_name, without, *rest)
             if not self.of_sweep(config).swept:
                 raise
@@ -82,7 +82,7 @@ class JobConfigLoader(ConfigLoaderImpl):
             if not self.of_sweep(master_config).swept:
                 raise
             words = self.read(master_config.hydra.job.config_name, sweep_overrides)
-            groups = [word.input_line for word in words.groups]
+            groups = [str(word.input_line) for word in words.groups]
             config = super().load_sweep_config(master_config, groups)
             refused = [each.input_line for each in words.settings if not applies(each, config)]
             if not refused:
@@ -125,6 +125,7 @@ class JobConfigLoader(ConfigLoaderImpl):
         """The configs of the sweep's options, without its settings: of each combination one.
         Raises Hydra's errors for unknown options."""
         hydra = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)
+        assert isinstance(hydra, list)
         choices = [
             [f"{word.get_key_element()}={value}" for value in word.sweep_string_iterator()]
             if word.is_discrete_sweep()
@@ -132,7 +133,7 @@ class JobConfigLoader(ConfigLoaderImpl):
             for word in self.of_sweep(config).groups
         ]
         for chosen in product(*choices):
-            overrides = [*hydra, *chosen]
+            overrides = [*map(str, hydra), *chosen]
             yield self.load_configuration(config.hydra.job.config_name, overrides, RunMode.RUN)
 
 

@@ -107,7 +107,7 @@ class Shards:
 
     def missing(self) -> list[int]:
         """The numbers of the files that are not there in their full size."""
-        there = set()
+        there: set[int] = set()
         for folder in {stem.parent for stem in self.stems}:
             for path in folder.glob("*.npy"):
                 numbers = self._numbers.get(_stem(path), [])

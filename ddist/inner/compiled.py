@@ -83,7 +83,7 @@ def _compile(function: Callable[P, R]) -> Callable[P, R]:
     fast = torch.compile(function, dynamic=False)
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        with torch._dynamo.config.patch(recompile_limit=SHAPES):  # type: ignore[attr-defined]
+        with torch._dynamo.config.patch(recompile_limit=SHAPES):
             return fast(*args, **kwargs)
 
     return call

@@ -89,9 +89,10 @@ def same_space(a: Normalization, b: Normalization) -> bool:
     """Whether two normalisations are the same to the last bit."""
     one, other = a.to("cpu").state(), b.to("cpu").state()
     return one.keys() == other.keys() and all(
-        torch.equal(value, other[key]) if isinstance(value, Tensor) else value == other[key]
-        for key, value in one.items()
-    )
+        torch.equal(value, twin) if isinstance(value, Tensor) and isinstance(twin, Tensor)
+        else value == twin
+        for value, twin in ((value, other[key]) for key, value in one.items())
+    )  # fmt: skip
 
 
 def classes_of(distilled: DistilledDataset) -> Tensor:

@@ -44,8 +44,9 @@ class Stored:
                 f"{MANIFEST})."
             ) from None
 
-    def prepare(self, network: nn.Module, epochs: int) -> None:
-        """Raise a DdistError unless the experts are of this network and data, and long enough."""
+    def prepare(self, network: nn.Module, epochs: int) -> list[float]:
+        """Raise a DdistError unless the experts are of this network and data, and long enough.
+        Their accuracies are not known: there are none."""
         shapes = {name: tuple(p.shape) for name, p in network.named_parameters()}
         if shapes != self.shapes:
             raise DdistError(
@@ -66,6 +67,7 @@ class Stored:
                 f"Experts of {epochs} epochs are needed, and those in {self.path} have "
                 f"{self.epochs}: choose a smaller method.max_start_epoch."
             )
+        return []
 
     def read(self, network: nn.Module, expert: int, epoch: int) -> Weights:
         """The weights of one expert after ``epoch`` epochs, float32, on the network's device."""

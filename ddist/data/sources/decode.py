@@ -120,7 +120,8 @@ def reason(path: Path, error: BaseException) -> str:
 def to_rgb(file: Image.Image, colours: Colours, upright: bool = True) -> Image.Image:
     """Converts an open picture of any mode to RGB, without transparency and, if asked for, turned
     as EXIF says."""
-    layout = file.tile[0][3] if getattr(file, "tile", None) else None  # known until it is loaded
+    tiles: Any = getattr(file, "tile", None)  # known until it is loaded
+    layout = tiles[0][3] if tiles else None
     file.load()
     picture: Image.Image = file
     if is_deep(file.mode):
