@@ -7,7 +7,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ddist.artifact import DistilledDataset
+    from ddist.artifact.dataset import DistilledDataset
 
     load = DistilledDataset.load
 
@@ -19,6 +19,6 @@ def __getattr__(name: str) -> Any:
     # Late, because an artifact brings torch, and ddist --help should not wait for that.
     if name not in ("DistilledDataset", "load"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ddist.artifact import DistilledDataset
+    from ddist.artifact.dataset import DistilledDataset
 
     return DistilledDataset if name == "DistilledDataset" else DistilledDataset.load

@@ -1,5 +1,5 @@
 """``python -m ddist`` is ``ddist``."""
 
-from ddist.cli import main
+from ddist.cli.main import main
 
 main()

@@ -47,8 +47,8 @@ from rich.table import Table
 from torch import nn
 
 import ddist
-from ddist.allocator import keep_freed_memory
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
+from ddist.cli.allocator import keep_freed_memory
 from ddist.generative import Identity, Latents
 from ddist.generative.quantization import cells, clvq
 from ddist.init import Random
@@ -180,11 +180,11 @@ def data_table(options: Options) -> Table:
 
 
 def allocator_table(options: Options) -> Table:
-    """LeNet's step with and without ddist.allocator, each in processes of its own."""
+    """LeNet's step with and without ddist.cli.allocator, each in processes of its own."""
     shown = table(
         f"Allocator: gradient of LeNet's loss on {BATCH} images",
         ["malloc", "steps/s", "time ratio"],
-        "keeping: ddist.allocator.keep_freed_memory, as the command ddist has it",
+        "keeping: ddist.cli.allocator.keep_freed_memory, as the command ddist has it",
     )
     seconds: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(options.repeats):
@@ -255,7 +255,7 @@ def in_memory(options: Options) -> Callable[[], Iterator[Batch]]:
     """New endless batches from RealData, as conf/dataset/mnist.yaml builds it."""
     from omegaconf import OmegaConf
 
-    from ddist.config import conf_dir
+    from ddist.tasks.config import conf_dir
 
     config = OmegaConf.load(conf_dir() / "dataset" / "mnist.yaml")
     config.pop("defaults")
@@ -330,7 +330,7 @@ def matching_table(options: Options) -> Table:
 def compose_run(words: list[str], options: Options) -> Any:
     from hydra import compose, initialize_config_dir
 
-    from ddist.config import conf_dir, register_resolvers
+    from ddist.tasks.config import conf_dir, register_resolvers
 
     register_resolvers()
     words = [*words, "dataset=cifar10", "dataset.verify=false", "dataset.download=false"]

@@ -14,11 +14,11 @@ from typing import Any
 import rich
 from rich.table import Table
 
+from ddist.artifact.figures import accuracy, accuracy_rows
 from ddist.compare.gather import read
 from ddist.compare.published import compare
 from ddist.compare.tables import published_percent
-from ddist.compare.usual import usual_networks, usual_protocols
-from ddist.report.table import accuracy, accuracy_rows
+from ddist.tasks.usual import usual_networks, usual_protocols
 
 # The rows beside the distilled images, and whose published figures they are.
 BASELINES = {"random real images": "random", "no adaptation": "no_adaptation"}

@@ -38,8 +38,8 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from fork_server import become
 
-from ddist.config import composed_apart, conf_dir, register_resolvers
-from ddist.suggestions import known_settings
+from ddist.cli.suggest import known_settings
+from ddist.tasks.config import composed_apart, conf_dir, register_resolvers
 
 SECONDS = 60  # of a command, at most
 BEFORE = """

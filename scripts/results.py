@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ddist.compare.tables import markdown
-from ddist.signature import signature
+from ddist.storage.signature import signature
 from ddist.tasks.compare import compared
 
 ROOT = Path(__file__).parents[1]

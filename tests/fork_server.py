@@ -23,7 +23,7 @@ import ddist.tasks.experts
 import ddist.tasks.export
 import ddist.tasks.importing
 import ddist.tasks.page  # noqa: F401
-from ddist.cli import main
+from ddist.cli.main import main
 
 
 def become(argv: list[str], cwd: str, env: dict[str, str], before: str, out: str, err: str) -> None:

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from ddist.config import borrowed_ipcs, by_ipc, conf_dir, nearest_ipc, register_resolvers
+from ddist.tasks.config import borrowed_ipcs, by_ipc, conf_dir, nearest_ipc, register_resolvers
 
 CONF = conf_dir()
 RECIPES = sorted((CONF / "recipe").rglob("*.yaml"))

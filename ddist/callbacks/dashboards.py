@@ -12,7 +12,7 @@ from PIL.Image import Image
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 
 
 def log_picture(logger: Logger, name: str, picture: Image, step: int) -> None:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
 
 from ddist.callbacks.schedule import find_budget
-from ddist.durations import format_duration
+from ddist.formatting import format_duration
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from ddist.durations import format_duration, parse_duration
+from ddist.formatting import format_duration, parse_duration
 from ddist.pace import Watch
 
 log = logging.getLogger(__name__)

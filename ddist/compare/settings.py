@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ddist.config import learned
+from ddist.tasks.config import learned
 
 # What of a protocol's settings may differ under one name: how many networks, how they are computed.
 _SAME_PROTOCOL = {

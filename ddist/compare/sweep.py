@@ -13,10 +13,12 @@ import yaml
 from ddist.compare.gather import RESULTS, Accuracy, Figure, load, read
 from ddist.compare.rows import mean_of, over_seeds
 from ddist.compare.tables import Sheet, markdown, percent, with_count
-from ddist.compare.usual import usual_protocols
 from ddist.errors import DdistError
-from ddist.report.table import duration
-from ddist.sweeping import FAILURE
+from ddist.formatting import duration
+from ddist.tasks.usual import usual_protocols
+
+FAILURE = "error.txt"
+"""In a job's folder, why it failed; while it runs, and after a kill, that it did not finish."""
 
 SELECTIONS = {"validation_accuracy": "validation %", "outer_loss": "outer loss"}
 

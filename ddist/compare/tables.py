@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
+from ddist.artifact.card import markdown_table
 from ddist.compare.gather import Accuracy
 from ddist.compare.published import KNOWN, Published
 from ddist.compare.rows import Row
 from ddist.compare.scores import Scores
-from ddist.report.card import markdown_table
-from ddist.report.table import duration, size
+from ddist.formatting import duration, size
 
 FLAG = "!"
 WIDTH = 160  # of tables in files and pipes

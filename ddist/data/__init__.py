@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ddist.data.normalization import Normalization
+from ddist.artifact.normalization import Normalization
 from ddist.data.split import Split
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddist.shards import Shards
+from ddist.storage.shards import Shards
 
 GPU_SHARE = 0.5
 """Of a GPU's free memory, which a split may take to be moved there whole."""

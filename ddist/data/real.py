@@ -9,19 +9,20 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
+from ddist.artifact.normalization import Normalization, Unit
 from ddist.data.augmentation import crop_flip
-from ddist.data.cache import cached_tensors
 from ddist.data.classes import choose_classes, take_classes, untested_classes
-from ddist.data.normalization import Normalization, Unit, channel_statistics, mean_std
 from ddist.data.ondisk import Images, parts
 from ddist.data.pixels import to_channels, to_size
 from ddist.data.sources.base import Arrays, Request, check_arrays
 from ddist.data.sources.convert import as_arrays
 from ddist.data.split import Split, cut_validation, limit_classes, map_images
+from ddist.data.statistics import channel_statistics, mean_std
 from ddist.data.stream import Endless
 from ddist.data.whitening import cached_zca, hash_tensors
 from ddist.errors import DdistError, check_whole
 from ddist.seeding import generator as seeded
+from ddist.storage.cache import cached_tensors
 
 
 class RealData(LightningDataModule):

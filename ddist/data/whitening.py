@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ddist import pace
-from ddist.data.cache import cached_tensors
-from ddist.data.normalization import Zca
+from ddist.artifact.normalization import Zca
 from ddist.data.ondisk import Images, parts
 from ddist.errors import DdistError
+from ddist.storage.cache import cached_tensors
 
 EPS = 0.1
 CHUNK = 4096  # images held as float64 at a time

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import t as student_t
 from torch import Tensor, nn
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.evaluation.protocol import Course, Protocol

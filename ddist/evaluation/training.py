@@ -8,19 +8,19 @@ import torch
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 from ddist.augment.mix import Mix
 from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.errors import DdistError
 from ddist.evaluation.protocol import Protocol, batches_of
 from ddist.evaluation.replay import in_chunks
-from ddist.evaluation.schedule import Schedule, schedule_by_name
 from ddist.init import InitialWeights, Random
 from ddist.inner.compiled import SAVED_PER_TRAINED_VALUE, pays
 from ddist.inner.fit import Criterion, Optimizer, fit
 from ddist.inner.minibatches import Augment
 from ddist.inner.predict import accuracy
+from ddist.inner.schedule import Schedule, schedule_by_name
 from ddist.inner.stacking import num_members
 from ddist.matching.kernel import targets
 from ddist.seeding import generator
@@ -46,7 +46,7 @@ class Training(Protocol):
         epochs: how long; or that for several numbers of images, of which the nearest (by ratio)
             counts.
         schedule: how the step size falls, see
-            :func:`ddist.evaluation.schedule.schedule_by_name`.
+            :func:`ddist.inner.schedule.schedule_by_name`.
         loss: "cross_entropy" or "mse".
         batch_size, optimizer, lr, momentum, weight_decay: of :func:`ddist.inner.fit.fit`.
         augment: applied to each batch of each network; None for none.

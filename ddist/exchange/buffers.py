@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ddist.errors import DdistError
 from ddist.exchange.foreign import kind_of, load
-from ddist.folder import write_file_whole
-from ddist.trajectories.store import Store
-from ddist.trajectories.stored import MANIFEST
+from ddist.experts.store import Store
+from ddist.experts.stored import MANIFEST
+from ddist.storage.atomic import write_file_whole
 
 SHAPE = "a list of trajectories, each a list of epochs, each a list of tensors"
 
@@ -21,7 +21,7 @@ def import_experts(
     path: Path, network: nn.Module, folder: Path, dataset: str, normalization: str
 ) -> tuple[int, int]:
     """Write the trajectories of ``path``, a file or the folder of ``replay_buffer_*.pt``, to
-    ``folder`` as :class:`ddist.trajectories.Stored` reads them; return their number and their
+    ``folder`` as :class:`ddist.experts.Stored` reads them; return their number and their
     epochs (the shortest's). Raises DdistError for others than of ``network``, in the order of its
     parameters."""
     store, num, epochs = Store(folder, torch.float32, network), 0, None

@@ -11,11 +11,11 @@ import torch
 import yaml
 from torch import Tensor
 
-from ddist.artifact import DistilledDataset
-from ddist.artifact_format import CONFIG, DATA, META, TENSORS, encode
+from ddist.artifact.card import card, loading
+from ddist.artifact.dataset import DistilledDataset
+from ddist.artifact.files import CONFIG, DATA, META, TENSORS, encode
 from ddist.errors import DdistError
 from ddist.exchange import readme
-from ddist.report.card import card, loading
 from ddist.report.embed import encode as png_file
 
 Files = dict[str, bytes]

@@ -15,8 +15,8 @@ import torch
 from numpy._core.multiarray import scalar
 from torch import Tensor
 
-from ddist.artifact import DistilledDataset
-from ddist.artifact_format import TENSORS, below
+from ddist.artifact.dataset import DistilledDataset
+from ddist.artifact.files import TENSORS, below
 from ddist.data.pixels import to_channels
 from ddist.data.sources.listing import class_folders, find_pictures
 from ddist.data.sources.pictures import decode_separately

@@ -1,7 +1,7 @@
 """READMEs of exported sets: code that reads the files in their folder, without ddist."""
 
-from ddist.artifact import DistilledDataset
-from ddist.probabilities import are_probabilities
+from ddist.artifact.dataset import DistilledDataset
+from ddist.artifact.soft_labels import are_probabilities
 
 START = {
     "torch": """\

@@ -10,17 +10,17 @@ import torch.nn.functional as F
 from annotated_types import Gt
 from torch import Tensor, nn
 
+from ddist.artifact.normalization import to_unit
 from ddist.data import RealData
-from ddist.data.cache import cached_tensors
-from ddist.data.normalization import to_unit
 from ddist.errors import DdistError, check_whole
 from ddist.generative.base import Pair
+from ddist.init.pretraining import signature
 from ddist.init.schemes import draw_weights
-from ddist.init.trained import signature
 from ddist.inner.stacking import member
 from ddist.pace import paced, part
 from ddist.seeding import generator
 from ddist.stages.progress import Progress
+from ddist.storage.cache import cached_tensors
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from ddist.data import RealData
 from ddist.errors import DdistError, check_whole
 from ddist.generative.pretrained import diffusers_library, pipeline_folder, read_config, read_part
 from ddist.generative.vae import VAE
-from ddist.signature import signature
+from ddist.storage.signature import signature
 
 
 class LatentDiffusion(VAE):

@@ -5,14 +5,14 @@ from math import prod
 
 import numpy as np
 
+from ddist.artifact.normalization import to_unit
 from ddist.data import RealData
-from ddist.data.normalization import to_unit
 from ddist.errors import DdistError
 from ddist.generative.base import Pair
 from ddist.generative.quantization import Floats, Integers
 from ddist.pace import mapped, part
-from ddist.shards import SHARD_BYTES, Shards, even_bounds
-from ddist.signature import signature
+from ddist.storage.shards import SHARD_BYTES, Shards, even_bounds
+from ddist.storage.signature import signature
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class Latents:
 
     They lie in ``<cache>/latents/<signature>/<number>.<crc32>.npy``, so many rows to a file; the
     signature covers the images and all that the encoder depends on. See
-    :class:`ddist.shards.Shards` for how they get there and are read.
+    :class:`ddist.storage.shards.Shards` for how they get there and are read.
 
     Args:
         data: with the training images.

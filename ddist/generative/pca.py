@@ -7,13 +7,13 @@ import torch
 from sklearn.decomposition import IncrementalPCA
 from torch import Tensor
 
+from ddist.artifact.normalization import to_unit
 from ddist.data import RealData
-from ddist.data.cache import cached_tensors
-from ddist.data.normalization import to_unit
 from ddist.errors import DdistError, check_whole
 from ddist.generative.base import Pair
 from ddist.seeding import generator
-from ddist.signature import signature
+from ddist.storage.cache import cached_tensors
+from ddist.storage.signature import signature
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from ddist.data.whitening import hash_tensors
 from ddist.errors import DdistError, check_whole
 from ddist.generative.base import Pair
 from ddist.generative.pretrained import diffusers_library, read_config, read_part, vae_folder
-from ddist.signature import signature
+from ddist.storage.signature import signature
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat16")}
 

@@ -1,8 +1,8 @@
 """p(theta_0): where a network's weights start."""
 
 from ddist.init.base import InitialWeights
-from ddist.init.fresh import Fixed, Random
 from ddist.init.imagenet import ImageNet
 from ddist.init.pretrained import Pretrained
+from ddist.init.random import Fixed, Random
 
 __all__ = ["Fixed", "ImageNet", "InitialWeights", "Pretrained", "Random"]

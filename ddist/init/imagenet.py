@@ -7,7 +7,7 @@ from torch import nn
 
 from ddist.errors import DdistError
 from ddist.init.base import InitialWeights
-from ddist.init.fresh import device_of
+from ddist.init.random import device_of
 from ddist.networks.base import Weights
 from ddist.networks.files import read_weights_file, weights_for
 

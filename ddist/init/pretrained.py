@@ -13,12 +13,11 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from ddist.data import RealData
-from ddist.data.cache import cached_tensors
 from ddist.errors import DdistError, check_whole
 from ddist.init.base import InitialWeights
-from ddist.init.fresh import Random, device_of
+from ddist.init.pretraining import check_source, signature
+from ddist.init.random import Random, device_of
 from ddist.init.schemes import draw_weights
-from ddist.init.trained import check_source, signature
 from ddist.inner.fit import Optimizer, fit
 from ddist.inner.stacking import choose_stacked, concatenate, groups, num_members, singles
 from ddist.networks.base import Weights
@@ -26,6 +25,7 @@ from ddist.pace import current, part
 from ddist.seeding import generator
 from ddist.stages.progress import Progress
 from ddist.stages.stopping import keeping
+from ddist.storage.cache import cached_tensors
 
 logger = logging.getLogger(__name__)
 

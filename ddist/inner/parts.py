@@ -46,7 +46,7 @@ def forward_in_parts(forward: Callable[[Tensor], Tensor], x: Tensor, size: int) 
     itself."""
     if len(x) <= size:
         return forward(x)
-    logits = [checkpoint(forward, part, use_reentrant=False) for part in x.split(size)]
+    logits = [checkpoint(forward, part, use_reentrant=False) for part in torch.split(x, size)]
     return torch.cat(logits, -2)
 
 

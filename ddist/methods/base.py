@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ddist.artifact.grid import image_grid
 from ddist.callbacks.guard import check_finite
 from ddist.data import RealData
 from ddist.errors import DdistError, blaming
@@ -21,7 +22,6 @@ from ddist.inner.parts import footprint
 from ddist.inner.stacking import Precision
 from ddist.methods.moving import GradientClip, MovingAverage, gradients
 from ddist.networks import Weights
-from ddist.report.grid import image_grid
 from ddist.seeding import generator
 from ddist.synthetic import StepSizes, SyntheticData
 

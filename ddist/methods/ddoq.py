@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddist.data.cache import cached_tensors
 from ddist.data.whitening import hash_tensors
 from ddist.errors import DdistError, check_whole
 from ddist.generative import Latents, Pair
@@ -18,9 +17,10 @@ from ddist.methods.base import Method
 from ddist.methods.selection import refuse_tiles
 from ddist.pace import part
 from ddist.seeding import derive, generator
-from ddist.signature import signature
 from ddist.stages.progress import SHORT, Progress
 from ddist.stages.stopping import keeping
+from ddist.storage.cache import cached_tensors
+from ddist.storage.signature import signature
 from ddist.synthetic import SyntheticData
 from ddist.synthetic.start import check_enough
 

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from ddist.augment import Siamese
 from ddist.errors import DdistError, check_whole
+from ddist.experts import Stored, Trajectories
 from ddist.inner.predict import predict
 from ddist.inner.student import student_batches, student_loss
 from ddist.inner.unroll import Graph, check_graph, sgd, unroll
@@ -21,7 +22,6 @@ from ddist.methods.moving import gradients
 from ddist.networks import Weights
 from ddist.seeding import generator
 from ddist.synthetic.steps import SMALLEST, StepSizes, best_step_size
-from ddist.trajectories import Stored, Trajectories
 
 FARTHEST = 100.0  # times larger or smaller than its start, a step size of eta itself has diverged
 NUM_TRIALS = 3  # experts and epochs by which a step size is chosen to start from

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ddist.report.table import Row, accuracy_rows
+from ddist.artifact.figures import Row, accuracy_rows
 
 NAMES = {
     "attacked_accuracy": "attacked class",

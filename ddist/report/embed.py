@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from ddist.artifact.grid import MAX_IMAGES, arrange, displayable
 from ddist.data import Normalization
-from ddist.report.grid import MAX_IMAGES, arrange, displayable
 
 if TYPE_CHECKING:
-    from ddist.artifact import DistilledDataset
+    from ddist.artifact.dataset import DistilledDataset
 
 MAX_IMAGE_BYTES = 4_000_000  # of the set's images, before compression
 MAX_PICTURE_BYTES = 8_000_000  # of the pictures over the steps, as files

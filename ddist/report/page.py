@@ -8,27 +8,18 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ddist.artifact.card import FACTS, describe
+from ddist.artifact.figures import BASELINES, DISTILLED, accuracy, compared_rows, interval, on_all
+from ddist.formatting import duration, size
 from ddist.report import curve as drawing
-from ddist.report.card import FACTS, describe
 from ddist.report.classes import Classes, Counts, classes
 from ddist.report.course import course_picture, has_course
 from ddist.report.curve import Curve, Point, curve
 from ddist.report.embed import images_by_class, pictures_over_steps, png_uri
-from ddist.report.table import (
-    BASELINES,
-    DISTILLED,
-    accuracy,
-    compared_rows,
-    cost_rows,
-    duration,
-    figure_rows,
-    interval,
-    on_all,
-    size,
-)
+from ddist.report.table import cost_rows, figure_rows
 
 if TYPE_CHECKING:
-    from ddist.artifact import DistilledDataset
+    from ddist.artifact.dataset import DistilledDataset
 
 MAX_CURVES = 12
 MAX_NETWORKS = 8  # whose classes are shown

@@ -10,7 +10,7 @@ from rich.errors import LiveError
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from ddist.durations import format_duration
+from ddist.formatting import format_duration
 from ddist.pace import current
 
 log = logging.getLogger(__name__)

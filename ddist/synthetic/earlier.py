@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
+from ddist.artifact.normalization import Normalization
+from ddist.artifact.soft_labels import nearest_probabilities
 from ddist.data import RealData
-from ddist.data.normalization import Normalization
 from ddist.errors import DdistError
-from ddist.probabilities import nearest_probabilities
 from ddist.synthetic.steps import spread_over_steps
 
 log = logging.getLogger(__name__)

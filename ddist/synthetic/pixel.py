@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from ddist.artifact.multiformation import check_factor, compose, expand
 from ddist.data import RealData
 from ddist.errors import DdistError
-from ddist.formation import check_factor, compose, expand
 from ddist.synthetic.base import SyntheticData
 from ddist.synthetic.earlier import read_earlier, soft_logits
 from ddist.synthetic.start import Scarce, earlier_folder, start_images
@@ -18,7 +18,7 @@ class Pixel(SyntheticData):
     """Images in training space; soft labels where they are asked for.
 
     With a ``factor`` f above 1 each stored image holds f x f training images (multi-formation, Kim
-    et al. 2022; see :mod:`ddist.formation`): :meth:`forward` gives N f^2 of them.
+    et al. 2022; see :mod:`ddist.artifact.multiformation`): :meth:`forward` gives N f^2 of them.
 
     Args:
         data: where ``start`` takes its images from.

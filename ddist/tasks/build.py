@@ -8,10 +8,10 @@ from typing import Any
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 
-from ddist.config import load_option, to_plain
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.evaluation import Evaluator, Protocol
+from ddist.experts import Stored, Trajectories
 from ddist.init import ImageNet, InitialWeights
 from ddist.init.imagenet import SOURCE as IMAGENET
 from ddist.methods import Method
@@ -24,9 +24,9 @@ from ddist.tasks.checks import (
     check_protocol,
     check_subset,
 )
+from ddist.tasks.config import load_option, to_plain
 from ddist.tasks.networks import build_network, build_network_for
 from ddist.teachers import Teacher
-from ddist.trajectories import Stored, Trajectories
 
 log = logging.getLogger(__name__)
 

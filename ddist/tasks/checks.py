@@ -10,16 +10,16 @@ from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from ddist.config import num_cores
 from ddist.data import RealData
 from ddist.errors import DdistError, check_whole
 from ddist.evaluation import Protocol
 from ddist.init import InitialWeights
 from ddist.methods import Method
 from ddist.objectives import Objective
-from ddist.processes import check_all_taken, num_started
 from ddist.synthetic.start import earlier_folder
+from ddist.tasks.config import num_cores
 from ddist.tasks.names import chosen, named
+from ddist.tasks.processes import check_all_taken, num_started
 
 HALF = {16, "16", "16-mixed"}
 DOUBLE = {64, "64", "64-true"}

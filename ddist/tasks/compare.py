@@ -24,10 +24,10 @@ from ddist.compare.tables import (
     rich_table,
     scores_sheet,
 )
-from ddist.compare.usual import usual_networks, usual_protocols
 from ddist.errors import DdistError
-from ddist.folder import write_file_whole
+from ddist.storage.atomic import write_file_whole
 from ddist.tasks.names import find_patterns
+from ddist.tasks.usual import usual_networks, usual_protocols
 
 log = logging.getLogger(__name__)
 

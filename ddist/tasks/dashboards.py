@@ -10,11 +10,11 @@ from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
+from ddist.artifact.figures import accuracy_rows
 from ddist.callbacks.dashboards import log_set, log_summary, log_table
 from ddist.callbacks.loggers import Wandb
-from ddist.config import to_plain
-from ddist.report.table import accuracy_rows
+from ddist.tasks.config import to_plain
 from ddist.tasks.names import chosen_names
 
 FIGURES = ("accuracy_mean", "accuracy_std", "accuracy_ci95", "num_networks")

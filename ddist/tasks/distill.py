@@ -18,10 +18,9 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 import ddist
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 from ddist.callbacks import Interrupt, Paced, with_metrics_file
 from ddist.callbacks.schedule import find_budget
-from ddist.config import borrowed_ipcs, to_plain
 from ddist.errors import DdistError
 from ddist.methods import Method
 from ddist.pace import current, part
@@ -45,6 +44,7 @@ from ddist.tasks.checks import (
     check_trained,
 )
 from ddist.tasks.claim import CHECKPOINT, claim, kept_in
+from ddist.tasks.config import borrowed_ipcs, to_plain
 from ddist.tasks.dashboards import finishing
 from ddist.tasks.evaluate import device
 from ddist.tasks.memory import check_memory

@@ -14,11 +14,10 @@ import rich
 from omegaconf import DictConfig
 from rich.table import Table
 
-from ddist.durations import format_duration, parse_duration
 from ddist.errors import DdistError
-from ddist.folder import write_file_whole
+from ddist.formatting import format_duration, parse_duration, size
 from ddist.pace import Pace
-from ddist.report.table import size
+from ddist.storage.atomic import write_file_whole
 from ddist.tasks import distill
 from ddist.tasks.results import peak_memory_bytes
 

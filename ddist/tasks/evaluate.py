@@ -7,11 +7,10 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from ddist.artifact import DistilledDataset
-from ddist.config import conf_dir, load_option
+from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.errors import DdistError
-from ddist.init.given import Given
+from ddist.init.stored import Given
 from ddist.tasks.build import build_data, build_evaluator, build_init, shared_teacher
 from ddist.tasks.checks import (
     check_free,
@@ -20,11 +19,13 @@ from ddist.tasks.checks import (
     check_reference,
     check_teacher_used,
 )
+from ddist.tasks.config import conf_dir, load_option
 from ddist.tasks.dashboards import finishing
 from ddist.tasks.names import GROUPS, chosen, chosen_names, keys_set, named, without_network
 from ddist.tasks.networks import uses_network
 from ddist.tasks.results import evaluate, publish
 from ddist.tasks.sweep import finished
+from ddist.tasks.upgrade import upgrade
 from ddist.tasks.values import check_values
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,9 @@ def device(accelerator: str) -> torch.device:
 def adopt(cfg: DictConfig, distilled: DistilledDataset) -> dict[str, str]:
     """Put the artifact's settings into ``cfg`` where the command line is silent; returns what the
     parts are called in the results."""
-    own = DictConfig(OmegaConf.create(distilled.config))
+    stored = OmegaConf.to_container(OmegaConf.create(distilled.config))
+    assert isinstance(stored, dict)
+    own = OmegaConf.create(upgrade({str(key): value for key, value in stored.items()}))
     names = {**chosen_names(), "method": distilled.meta["method"]}
     for group in ADOPTED:
         if chosen(group) or group not in own:

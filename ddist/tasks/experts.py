@@ -6,9 +6,8 @@ import time
 import torch
 from omegaconf import DictConfig
 
-from ddist.durations import format_duration
+from ddist.formatting import format_duration, size
 from ddist.methods.mtt import last_epoch
-from ddist.report.table import size
 from ddist.tasks.build import build_data, build_trajectories
 from ddist.tasks.evaluate import device
 from ddist.tasks.networks import build_network

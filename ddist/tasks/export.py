@@ -5,11 +5,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 from ddist.errors import DdistError
 from ddist.exchange.export import exported
-from ddist.folder import write_folder
-from ddist.report.table import size
+from ddist.formatting import size
+from ddist.storage.atomic import write_folder
 
 log = logging.getLogger(__name__)
 

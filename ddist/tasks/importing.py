@@ -9,8 +9,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 import ddist
-from ddist.artifact import DistilledDataset
-from ddist.config import composed_apart, to_plain
+from ddist.artifact.dataset import DistilledDataset
+from ddist.artifact.soft_labels import are_probabilities
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.exchange.buffers import import_experts
@@ -24,8 +24,8 @@ from ddist.exchange.foreign import (
     read_own,
 )
 from ddist.exchange.tensors import read_results, read_tensors
-from ddist.probabilities import are_probabilities
 from ddist.tasks.build import build_data, build_network
+from ddist.tasks.config import composed_apart, to_plain
 from ddist.tasks.names import chosen, chosen_names, named
 
 log = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from torch import Tensor
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.evaluation import Evaluator
+from ddist.formatting import size
 from ddist.inner.footprint import available_memory
 from ddist.inner.parts import footprint, limit
 from ddist.methods import Method
-from ddist.report.table import size
 
 log = logging.getLogger(__name__)
 

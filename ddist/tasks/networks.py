@@ -13,9 +13,9 @@ from torch import nn
 
 from ddist.data import RealData
 from ddist.errors import DdistError
-from ddist.kinds import find_target
 from ddist.networks.features import check_features
 from ddist.tasks.network_check import check_network, sample_images
+from ddist.tasks.targets import find_target
 
 
 def uses_network(part: DictConfig) -> bool:

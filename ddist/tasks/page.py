@@ -14,12 +14,12 @@ import yaml
 from omegaconf import DictConfig
 from torch import Tensor
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 from ddist.errors import DdistError
-from ddist.folder import write_file_whole
 from ddist.report.classes import Counts
 from ddist.report.curve import Point
 from ddist.report.page import page
+from ddist.storage.atomic import write_file_whole
 from ddist.tasks.names import find_patterns
 
 log = logging.getLogger(__name__)

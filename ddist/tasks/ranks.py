@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from pytorch_lightning.strategies import DDPStrategy
 
-from ddist.durations import parse_duration
+from ddist.formatting import parse_duration
 
 
 def ddp(timeout: str) -> DDPStrategy:

@@ -16,27 +16,27 @@ from pytorch_lightning.loggers.logger import Logger
 from torch import Tensor
 
 import ddist
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 from ddist.compare.published import cited, full_data
 from ddist.compare.settings import Setup
-from ddist.compare.usual import usual_networks
-from ddist.config import learned_settings, to_plain
 from ddist.data import RealData
 from ddist.evaluation import Evaluator, Row
 from ddist.evaluation.evaluator import summarise
 from ddist.evaluation.full import train_on_all
-from ddist.folder import write_file_whole
 from ddist.init.imagenet import SOURCE as IMAGENET
 from ddist.objectives import Objective
 from ddist.report.course import course_picture, course_table, has_course
 from ddist.report.table import results_table
 from ddist.seeding import generator
-from ddist.signature import signature
+from ddist.storage.atomic import write_file_whole
+from ddist.storage.signature import signature
 from ddist.synthetic.earlier import classes_of
 from ddist.synthetic.start import start_images
 from ddist.tasks.build import FindTeacher
+from ddist.tasks.config import learned_settings, to_plain
 from ddist.tasks.dashboards import log_results
 from ddist.tasks.page import write_confusion, write_page
+from ddist.tasks.usual import usual_networks
 from ddist.teachers import with_labels
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytorch_lightning
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.evaluation import Evaluator
 

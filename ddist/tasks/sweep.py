@@ -10,9 +10,10 @@ from omegaconf import DictConfig
 from ddist.compare.gather import RESULTS
 from ddist.compare.sweep import remarks, summarize, sweep_markdown, sweep_sheet
 from ddist.compare.tables import console, rich_table
-from ddist.config import learned, to_plain
-from ddist.folder import write_file_whole
-from ddist.sweeping import is_job
+from ddist.storage.atomic import write_file_whole
+from ddist.tasks.config import learned, to_plain
+from ddist.tasks.jobs import is_job
+from ddist.tasks.upgrade import upgrade
 
 # What results depend on besides what is learned.
 _EVALUATED = ("artifact", "budget", "evaluation", "kernel", "reference", "task", "teacher")
@@ -26,7 +27,7 @@ def finished(cfg: DictConfig) -> dict[str, Any] | None:
         return None
     try:
         results: dict[str, Any] = json.loads(file.read_text())
-        made = decisive(results["provenance"]["config"])
+        made = decisive(upgrade(results["provenance"]["config"]))
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
     return results if made == decisive(json.loads(json.dumps(to_plain(cfg)))) else None

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ddist.data import RealData
 from ddist.data.split import Split
-from ddist.init.fresh import device_of
+from ddist.init.random import device_of
 from ddist.seeding import generator
 
 log = logging.getLogger(__name__)

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
+from ddist.artifact.soft_labels import keep_top, spread
 from ddist.errors import DdistError
-from ddist.probabilities import keep_top, spread
 from ddist.teachers.base import Teacher
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ddist.data import RealData
-from ddist.data.normalization import mean_std
+from ddist.data.statistics import mean_std
 from ddist.errors import DdistError
 from ddist.networks.base import Weights
 from ddist.networks.files import class_names_in, read_weights_file, weights_for

@@ -10,18 +10,18 @@ from annotated_types import Ge, Lt
 from torch import nn
 
 from ddist.data import RealData
-from ddist.data.cache import cached_tensors
 from ddist.errors import DdistError
-from ddist.evaluation.schedule import schedule_by_name
-from ddist.init.fresh import Random
-from ddist.init.trained import check_fits, signature
+from ddist.init.pretraining import check_fits, signature
+from ddist.init.random import Random
 from ddist.inner.fit import Optimizer, fit
 from ddist.inner.minibatches import Augment
+from ddist.inner.schedule import schedule_by_name
 from ddist.inner.stacking import member
 from ddist.networks.base import Weights
 from ddist.pace import part
 from ddist.seeding import generator
 from ddist.stages.progress import Progress
+from ddist.storage.cache import cached_tensors
 from ddist.teachers.base import Teacher
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Trained(Teacher):
         scheme: how the weights start, see :func:`ddist.init.schemes.draw_weights`.
         train_per_class: most images of each class that it is trained on; None for all.
         epochs, schedule: how long, and how the step size falls, see
-            :func:`ddist.evaluation.schedule.schedule_by_name`.
+            :func:`ddist.inner.schedule.schedule_by_name`.
         batch_size, optimizer, lr, momentum, weight_decay: of :func:`ddist.inner.fit.fit`.
         augment: applied to each batch; its repr says all that it does. None for none.
     """

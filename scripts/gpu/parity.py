@@ -13,9 +13,9 @@ from plan import FAMILIES, LIMIT, OF_ROUNDING, Setting
 from steps import Watch, config, train
 from torch import Tensor, nn
 
-import ddist.init.trained
+import ddist.init.pretraining
 from ddist.init import Fixed, Pretrained, Random
-from ddist.init.fresh import device_of
+from ddist.init.random import device_of
 from ddist.methods import NCFM
 from ddist.networks import Weights
 
@@ -99,7 +99,7 @@ def drawn_on_cpu() -> Iterator[None]:
             for name in ("draw", "start", "held_out"):
                 if name in vars(kind):
                     stack.enter_context(patch.object(kind, name, on_cpu(vars(kind)[name])))
-        one_name = patch.object(ddist.init.trained, "device_of", lambda _: torch.device("cpu"))
+        one_name = patch.object(ddist.init.pretraining, "device_of", lambda _: torch.device("cpu"))
         stack.enter_context(one_name)
         frequencies = NCFM.frequencies
 

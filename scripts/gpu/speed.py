@@ -13,7 +13,7 @@ from bench import Options, read_peak, start_peak
 from plan import METHODS, Setting
 from steps import Watch, config, train
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.init import Random
 from ddist.inner.fit import fit

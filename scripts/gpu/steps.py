@@ -14,9 +14,9 @@ from plan import Setting, random_images
 from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
-from ddist.config import conf_dir, register_resolvers
 from ddist.data import RealData
 from ddist.tasks.build import build_data, build_init, build_method, shared_teacher
+from ddist.tasks.config import conf_dir, register_resolvers
 
 
 @cache

@@ -17,7 +17,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 import torch  # noqa: E402
 from plan import Setting  # noqa: E402
 
-from ddist.folder import write_file_whole  # noqa: E402
+from ddist.storage.atomic import write_file_whole  # noqa: E402
 
 
 def main() -> None:

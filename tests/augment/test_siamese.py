@@ -15,9 +15,9 @@ from scipy.ndimage import affine_transform
 from torch import Tensor
 
 from ddist.augment import Draw, Siamese
-from ddist.config import conf_dir, register_resolvers
 from ddist.errors import DdistError
 from ddist.seeding import generator
+from ddist.tasks.config import conf_dir, register_resolvers
 
 OPERATIONS = ["color", "crop", "cutout", "flip", "scale", "rotate"]
 PUBLISHED: dict[str, Any] = {

@@ -9,9 +9,9 @@ import pytest
 
 from ddist.compare.gather import Accuracy, read
 from ddist.compare.published import KNOWN, compare, document, published_figures
-from ddist.compare.usual import usual_networks
-from ddist.config import conf_dir
+from ddist.tasks.config import conf_dir
 from ddist.tasks.results import published_full
+from ddist.tasks.usual import usual_networks
 
 NETWORKS = {"convnet": {"width": 128, "depth": 3}}
 

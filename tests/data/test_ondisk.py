@@ -120,7 +120,7 @@ def test_nothing_is_read_to_look_at_shapes_or_to_pick(
     read: Callable[..., RealData], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read(0).fingerprint()
-    monkeypatch.setattr("ddist.shards.Shards.read", None)
+    monkeypatch.setattr("ddist.storage.shards.Shards.read", None)
     data = read(0, validation=0.2, subset=5, normalize="none")
     x = data.train.x
     assert x.shape == (len(x), 3, 12, 12) and x.dtype == torch.uint8
@@ -207,7 +207,7 @@ LIMIT = "\nfrom ddist.data.sources import pictures\npictures.SHARD_BYTES = 2**22
 
 KILL = """
 import os, signal
-from ddist import sharing
+from ddist.storage import sharing
 write, written = sharing.write_kept, []
 def write_some(path, content, what):
     if len(written) == 4:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.networks import MLP
 from ddist.seeding import generator

@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 from torch import Tensor, nn
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.evaluation import Evaluator, Protocol

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import ddist.evaluation.training
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.evaluation import Training
 from ddist.init import Random

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.kernel_ridge import KernelRidge
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.evaluation import Evaluator, KernelRegression, Row

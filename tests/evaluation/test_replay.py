@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.evaluation import Evaluator, Replay

@@ -13,19 +13,19 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 import ddist.evaluation.training
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 from ddist.augment import Siamese
 from ddist.augment.mix import InTurn
-from ddist.config import conf_dir, register_resolvers, to_plain
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.evaluation import Training
-from ddist.evaluation.schedule import Schedule, schedule_by_name, warmup_cosine
 from ddist.init import Fixed, Random
+from ddist.inner.schedule import Schedule, schedule_by_name, warmup_cosine
 from ddist.inner.stacking import member
 from ddist.networks import MLP, ConvNet, Weights
 from ddist.seeding import generator
 from ddist.synthetic.start import start_images
+from ddist.tasks.config import conf_dir, register_resolvers, to_plain
 
 CONF = conf_dir()
 Make = Callable[..., DistilledDataset]

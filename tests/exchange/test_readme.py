@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ddist.artifact import DistilledDataset
-from ddist.data.normalization import MeanStd, Normalization, Unit, Zca
+from ddist.artifact.dataset import DistilledDataset
+from ddist.artifact.normalization import MeanStd, Normalization, Unit, Zca
 from ddist.exchange.export import exported
-from ddist.folder import write_folder
+from ddist.storage.atomic import write_folder
 
 
 def make(normalization: Normalization, labels: Tensor, shape=(3, 4, 6), **options: Any):

@@ -19,7 +19,6 @@ from torch import Tensor
 from torchvision.models import ResNet18_Weights
 
 from ddist import DistilledDataset
-from ddist.config import conf_dir, register_resolvers
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.generative import VAE, Latents, Pair
@@ -28,6 +27,7 @@ from ddist.generative.stable_diffusion import find_names
 from ddist.init import Random
 from ddist.methods import DDOQ
 from ddist.seeding import generator
+from ddist.tasks.config import conf_dir, register_resolvers
 
 NAMES = ("hen", "old_friend", "tench")
 CLASSES = torch.tensor([0, 2, 1, 2])

@@ -148,7 +148,7 @@ def test_a_disk_that_is_too_small_or_full_is_one_sentence(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("ddist.sharing.write_file", full)
+        patch.setattr("ddist.storage.sharing.write_file", full)
         with pytest.raises(DdistError, match=r"latents' .* No space left on device; make room"):
             found.prepare()
     assert {path.suffix for path in found.folder.iterdir()} <= {".lock"}
@@ -166,10 +166,10 @@ def test_what_another_process_encodes_is_waited_for(
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     """It holds the file 1, and dies without having written it once all others are there."""
-    from ddist import sharing
+    from ddist.storage import sharing
 
     caplog.set_level("INFO")
-    monkeypatch.setattr("ddist.sharing.PATIENCE", 0.01)
+    monkeypatch.setattr("ddist.storage.sharing.PATIENCE", 0.01)
     pair = Halved()
     found = latents(pair)
     held = sharing.claimed(found.folder / "000001.lock", 0, "latents")
@@ -182,7 +182,7 @@ def test_what_another_process_encodes_is_waited_for(
             held.__exit__(None, None, None)
         return original(path, seconds, what)
 
-    monkeypatch.setattr("ddist.sharing.claimed", watching)
+    monkeypatch.setattr("ddist.storage.sharing.claimed", watching)
     found.prepare()
     assert pair.encoded == 1352 and "Waiting for other processes" in caplog.text
     x = found.data.train.x[found.data.train.y == 3].flatten(1)

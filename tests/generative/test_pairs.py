@@ -6,12 +6,12 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from ddist.config import conf_dir
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.generative import PCA, Autoencoder, Identity, Pair
 from ddist.generative.autoencoder import Network, negative_elbo
 from ddist.seeding import generator
+from ddist.tasks.config import conf_dir
 
 QUICK = {"dims": 8, "width": 8, "steps": 60, "batch_size": 64, "lr": 0.01, "noise": 0.2}
 

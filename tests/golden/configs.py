@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import Container, OmegaConf
 
-from ddist.config import conf_dir, register_resolvers
+from ddist.tasks.config import conf_dir, register_resolvers
 
 FILE = Path(__file__).with_name("configs.json.xz")
 MOVED = Path(__file__).with_name("moved.yaml")
@@ -87,18 +87,31 @@ def write() -> None:
     FILE.write_bytes(lzma.compress(text.encode(), preset=9))
 
 
-def expected(golden: Flat) -> Flat:
-    """Return ``golden`` under the names and values of today: ``moved.yaml`` has what was renamed
-    (old: new, also of a whole branch), what is gone, and what was added."""
+def expected(words: str, golden: Flat) -> Flat:
+    """Return ``golden``, the settings of ``words``, under the names and values of today; see
+    ``moved.yaml``."""
     moved = yaml.safe_load(MOVED.read_text())
     today: Flat = {}
     for name, value in golden.items():
         branch = _longest(name, moved["renamed"])
         if branch is not None:
-            today[moved["renamed"][branch] + name[len(branch) :]] = value
-        elif _longest(name, moved["gone"]) is None:
-            today[name] = value
+            name = moved["renamed"][branch] + name[len(branch) :]
+        if not is_within(name, [*moved["gone"], *not_compared(words)]):
+            hashable = isinstance(value, str)
+            today[name] = moved["values"].get(value, value) if hashable else value
+            if name in moved["null_now"]:
+                today[name] = None
     return today
+
+
+def not_compared(words: str) -> list[str]:
+    """Return the names of settings that may differ in ``words``: ``moved.yaml``'s
+    ``without_recipe`` where the method and the dataset have no recipe."""
+    chosen = dict(word.split("=") for word in words.split())
+    if "method" not in chosen:
+        return []
+    recipe = conf_dir() / "recipe" / chosen["method"] / f"{chosen['dataset']}.yaml"
+    return [] if recipe.exists() else list(yaml.safe_load(MOVED.read_text())["without_recipe"])
 
 
 def added() -> list[str]:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ddist import DistilledDataset
 from ddist.augment import Siamese
-from ddist.config import conf_dir, register_resolvers
 from ddist.data import RealData
 from ddist.evaluation import Replay
 from ddist.init import Random
@@ -24,6 +23,7 @@ from ddist.networks import MLP, ConvNet
 from ddist.objectives import classification
 from ddist.synthetic import Pixel
 from ddist.tasks.build import build_data, build_init, build_method
+from ddist.tasks.config import conf_dir, register_resolvers
 from tests.methods.every import COMMON, METHODS, NETWORK, Experts, Run
 
 PIXEL = partial(

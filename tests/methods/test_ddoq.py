@@ -12,7 +12,6 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from ddist import DistilledDataset
-from ddist.config import conf_dir, register_resolvers, to_plain
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.evaluation import Replay
@@ -21,6 +20,7 @@ from ddist.init import Random
 from ddist.methods import DDOQ
 from ddist.methods.ddoq import sample_weights
 from ddist.seeding import generator
+from ddist.tasks.config import conf_dir, register_resolvers, to_plain
 
 
 def settings(name: str, ipc: int) -> dict[str, Any]:

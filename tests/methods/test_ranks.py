@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import ddist.seeding
-from ddist.config import conf_dir
+from ddist.tasks.config import conf_dir
 from tests.methods.every import METHODS, Run
 
 SAME_ON_ALL_RANKS = {

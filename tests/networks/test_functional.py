@@ -12,10 +12,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from ddist.config import conf_dir
 from ddist.networks import Network
 from ddist.networks.layers import ACTIVATIONS, NORMS, POOLINGS
 from ddist.seeding import generator
+from ddist.tasks.config import conf_dir
 
 CIFAR, MNIST = (3, 32, 32), (1, 28, 28)
 PLAIN = {"relu": F.relu, "leaky_relu": F.leaky_relu, "gelu": F.gelu, "sigmoid": torch.sigmoid,

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 import ddist.report.embed
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 from ddist.report.classes import classes, heat, most_confused, shares
 from ddist.report.curve import HEIGHT, WIDTH, curve
 from ddist.report.embed import images_by_class, opened, pictures_over_steps

@@ -3,8 +3,10 @@ import copy
 import pytest
 from rich.console import Console
 
+from ddist.artifact.figures import accuracy_rows
 from ddist.errors import DdistError
-from ddist.report.table import accuracy_rows, duration, results_table, size
+from ddist.formatting import duration, size
+from ddist.report.table import results_table
 
 ROW = {
     "protocol": "replay",

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ddist import DistilledDataset
+from ddist.artifact.normalization import MeanStd, Unit
 from ddist.data import RealData
-from ddist.data.normalization import MeanStd, Unit
 from ddist.errors import DdistError
 from ddist.synthetic import Pixel, StepSizes
 from ddist.synthetic.steps import spread_over_steps

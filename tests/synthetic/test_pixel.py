@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from ddist.artifact.multiformation import compose
 from ddist.data import RealData
 from ddist.errors import DdistError
-from ddist.formation import compose
 from ddist.seeding import generator
 from ddist.synthetic import Pixel, StepSizes
 

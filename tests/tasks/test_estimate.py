@@ -14,7 +14,10 @@ def estimate(ddist: Any, *words: str) -> dict[str, Any]:
     assert (done.code, done.err) == (0, ""), done.out + done.err
     assert "What this run will take on this machine" in done.out
     assert "accuracy" not in done.out  # of a run that was cut short it means nothing
-    assert {"estimate.json"} == set(os.listdir(ddist.folder / "estimate")) - {".hydra", "ddist.log"}
+    assert {"estimate.json"} == set(os.listdir(ddist.folder / "estimate")) - {
+        ".hydra",
+        "ddist.log",
+    }
     found: dict[str, Any] = json.loads((ddist.folder / "estimate" / "estimate.json").read_text())
     return found
 

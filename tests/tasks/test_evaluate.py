@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 
 
 def results(folder: Path) -> dict:

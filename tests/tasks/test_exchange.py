@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 from ddist.networks import ConvNet
 
 PROTOCOL = ("evaluation=dc2021", "evaluation.epochs=2", "evaluation.num_networks=2",

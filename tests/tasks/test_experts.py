@@ -18,7 +18,7 @@ CONVNET = (*COMMON, "network=convnet", "network.width=4", "network.depth=1")
 WRITING = """
 import os, time
 from pathlib import Path
-from ddist.trajectories.store import Store
+from ddist.experts.store import Store
 write = Store.write
 def together(self, expert, epoch, weights):
     Path(NAME).touch()
@@ -73,7 +73,7 @@ def test_experts_are_made_ahead_and_found_again(ddist) -> None:
         f"{num_bytes / 1000:.1f} kB of experts in 9 files: {folder[0]}",
     ):
         assert expected in done.out
-    again = ddist(*EXPERTS, "trajectories.epochs=2", before="import ddist.trajectories.trajectories"
+    again = ddist(*EXPERTS, "trajectories.epochs=2", before="import ddist.experts.experts"
                   " as module; module.fit = None")  # fmt: skip
     assert (again.code, again.err) == (0, "")
     assert f"All 3 experts of 2 epochs on digits are there: {folder[0]}" in again.out

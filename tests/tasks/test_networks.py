@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from omegaconf import DictConfig
 from torch import nn
 
-from ddist.config import composed_apart
+from ddist.cli.validate import check_kinds
 from ddist.errors import DdistError
 from ddist.init import Random
 from ddist.inner.stacking import member
-from ddist.kinds import check_kinds
 from ddist.methods.cafe import layer_outputs
 from ddist.networks import Network, embed
+from ddist.tasks.config import composed_apart
 from ddist.tasks.networks import build_network, build_network_for
 
 SHAPE = (3, 8, 8)

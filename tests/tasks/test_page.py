@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 from ddist.tasks.page import read_confusion, read_metrics, read_overrides, read_pictures, write_page
 
 

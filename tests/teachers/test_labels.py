@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.card import card
+from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.errors import DdistError
-from ddist.report.card import card
 from ddist.seeding import generator
 from ddist.synthetic.start import real
 from ddist.teachers import Trained, with_labels

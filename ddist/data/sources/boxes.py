@@ -10,13 +10,13 @@ from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
-from ddist.data.cache import cached_tensors
 from ddist.data.sources.base import Arrays, Request
 from ddist.data.sources.damage import Damage, refuse_or_skip
 from ddist.data.sources.decode import USUAL, to_rgb
 from ddist.data.sources.pictures import DECODER, decode_each, hash_text, identify
 from ddist.data.sources.published import torchvision_datasets
 from ddist.errors import DdistError
+from ddist.storage.cache import cached_tensors
 
 VOC = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ddist.data.sources.listing import NUM_NAMED, name_some
 from ddist.errors import DdistError
-from ddist.folder import write_file_whole
+from ddist.storage.atomic import write_file_whole
 
 log = logging.getLogger(__name__)
 

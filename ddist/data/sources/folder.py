@@ -18,7 +18,7 @@ from ddist.data.sources.pictures import decode_pictures
 from ddist.data.sources.published import torchvision_datasets
 from ddist.data.sources.sizes import choose_size
 from ddist.errors import DdistError
-from ddist.report.table import size
+from ddist.formatting import size
 
 log = logging.getLogger(__name__)
 

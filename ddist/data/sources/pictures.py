@@ -24,7 +24,7 @@ from ddist.data.sources.damage import (
 from ddist.data.sources.decode import USUAL, Colours, decode, reason, upright_size
 from ddist.data.sources.ranges import find_white
 from ddist.errors import DdistError
-from ddist.shards import SHARD_BYTES, Rows, Shards, even_bounds
+from ddist.storage.shards import SHARD_BYTES, Rows, Shards, even_bounds
 
 DECODER = 2
 """Changes with what a picture is decoded to, so that no earlier version's cache is read."""

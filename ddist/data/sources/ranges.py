@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ddist.data.cache import cached_tensors
 from ddist.data.sources.decode import Colours, has_16_bits
 from ddist.errors import DdistError
+from ddist.storage.cache import cached_tensors
 
 MODES = ("I", "F")
 WHITES = (1.0, 255.0, 65535.0)

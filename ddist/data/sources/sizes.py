@@ -10,8 +10,8 @@ from statistics import median_low
 import torch
 from torch import Tensor
 
-from ddist.data.cache import cached_tensors
 from ddist.data.sources.decode import upright_size
+from ddist.storage.cache import cached_tensors
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,146 @@
+"""The artifact's files, as bytes: what is in them, and how to tell a good one from a bad one.
+
+- data.safetensors: images, labels and the other tensors; of a teacher's labels the largest, where
+  the meta says so (label_top_k), as labels.values and labels.indices
+- meta.json: what they are, in words, and the checksums of the other two
+- config.yaml: the composed configuration of the run
+- grid.png, README.md: for people; loading does not need them
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ddist.artifact.soft_labels import keep_top, spread
+from ddist.errors import DdistError
+
+FORMAT, SCHEMA = "ddist.DistilledDataset", 2
+DATA, META, CONFIG = "data.safetensors", "meta.json", "config.yaml"
+TENSORS = ("images", "labels", "weights", "step_sizes", "step_index")
+TOP = ("labels.values", "labels.indices")
+
+
+def stored_tensors(
+    tensors: dict[str, Tensor | None], meta: dict[str, Any]
+) -> dict[str, Tensor | None]:
+    """``tensors`` as the file holds them."""
+    labels, k = tensors["labels"], meta.get("label_top_k")
+    if k is None or labels is None or not labels.is_floating_point():
+        return tensors
+    kept = {name: value for name, value in tensors.items() if name != "labels"}
+    return {**kept, **dict(zip(TOP, keep_top(labels, k), strict=True))}
+
+
+def encode(
+    tensors: dict[str, Tensor | None],
+    initial_weights: dict[str, Tensor] | None,
+    normalization: dict[str, Tensor | str],
+    meta: dict[str, Any],
+    config: str,
+) -> dict[str, bytes]:
+    """The three files that :func:`read_folder` reads, by name. ``meta`` must be JSON."""
+    named: dict[str, Tensor | str | None] = {
+        **stored_tensors(tensors, meta),
+        **{f"normalization.{k}": v for k, v in normalization.items()},
+        **{f"initial_weights.{k}": v for k, v in (initial_weights or {}).items()},
+    }
+    # cloned, because safetensors refuses views that share memory
+    stored = {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in named.items()
+        if isinstance(value, Tensor)
+    }
+    files = {DATA: safetensors.torch.save(stored), CONFIG: config.encode()}
+    document = {
+        "format": FORMAT,
+        # A teacher's labels need a reader that knows them; all else is as it ever was.
+        "schema": SCHEMA if "label_temperature" in meta else 1,
+        **{k: v for k, v in meta.items() if k != "schema"},
+        "normalization": {k: v for k, v in normalization.items() if isinstance(v, str)},
+        "sha256": {name: sha256(content) for name, content in files.items()},
+    }
+    text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return {**files, META: text.encode()}
+
+
+def read_folder(path: Path) -> dict[str, Any]:
+    """The fields of the artifact at ``path``. Raises DdistError."""
+    meta = read_meta(path)
+    checksums = meta.pop("sha256", None)
+    contents = {}
+    for name in (DATA, CONFIG):
+        contents[name] = read_file(path, name)
+        if not isinstance(checksums, dict) or sha256(contents[name]) != checksums.get(name):
+            raise DdistError(
+                f"{name} is damaged or was changed after saving (its checksum differs from the one "
+                f"in {META}): copy the folder again."
+            )
+    try:
+        tensors = safetensors.torch.load(contents[DATA])
+        config = contents[CONFIG].decode()
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise DdistError(f"{DATA} or {CONFIG} cannot be read ({error}).") from None
+    if tensors.keys() >= set(TOP) and isinstance(meta.get("num_classes"), int):
+        values, indices = (tensors[name] for name in TOP)
+        tensors["labels"] = spread(values, indices, meta["num_classes"])
+    missing = {"images", "labels"} - tensors.keys()
+    if missing:
+        raise DdistError(f"{DATA} lacks the tensors {sorted(missing)}.")
+    kinds = meta.pop("normalization", None)
+    if not isinstance(kinds, dict):
+        raise DdistError(f"{META} lacks the normalization.")
+    return {
+        **{name: tensors.get(name) for name in TENSORS},
+        "initial_weights": below("initial_weights.", tensors) or None,
+        "normalization": {**kinds, **below("normalization.", tensors)},
+        "meta": meta,
+        "config": config,
+    }
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """The content of meta.json, known to be this format and a schema that can be read."""
+    if not (path / META).is_file() and (path / "distilled" / META).is_file():
+        raise DdistError(f"this is a run's folder; its dataset is {path / 'distilled'}.")
+    text = read_file(path, META)
+    try:
+        meta = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DdistError(f"{META} is not JSON ({error}): copy the folder again.") from None
+    if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+        raise DdistError(f"{META} was not written by ddist.")
+    del meta["format"]
+    schema = meta.get("schema")
+    if not isinstance(schema, int) or schema < 1:
+        raise DdistError(f"{META} has no valid schema number, got {schema!r}.")
+    if schema > SCHEMA:
+        raise DdistError(
+            f"it has schema {schema} and this ddist reads up to {SCHEMA}: install a newer ddist."
+        )
+    return meta
+
+
+def read_file(path: Path, name: str) -> bytes:
+    """The bytes of a file of the folder ``path``. Raises DdistError."""
+    try:
+        return (path / name).read_bytes()
+    except OSError as error:
+        raise DdistError(
+            f"expected a folder with {DATA}, {META} and {CONFIG}, but {name} cannot be read "
+            f"({error.strerror})."
+        ) from None
+
+
+def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, without it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,250 @@
+"""Errors of the libraries, said in one sentence to somebody who typed a command."""
+
+import errno
+import re
+from collections.abc import Iterator, Sequence
+
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
+
+from ddist.cli.suggest import is_sweep, known_groups, known_settings, misfit, near, parse
+from ddist.errors import DdistError
+from ddist.tasks.config import composed_apart
+
+PLUGINS = {
+    "hydra_joblib_launcher": ("joblib", "launchers"),
+    "hydra_submitit_launcher": ("submitit", "launchers"),
+    "hydra_optuna_sweeper": ("optuna", "optuna"),
+    "hydra_ray_launcher": ("ray", "ray"),
+}
+"""By the module that Hydra would need: what is missing, and the extra that has it."""
+
+
+LOST_JOB = {"TerminatedWorkerError", "UncompletedJobError", "FailedJobError", "WorkerCrashedError"}
+"""What joblib, submitit and Ray raise for a job that was killed."""
+
+LACKING = r"can't allocate memory|not enough memory|cannot allocate memory|out of memory"
+
+LOST_RANK = r"gloo.*(connection|timed out|timeout)|nccl.*(timeout|remote)|connection (closed|reset)"
+
+
+def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
+    """One sentence for ``error``, which came of the command line's ``overrides``: what is wrong
+    and, where it is known, what to do."""
+    try:
+        return sentence(error, overrides)
+    except OverrideParseException as unread:  # something was found wrong before all were read
+        return sentence(unread, overrides)
+
+
+def sentence(error: BaseException, overrides: Sequence[str]) -> str:
+    """The same, of overrides that can be parsed, or of the error that one of them cannot."""
+    for each in chain(error):
+        if isinstance(each, DdistError):
+            return one_line(str(each))
+        if isinstance(each, OSError) and each.errno == errno.ENOSPC:
+            return "The disk is full: make room, then repeat the command to go on from there."
+        if is_out_of_memory(each):
+            return (
+                f"Out of memory ({first_line(each)}): try a smaller dataset.size, network.width, "
+                "method.batch_real or ipc."
+            )
+        if isinstance(each, YAMLError):
+            return f"A YAML file cannot be read: {one_line(str(each))}."
+    if lost := lost_process(error):
+        return lost
+    if isinstance(error, OverrideParseException):
+        quoted = "; values of unusual characters need quotes of their own, 'key=\"…\"'"
+        hint = quoted if "=" in error.override else ""
+        return f"Could not read {error.override!r}: write group=option or key=value{hint}."
+    if isinstance(error, (MissingConfigException, ConfigCompositionException)):
+        return missing_plugin(error) or ambiguous(error, overrides) or composition(error, overrides)
+    if isinstance(error, MissingMandatoryValue):
+        return f"A value is missing: {error.full_key or first_line(error)}."
+    return (
+        missing_plugin(error)
+        or unreached_cluster(error)
+        or no_option(str(error), overrides)
+        or unknown_argument(error, overrides)
+        or other_target(error, overrides)
+        or misfit(overrides, known_settings(overrides))
+        or unexplained(error, overrides)
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: a GPU's, Python's, NumPy's or torch's on a CPU, whose allocator
+    raises a plain RuntimeError, or the system's."""
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and bool(re.search(LACKING, str(error), re.I))
+
+
+def lost_process(error: BaseException) -> str:
+    """A sentence where a process of a distributed run has gone, or one of a sweep's jobs; else
+    nothing."""
+    for each in chain(error):
+        if type(each).__name__ in LOST_JOB:
+            return f"A job's process has ended before its job: {first_line(each)}."
+        if re.search(LOST_RANK, str(each), re.I):
+            return (
+                "Another process of this run has ended or does not answer "
+                f"({first_line(each)}): the same command with the same hydra.run.dir goes on from "
+                "the last checkpoint."
+            )
+    return ""
+
+
+def missing_plugin(error: BaseException) -> str:
+    """A sentence where a launcher or sweeper of Hydra is not installed; else nothing."""
+    text = str(error)
+    for module, (what, extra) in PLUGINS.items():
+        if module in text or re.search(rf"Could not find 'hydra/(launcher|sweeper).*{what}", text):
+            return f"{what} is not installed here: pip install 'ddist[{extra}]'."
+    return ""
+
+
+def unreached_cluster(error: BaseException) -> str:
+    """A sentence where a Ray cluster does not answer, or not to those without its token; else
+    nothing."""
+    for each in chain(error):
+        if isinstance(each, ConnectionError) and re.search(r"\bray\b", str(each), re.I):
+            return (
+                f"No Ray cluster was reached: {first_line(each)}. Does it run (ray status)? One "
+                "that was started with a token wants RAY_AUTH_MODE=token in the environment."
+            )
+    return ""
+
+
+def ambiguous(error: BaseException, overrides: Sequence[str]) -> str:
+    """A sentence where several values stand in what is no sweep; else nothing."""
+    text = str(error)
+    found = re.search(r"Ambiguous value for argument '([^'=]+)=", text)
+    named = found or re.search(r"'([^'=]+)=.*requires --multirun", text)
+    if not named:
+        return ""
+    try:  # a preset of sweep says that it is one, unless another mistake keeps it from being read
+        composed_apart([each for each in overrides if not is_sweep(each)])
+    except Exception as other:
+        return explain(other, overrides)
+    return (
+        f"{named[1]} has several values: put -m before them for a sweep, or quotes around a value "
+        "that has commas."
+    )
+
+
+def composition(error: BaseException, overrides: Sequence[str]) -> str:
+    """Unknown groups, options and keys, with the nearest known name."""
+    text = str(error)
+    if said := no_option("must be a string", overrides):
+        return said
+    option = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
+    if option:
+        known = re.findall(r"^\t(\S+)$", text, re.M)
+        group, name = option.groups()
+        listed = f": choose one of {', '.join(known)}" if known else ""
+        return f"Unknown {group} {name!r}{did_you_mean(near(name, known))}{listed}."
+    key = re.search(r"Could not (?:override|delete from config\.) '?([^'\s]+)'", text)
+    if key:
+        name = key.group(1)
+        hint = did_you_mean(near(name, known_settings(overrides)))
+        return f"Unknown option {name!r}{hint}: ddist --cfg job lists all of them."
+    return f"The configuration does not work: {first_line(error)}."
+
+
+def no_option(text: str, overrides: Sequence[str]) -> str:
+    """A sentence where a group was given something else than a name; else nothing."""
+    if "must be a string" not in text:
+        return ""
+    groups = known_groups()
+    given = [(key, given) for key, given in parse(overrides, deletions=True) if key in groups]
+    wrong = next((key for key, given in given if not isinstance(given, str) or "${" in given), None)
+    if wrong is None and "Config group override" not in text:
+        return ""
+    return f"{wrong or 'A group'} takes the name of one of its options: ddist --help lists them."
+
+
+def unknown_argument(error: BaseException, overrides: Sequence[str]) -> str:
+    """A sentence where ``+group.name=value`` added what nothing takes, or an experiment brought it
+    to another option than its own; else nothing."""
+    experiment = next((each for each in overrides if each.startswith("experiment=")), None)
+    for each in chain(error):
+        found = re.search(r"unexpected keyword argument '(\w+)'", str(each))
+        added = found and next((o for o in overrides if re.match(rf"\+.*\b{found[1]}=", o)), None)
+        if added:
+            return f"Unknown option {added.split('=')[0]!r}: ddist --cfg job lists all of them."
+        if found and experiment:
+            return (
+                f"{experiment} sets {found[1]!r}, which another of the chosen options does not "
+                "take: leave its dataset and method as they are."
+            )
+    return ""
+
+
+def other_target(error: BaseException, overrides: Sequence[str]) -> str:
+    """A sentence where ``group._target_=name`` named what cannot be imported or takes other
+    settings than the group has; else nothing."""
+    named = next((each for each in overrides if re.match(r"\+*[\w.]+\._target_=", each)), None)
+    for each in chain(error):
+        if named and isinstance(each, ImportError) and "Error loading" in str(each):
+            return f"{named} is nothing that Python can import: write it as package.module.Name."
+        if named and isinstance(each, TypeError) and "argument" in str(each):
+            which = re.search(r"keyword argument '(\w+)'", str(each))
+            wrong = f"take {which[1]!r}, which is" if which else "fit what is"
+            return (
+                f"{named} does not {wrong} set beside it: a class of your own comes with a YAML "
+                "file of its own, in a folder given by --config-dir."
+            )
+    return ""
+
+
+def unexplained(error: BaseException, overrides: Sequence[str]) -> str:
+    """The last resort."""
+    of_hydra = [each for each in overrides if each.startswith(("hydra/", "hydra."))]
+    if of_hydra and not isinstance(error, OmegaConfBaseException):
+        return f"Hydra cannot work with {' '.join(of_hydra)}: {first_line(error)}."
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        said = next((e for e in chain(error) if isinstance(e, OmegaConfBaseException)), None)
+        place = getattr(said, "full_key", None)
+        cause = resolution(said or list(chain(error))[-1])
+        return f"The configuration does not work{f' at {place}' if place else ''}: {cause}."
+    return (
+        f"Internal error, {type(error).__name__}: {first_line(error)} (DDIST_DEBUG=1 shows where; "
+        "please report it)."
+    )
+
+
+def resolution(error: BaseException) -> str:
+    """The first line, without the type of the error that an interpolation met."""
+    return re.sub(r"^\w+ raised while resolving interpolation: ", "", first_line(error))
+
+
+def did_you_mean(name: str) -> str:
+    return f" (did you mean {name}?)" if name else ""
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and what caused it, outermost first."""
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, without its full stop."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def one_line(text: str) -> str:
+    """A sentence that quotes another library's lines, as one line."""
+    return " ".join(text.split())

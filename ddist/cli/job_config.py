@@ -1,0 +1,204 @@
+"""The config of each job of a sweep, composed by the job's own groups."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import NoReturn
+
+from hydra._internal import hydra as hydra_internal
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from ddist.cli.explain import did_you_mean, explain
+from ddist.cli.suggest import flatten, near
+from ddist.errors import DdistError
+
+
+@dataclass(frozen=True)
+class Words:
+    """A command line as Hydra reads it: ``settings`` set values of ddist's, ``groups`` choose
+    options, of which ``swept`` have several, and the rest is Hydra's own."""
+
+    all: list[Override]
+    groups: list[Override]
+
+    @property
+    def settings(self) -> list[Override]:
+        return [w for w in self.all if w not in self.groups and not w.is_hydra_override()]
+
+    @property
+    def swept(self) -> list[Override]:
+        return [word for word in self.groups if word.is_sweep_override()]
+
+
+class JobConfigLoader(ConfigLoaderImpl):
+    """Hydra's loader of configs, for sweeps over groups.
+
+    Before a sweep Hydra composes one config, with the default options of the groups that are swept,
+    and refuses a setting that only other options have. Here such a setting waits for the jobs (see
+    :func:`check_settings`), and a job whose own groups do not have it fails by itself.
+    """
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        rest = (run_mode, from_shell, validate_sweep_overrides)
+        try:
+            return super().load_configuration(config_name, overrides, *rest)
+        except ConfigCompositionException:
+            if run_mode != RunMode.MULTIRUN:
+                raise
+            words = self.read(config_name, overrides)
+            without = [str(word.input_line) for word in words.all if word not in words.settings]
+            config = super().load_configuration(config_name, without, *rest)
+            if not self.of_sweep(config).swept:
+                raise
+            refused = [each.input_line for each in words.settings if not applies(each, config)]
+        fitting = [text for text in overrides if text not in refused]
+        config = super().load_configuration(config_name, fitting, *rest)
+        config.hydra.overrides.task = [
+            word.input_line for word in words.all if not word.is_hydra_override()
+        ]
+        return config
+
+    def load_sweep_config(
+        self, master_config: DictConfig, sweep_overrides: list[str]
+    ) -> DictConfig:
+        """The config of the job with ``sweep_overrides``. Where its groups lack one of its
+        settings, and other jobs have other groups, its task is to say so."""
+        try:
+            return super().load_sweep_config(master_config, sweep_overrides)
+        except ConfigCompositionException as error:
+            if not self.of_sweep(master_config).swept:
+                raise
+            words = self.read(master_config.hydra.job.config_name, sweep_overrides)
+            groups = [str(word.input_line) for word in words.groups]
+            config = super().load_sweep_config(master_config, groups)
+            refused = [each.input_line for each in words.settings if not applies(each, config)]
+            if not refused:
+                raise
+            sentence = explain(error, sweep_overrides)
+        fitting = [text for text in sweep_overrides if text not in refused]
+        config = super().load_sweep_config(master_config, fitting)
+        naming = config.hydra.job.config.override_dirname
+        with open_dict(config):
+            config.hydra.overrides.task = list(sweep_overrides)
+            config.hydra.job.override_dirname = get_overrides_dirname(
+                words.all, list(naming.exclude_keys), naming.item_sep, naming.kv_sep
+            )
+            config.task = {
+                "_target_": f"{__name__}.refuse", "_partial_": True, "sentence": sentence,
+            }  # fmt: skip
+        return config
+
+    def read(self, config_name: str | None, overrides: list[str]) -> Words:
+        _, repository = self._parse_overrides_and_create_caching_repo(config_name, overrides)
+        parsed = OverridesParser.create(config_loader=self).parse_overrides(overrides)
+        groups = [
+            word for word in parsed
+            if not word.is_hydra_override() and repository.group_exists(word.key_or_group)
+            and (word.is_sweep_override() or not isinstance(word.value(), dict))
+        ]  # fmt: skip
+        return Words(parsed, groups)
+
+    def of_sweep(self, config: DictConfig) -> Words:
+        """The command line and the sweeper's own parameters; of two for one name the last."""
+        params = config.hydra.sweeper.get("params") or OmegaConf.create({})
+        fixed = [key for key in map(str, params) if not OmegaConf.is_interpolation(params, key)]
+        typed = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+        texts = [f"{key}={params[key]}" for key in fixed] + [str(each) for each in typed or ()]
+        words = self.read(config.hydra.job.config_name, texts)
+        last = list({word.get_key_element(): word for word in words.all}.values())
+        return Words(last, [word for word in last if word in words.groups])
+
+    def combinations(self, config: DictConfig) -> Iterator[DictConfig]:
+        """The configs of the sweep's options, without its settings: of each combination one.
+        Raises Hydra's errors for unknown options."""
+        hydra = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)
+        assert isinstance(hydra, list)
+        choices = [
+            [f"{word.get_key_element()}={value}" for value in word.sweep_string_iterator()]
+            if word.is_discrete_sweep()
+            else [word.input_line]
+            for word in self.of_sweep(config).groups
+        ]
+        for chosen in product(*choices):
+            overrides = [str(word) for word in (*hydra, *chosen)]
+            yield self.load_configuration(config.hydra.job.config_name, overrides, RunMode.RUN)
+
+
+def install() -> None:
+    """Have Hydra compose with :class:`JobConfigLoader`, for which it has no setting."""
+    hydra_internal.ConfigLoaderImpl = JobConfigLoader  # type: ignore[misc]
+
+
+def refuse(cfg: DictConfig, *, sentence: str) -> NoReturn:
+    """The task of a job that cannot be composed as it was asked for."""
+    raise DdistError(sentence)
+
+
+def check_settings(config: DictConfig) -> None:
+    """Raise a DdistError for the first setting of a sweep over groups that none of its jobs has,
+    and where a preset varies around a setting whose value is not the same in all of them; a value
+    that all share is filled in."""
+    loader = GlobalHydra.instance().config_loader()
+    assert isinstance(loader, JobConfigLoader)
+    words = loader.of_sweep(config)
+    if not words.swept:
+        return
+    params = config.hydra.sweeper.get("params") or OmegaConf.create({})
+    typed = {word.key_or_group for word in words.settings}
+    around = [
+        key for key in map(str, params)
+        if OmegaConf.is_interpolation(params, key) and key not in typed
+    ]  # fmt: skip
+    unknown, known, values = words.settings, set[str](), dict[str, set[object]]()
+    for job in loader.combinations(config):
+        known |= dict(flatten(OmegaConf.to_container(job, resolve=False))).keys()  # type: ignore
+        for key in around:
+            own = OmegaConf.select(job, key) is not None
+            values.setdefault(key, set()).add(job.hydra.sweeper.params[key] if own else None)
+        unknown = [word for word in unknown if not applies(word, job)]
+        if not unknown and not around:
+            return
+    if unknown:
+        name = unknown[0].key_or_group
+        raise DdistError(
+            f"Unknown option {name!r}{did_you_mean(near(name, known))}: no job of this sweep has "
+            "it; ddist --cfg job lists all of them."
+        )
+    swept = " and ".join(word.key_or_group for word in words.swept)
+    for key, different in values.items():
+        if different == {None}:
+            raise DdistError(
+                f"No {swept} of this sweep has {key}, around which it varies: choose others, or "
+                "sweep over settings of their own with -m."
+            )
+        if len(different) > 1:
+            raise DdistError(
+                f"This sweep varies around {key}, which is not the same for every {swept}: sweep "
+                f"each of them by itself, or name the values of {key} on the command line."
+            )
+        params[key] = different.pop()
+
+
+def applies(word: Override, config: DictConfig) -> bool:
+    """Whether ``config`` has the setting of ``word``, which is then set there; one that is swept
+    becomes null."""
+    if word.is_sweep_override():
+        word = OverridesParser.create().parse_override(f"{word.get_key_element()}=null")
+    try:
+        ConfigLoaderImpl._apply_overrides_to_config([word], config)
+    except ConfigCompositionException:
+        return False
+    return True

@@ -1,0 +1,93 @@
+"""What somebody may have meant: the names that exist, and values of another kind than expected."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from ddist.tasks.config import composed_apart, conf_dir
+
+_NUMBERS = ("${at_most:", "${by_ipc:", "${share:")  # what these resolvers give
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """The known name most like ``name``, or nothing. A setting may be named by its end alone:
+    ``student_step`` is near ``method.student_steps``."""
+    known = sorted(known)
+    found = difflib.get_close_matches(name, known, 1)
+    if found:
+        return found[0]
+    ends = {each.rsplit(".", 1)[-1]: each for each in known}
+    return next((ends[end] for end in difflib.get_close_matches(name, ends, 1)), "")
+
+
+def known_groups() -> set[str]:
+    """The groups that have options."""
+    return {path.name for path in conf_dir().iterdir() if path.is_dir()} - {"hydra"}
+
+
+def known_settings(overrides: Iterable[str]) -> dict[str, Any]:
+    """Every setting by its dotted name with its default, once the groups are chosen as in
+    ``overrides``; groups are in it by their names. Empty where that cannot be composed."""
+    groups = known_groups()
+    chosen = [text for text in overrides if text.split("=")[0] in groups]
+    try:
+        plain = OmegaConf.to_container(composed_apart(chosen), resolve=False)
+    except HydraException:
+        return {}
+    assert isinstance(plain, dict)
+    return dict(flatten({**{group: {} for group in groups}, **plain}))
+
+
+def flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values, inner nodes too; private names (``_target_``) are left out."""
+    for key, value in tree.items():
+        if str(key).startswith("_"):
+            continue
+        yield f"{prefix}{key}", value
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{key}.")
+
+
+def misfit(overrides: Iterable[str], defaults: Mapping[str, Any]) -> str:
+    """A sentence on the first override whose value is of another kind than its default, or
+    nothing. Only for blaming after a failure: another kind may well be right."""
+    for key, value in parse(overrides):
+        expected = expectation(value, defaults.get(key))
+        if expected:
+            return f"{key}={value} cannot be used: {expected} was expected."
+    return ""
+
+
+def expectation(value: Any, default: Any) -> str:
+    """What kind of value stands where ``value`` cannot; empty where it can, or nobody knows."""
+    if isinstance(default, bool):
+        return "" if isinstance(value, bool) else "true or false"
+    if isinstance(default, int | float):
+        wrong = value is None or isinstance(value, bool | str | dict)
+        return f"a number such as {default}" if wrong else ""
+    if isinstance(default, list) and not isinstance(value, list):
+        return f"a list such as [{','.join(map(str, default))}]"
+    if isinstance(default, str) and default.startswith(_NUMBERS):
+        return "a number" if isinstance(value, str) else ""
+    return ""
+
+
+def parse(overrides: Iterable[str], deletions: bool = False) -> Iterator[tuple[str, Any]]:
+    """Names and values of overrides, without sweeps, and without ``deletions`` of a value."""
+    read: list[Override] = OverridesParser.create().parse_overrides(list(overrides))
+    for override in read:
+        if override.is_sweep_override():
+            continue
+        if not override.is_delete() or (deletions and override.value() is not None):
+            yield override.key_or_group, override.value()
+
+
+def is_sweep(override: str) -> bool:
+    """Whether it has several values, such as ``seed=0,1``."""
+    read: list[Override] = OverridesParser.create().parse_overrides([override])
+    return read[0].is_sweep_override()

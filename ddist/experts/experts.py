@@ -1,0 +1,296 @@
+"""Experts, trained on demand, shared between processes and kept."""
+
+import logging
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+from weakref import WeakKeyDictionary
+
+import torch
+from annotated_types import Ge
+from torch import nn
+
+from ddist.augment import Siamese
+from ddist.data import RealData
+from ddist.errors import DdistError, check_whole
+from ddist.experts.accuracy import chance_level, expert_accuracies, say_accuracies
+from ddist.experts.store import Store
+from ddist.experts.work import Work
+from ddist.formatting import size
+from ddist.init.pretraining import check_source, signature
+from ddist.init.random import device_of
+from ddist.init.schemes import draw_weights
+from ddist.inner.compiled import SAVED_PER_TRAINED_VALUE, Compile, pays
+from ddist.inner.fit import fit
+from ddist.inner.stacking import Precision, choose_stacked, member
+from ddist.networks.base import Weights
+from ddist.pace import Pace, current, part
+from ddist.seeding import generator
+from ddist.storage.sharing import check_space
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+TOGETHER = 10
+"""Experts in a group, where they are trained stacked: fixed, so that processes can share them."""
+
+
+class Trajectories:
+    """Networks trained on ``source``: their weights after each epoch (Cazenavette et al. 2022, the
+    authors' buffer.py).
+
+    SGD without momentum, so that an epoch depends on nothing but the weights before it: training
+    goes on from any file, and more epochs can be added. Expert k has its own random numbers, for
+    each epoch anew, and does not depend on how many there are (but for rounding, where they are
+    trained stacked).
+
+    The files lie in ``<cache>/experts/<signature>`` (see :class:`ddist.experts.store.Store`);
+    the signature covers all that changes an expert.
+
+    Args:
+        num_experts: how many.
+        epochs: how long each is trained; None for as long as whoever uses them needs.
+        batch_size, lr, weight_decay, rho, alpha, precision: of :func:`ddist.inner.fit.fit`;
+            ``rho`` and ``alpha`` make them flat (FTD; Du et al. 2023).
+        augment: applied to each batch.
+        dtype: what files hold, "float32" or "bfloat16". From half of them training cannot go on
+            where it was stopped: the group in progress starts again.
+        shard: 0, 1, 2, ...: where this process starts among the groups of experts; None for 0.
+            Processes of any number and of any shards share the work; different ones meet late.
+        source: the data that they are trained on.
+        cache: the folder of ``paths.cache``.
+        seed: the run's root seed.
+        compile: with torch.compile, see :func:`ddist.inner.compiled.pays`.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_experts: int,
+        epochs: int | None,
+        batch_size: int,
+        lr: Annotated[float, Ge(0)],
+        weight_decay: Annotated[float, Ge(0)],
+        rho: Annotated[float, Ge(0)],
+        alpha: float,
+        augment: Siamese,
+        dtype: str,
+        precision: Precision,
+        shard: int | None,
+        source: RealData,
+        cache: Path | str,
+        seed: int,
+        compile: Compile,
+    ) -> None:
+        check_whole("trajectories", {"num_experts": num_experts, "batch_size": batch_size})
+        if epochs is not None:
+            check_whole("trajectories", {"epochs": epochs})
+        if shard is not None:
+            check_whole("trajectories", {"shard": shard}, least=0)
+        if dtype not in DTYPES:
+            raise DdistError(f"trajectories.dtype is {' or '.join(DTYPES)}, not {dtype!r}.")
+        self.num_experts, self.epochs = num_experts, epochs
+        self.recipe: dict[str, Any] = {
+            "batch_size": batch_size,
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "rho": rho,
+            "alpha": alpha if rho else 0.0,  # which is then of no use
+            "precision": precision,
+        }
+        self.augment, self.dtype, self.shard = augment, dtype, shard
+        self.source, self.seed, self.compile = source, seed, compile
+        self.cache = Path(cache).expanduser()
+        self._stores: WeakKeyDictionary[nn.Module, dict[str, Store]] = WeakKeyDictionary()
+
+    def prepare(self, network: nn.Module, epochs: int) -> list[float]:
+        """Train what is missing of all experts, up to ``epochs``, together with any other process
+        that does the same, and say how good they are: test accuracy of each after its last epoch,
+        as a fraction. A run that is only tried has none.
+
+        Raises:
+            DdistError: the network cannot be an expert on this data, it is asked for more than
+                ``self.epochs``, the disk is too small or cannot be written to, or training
+                diverges.
+        """
+        if self.epochs is not None and epochs > self.epochs:
+            raise DdistError(
+                f"Experts of {epochs} epochs are needed, but trajectories.epochs={self.epochs}: "
+                "raise it, or leave it null."
+            )
+        work = self._work(network, self.epochs or epochs)
+        folder, num_missing = work.store.folder, len(work.missing())
+        experts = f"{self.num_experts} experts of {work.epochs} epochs on {self.source.name}"
+        if num_missing == 0:
+            log.info("All %s are there: %s.", experts, folder)
+            return self._accuracies(network, work)
+        space = num_missing * work.store.file_bytes
+        remedy = "choose trajectories.dtype=bfloat16 or a smaller trajectories.num_experts"
+        check_space(folder, space, "experts", remedy)
+        log.info(
+            "Training %s: %s files are missing, %s, in %s.",
+            experts,
+            f"{num_missing:,}",
+            size(space),
+            folder,
+        )
+        with part("experts"):
+            if (pace := current()) is None:
+                work.share(spread(self.shard or 0))
+            else:
+                self._try(network, work, pace)
+        return self._accuracies(network, work)
+
+    def _accuracies(self, network: nn.Module, work: Work) -> list[float]:
+        """Those of all experts at the end of ``work``, once they are said."""
+        if current() is not None:
+            return []
+        found = expert_accuracies(work.store, network, self.source, self.num_experts, work.epochs)
+        if found:
+            say_accuracies(found, chance_level(self.source), work.epochs)
+        return found
+
+    def _try(self, network: nn.Module, work: Work, pace: Pace) -> None:
+        """One epoch of one group, as an example of all that are missing."""
+        group = work.groups[0]
+        started = pace.now()
+        work.train(group, 1, work.start(group))
+        seconds = pace.now() - started
+        missing = work.missing()
+        epochs = sum(epoch > 0 for epoch, _ in missing) / len(group)
+        pace.skip(seconds * max(0, epochs - 1))
+        pace.files["experts"] = len(missing) * work.store.file_bytes
+
+    def read(self, network: nn.Module, expert: int, epoch: int) -> Weights:
+        """The weights of one expert after ``epoch`` epochs (0: as it started), float32, on the
+        network's device. A file that is damaged or not there is trained first."""
+        assert 0 <= expert < self.num_experts, "there is no such expert"
+        store = self._store(network)
+        found = store.read(expert, epoch)
+        if found is None and current() is not None:
+            found = self._stand_in(network, expert, epoch)
+        if found is None:
+            work = self._work(network, epoch)
+            group = next(each for each in work.groups if expert in each)
+            work.claim(group, seconds=-1, advance=None)
+            found = store.read(expert, epoch)
+        if found is None:
+            raise DdistError(
+                f"{store.path(expert, epoch)} was just written and is damaged again: check the "
+                "disk, or set paths.cache (DDIST_CACHE) to another one."
+            )
+        return {name: w.to(device_of(network), torch.float32) for name, w in found.items()}
+
+    def _stand_in(self, network: nn.Module, expert: int, epoch: int) -> Weights:
+        """Weights at some distance from where that expert starts."""
+        start = member(self._start(network, range(expert, expert + 1)), 0)
+        stream = generator(self.seed, "expert", expert, epoch)
+        return {
+            name: w + 0.01 * torch.randn(w.shape, generator=stream) for name, w in start.items()
+        }
+
+    def folder(self, network: nn.Module) -> Path:
+        """Where the experts lie."""
+        return self._store(network).folder
+
+    def signature(self, network: nn.Module) -> str:
+        """8 hex digits that change with anything that changes an expert."""
+        return signature(
+            network,
+            self.source,
+            self.seed,
+            recipe=self.recipe,
+            augment=repr(self.augment),
+            dtype=self.dtype,
+        )
+
+    def _store(self, network: nn.Module) -> Store:
+        """Made once for each network and kind of device, as its signature is not free to find."""
+        known = self._stores.setdefault(network, {})
+        kind = device_of(network).type
+        if kind not in known:
+            folder = self.cache / "experts" / self.signature(network)
+            known[kind] = Store(folder, DTYPES[self.dtype], network)
+        return known[kind]
+
+    def _work(self, network: nn.Module, epochs: int) -> Work:
+        check_source(
+            network,
+            self.source,
+            "An expert's trajectory",
+            "an expert",
+            "build it for this dataset",
+        )
+        device, num_images = device_of(network), len(self.source.train)
+        batch_size, precision = self.recipe["batch_size"], self.recipe["precision"]
+        stacked = choose_stacked(
+            network, "auto", min(batch_size, num_images), device.type, precision
+        )
+        # All of the work counts and not what is missing: what is trained once more has to come out
+        # the same.
+        compiled = not stacked and pays(
+            self.compile,
+            network,
+            self.source.train.x[:1].to(device),
+            self.num_experts * epochs * num_images,
+            SAVED_PER_TRAINED_VALUE,
+        )
+        step = TOGETHER if stacked else 1
+        return Work(
+            self._store(network),
+            epochs,
+            groups=[
+                range(first, min(first + step, self.num_experts))
+                for first in range(0, self.num_experts, step)
+            ],
+            start=partial(self._start, network),
+            train=partial(self._train, network, stacked, compiled),
+            exact=self.dtype == "float32",
+        )
+
+    def _start(self, network: nn.Module, group: range) -> Weights:
+        """The initial weights of ``group``, stacked, on the CPU: torch's default."""
+        # Drawn there because the numbers that a GPU draws depend on its model.
+        streams = [generator(self.seed, "expert", k, 0) for k in group]
+        return draw_weights(deepcopy(network).cpu(), "default", streams)
+
+    def _train(
+        self,
+        network: nn.Module,
+        stacked: bool,
+        compiled: bool,
+        group: range,
+        epoch: int,
+        weights: Weights,
+    ) -> Weights:
+        """Stacked ``weights`` of ``group`` after one more epoch, its ``epoch``-th."""
+        device = device_of(network)
+        trained = fit(
+            network,
+            {name: w.to(device) for name, w in weights.items()},
+            self.source.train.x.to(device),
+            self.source.train.y.to(device),
+            epochs=1,
+            optimizer="sgd",
+            momentum=0.0,
+            generators=[generator(self.seed, "expert", k, epoch) for k in group],
+            normalize=self.source.normalization.to(device),
+            augment=self.augment,
+            stacked=stacked,
+            compiled=compiled,
+            **self.recipe,
+        )
+        if not all(bool(w.isfinite().all()) for w in trained.values()):
+            raise DdistError(
+                f"An expert's weights became nan or infinite in epoch {epoch}: try a smaller "
+                f"trajectories.lr (now {self.recipe['lr']:g})."
+            )
+        return trained
+
+
+def spread(shard: int) -> float:
+    """0, 1/2, 1/4, 3/4, 1/8, ... of shards 0, 1, 2, 3, 4, ...: the first n of them lie evenly in
+    [0, 1) for any n (van der Corput)."""
+    return int(f"{shard:b}"[::-1], 2) / (1 << shard.bit_length())

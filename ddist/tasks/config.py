@@ -1,0 +1,198 @@
+"""The bridge from YAML to values: where conf/ lies, the resolvers it uses, and what a run's
+settings are called."""
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from ddist.errors import DdistError, check_whole
+from ddist.storage.signature import signature
+
+# What may differ between two runs that learn the same: where things lie, what is shown, when it
+# stops, how it is evaluated.
+_NO_MATTER = {
+    "task", "paths", "logger", "callbacks", "budget", "resume", "artifact", "evaluation", "threads",
+    "compile", "reference",
+    "trajectories", "kernel", "generative", "teacher",  # methods that use these hold a copy
+}  # fmt: skip
+_NO_MATTER_IN = {
+    "dataset": {"verify", "download"},
+    "trainer": {"default_root_dir", "log_every_n_steps"},
+    "method.trajectories": {"epochs", "shard"},
+    "method.teacher": {"store", "temperature", "top_k"},
+}
+_BY_IPC = re.compile(r"\$\{by_ipc:\$\{ipc\},\s*(\{.*?\})\s*\}", re.S)
+_LONGEST_NAME = 200
+_KEY = re.compile(r"[{,]\s*(\d+)\s*:")  # of such a table
+
+
+def conf_dir() -> Path:
+    """The folder of the YAML files: inside the installed package, or the checkout's."""
+    installed = Path(__file__).parents[1] / "conf"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
+
+
+def register_resolvers() -> None:
+    """Makes the functions that the YAML files call available to OmegaConf."""
+    resolvers: dict[str, Callable[..., Any]] = {
+        "by_ipc": by_ipc,
+        "at_most": numeric(min),
+        "share": numeric(lambda count, share: max(1, round(count * share))),
+        "times": numeric(lambda value, factor: value * factor),
+        "inverse": numeric(lambda value: 1 / value),
+        "ddist_path": default_path,
+        "laptop_presets": laptop_presets,
+        "factors": lambda value, factors: ",".join(f"{value * factor:g}" for factor in factors),
+        "between": lambda value, low, high: (
+            f"tag(log, interval({float(value * low)}, {float(value * high)}))"
+        ),
+        "job_folder": job_folder,
+        "jobs_at_once": jobs_at_once,
+    }
+    for name, function in resolvers.items():
+        OmegaConf.register_new_resolver(name, function, replace=True)
+
+
+def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` of numbers, which says so where it is given something else."""
+
+    def checked(*values: Any) -> Any:
+        for value in values:
+            if not isinstance(value, int | float):
+                raise TypeError(f"{value!r} is no number")
+        return function(*values)
+
+    return checked
+
+
+def by_ipc(ipc: int, table: Mapping[int, Any]) -> Any:
+    """The entry of the published ipc nearest to ``ipc`` (by ratio; of two, the smaller)."""
+    check_whole("", {"ipc": ipc})
+    return table[nearest_ipc(ipc, list(table))]
+
+
+def nearest_ipc(ipc: int, published: list[int]) -> int:
+    """The published ipc with the smallest ratio to ``ipc``."""
+    return min(sorted(published), key=lambda known: max(ipc / known, known / ipc))
+
+
+def borrowed_ipcs(cfg: DictConfig) -> set[int]:
+    """The published ipcs whose settings stand in because there are none for ``cfg.ipc``."""
+    text = OmegaConf.to_yaml(cfg, resolve=False)
+    tables = [[int(key) for key in _KEY.findall(found)] for found in _BY_IPC.findall(text)]
+    return {nearest_ipc(cfg.ipc, keys) for keys in tables if cfg.ipc not in keys}
+
+
+def default_path(variable: str, subfolder: str) -> str:
+    """The folder of the environment variable, or ~/.cache/ddist/<subfolder>."""
+    return os.environ.get(variable) or str(Path.home() / ".cache" / "ddist" / (subfolder or ""))
+
+
+def laptop_presets(method: str, dataset: str) -> ListConfig:
+    """The experiments made for 2 CPU cores that distil ``dataset`` with ``method``."""
+    files = sorted((conf_dir() / "experiment" / "laptop").glob(f"{method}_{dataset}_ipc*.yaml"))
+    # OmegaConf cannot resolve an interpolation to a plain list for good (--cfg job --resolve).
+    return ListConfig([f"laptop/{file.stem}" for file in files])
+
+
+def job_folder(overrides: str, number: int) -> str:
+    """The folder of a job in that of its sweep: what is swept (``ipc-1_seed-0``), so that the same
+    job has the same folder in a sweep of more of them; its number, where that is nothing."""
+    if not overrides:
+        return str(number)
+    name = re.sub(r"[^\w.+-]+", "_", overrides)
+    # a folder's name has 255 bytes at most, and two that read the same must not be one
+    if name == overrides and len(name.encode()) <= _LONGEST_NAME:
+        return name
+    return f"{name[: _LONGEST_NAME // 4]}-{signature({'overrides': overrides})}"
+
+
+def jobs_at_once(threads: int | None, accelerator: str) -> int:
+    """Of how many jobs of ``threads`` (one, where it is not said) this machine has the cores. Jobs
+    that share an accelerator are not started together."""
+    import torch  # takes seconds, and few commands come here
+
+    if accelerator != "cpu" and torch.accelerator.is_available():
+        return 1
+    return max(1, num_cores() // (threads or 1))
+
+
+def num_cores() -> int:
+    """The CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def composed_apart(overrides: Iterable[str]) -> DictConfig:
+    """What a command line of ``overrides`` would compose, from within a run or without one.
+    Raises Hydra's errors."""
+    running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return compose("config", list(overrides))
+    finally:
+        GlobalHydra.instance().hydra = running
+
+
+def load_option(group: str, name: str) -> DictConfig:
+    """The config of one option of a group, e.g. ("network", "convnet"), beyond the composed one.
+
+    Looks where Hydra looks (so --config-dir works). Raises DdistError for unknown names.
+    """
+    roots = [
+        Path(source.path) for source in HydraConfig.get().runtime.config_sources
+        if source.schema == "file"
+    ]  # fmt: skip
+    for root in roots:
+        if (root / group / f"{name}.yaml").is_file():
+            option = DictConfig(OmegaConf.load(root / group / f"{name}.yaml"))
+            option.pop("defaults", None)  # what else the option would have chosen
+            return option
+    known = sorted({file.stem for root in roots for file in (root / group).glob("*.yaml")})
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise DdistError(f"Unknown {group} {name!r}{hint}: choose one of {', '.join(known)}.")
+
+
+def learned_settings(cfg: DictConfig) -> dict[str, Any]:
+    """The settings that change what is learned, as plain values."""
+    return learned(to_plain(cfg))
+
+
+def learned(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a config that is plain already, as results.json has it."""
+    kept = deepcopy({key: value for key, value in plain.items() if key not in _NO_MATTER})
+    for path, keys in _NO_MATTER_IN.items():
+        part = kept
+        for name in path.split("."):
+            part = part.get(name, {})
+        for key in keys:
+            part.pop(key, None)
+    return kept
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """The old and the new value of each setting that differs, by its dotted name."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found: dict[str, tuple[Any, Any]] = {}
+        for key in sorted(old.keys() | new.keys()):
+            found |= differences(old.get(key), new.get(key), f"{prefix}{key}.")
+        return found
+    return {} if old == new else {prefix[:-1]: (old, new)}
+
+
+def to_plain(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved config as plain dicts and lists."""
+    plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}

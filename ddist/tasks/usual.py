@@ -1,0 +1,37 @@
+"""What names of protocols and networks stand for: conf/evaluation and conf/network."""
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from ddist.tasks.config import composed_apart, conf_dir
+
+
+def usual_protocols(names: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
+    """The settings of conf/evaluation, by the name of the protocol; of those of ``names`` that are
+    there, where these are given: each takes a moment."""
+    known = sorted(file.stem for file in (conf_dir() / "evaluation").glob("*.yaml"))
+    wanted = known if names is None else sorted(set(known) & set(names))
+    return {name: usual_protocol(name) for name in wanted}
+
+
+@cache
+def usual_protocol(name: str) -> dict[str, Any]:
+    return plain(composed_apart([f"evaluation={name}"]).evaluation)
+
+
+def usual_networks() -> dict[str, dict[str, Any]]:
+    """The settings of conf/network, by name."""
+    return {
+        file.stem: plain(DictConfig(OmegaConf.load(file)))
+        for file in (conf_dir() / "network").glob("*.yaml")
+    }
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """Its values, interpolations as they stand."""
+    found = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}

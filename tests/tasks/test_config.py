@@ -1,0 +1,138 @@
+"""The bridge from YAML to values."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from ddist import config
+from ddist.cli.sweep import share_of_cores
+from ddist.storage.signature import signature
+from ddist.tasks.config import (
+    borrowed_ipcs,
+    conf_dir,
+    default_path,
+    differences,
+    job_folder,
+    jobs_at_once,
+    laptop_presets,
+    learned_settings,
+    num_cores,
+    register_resolvers,
+)
+
+
+@pytest.fixture(autouse=True)
+def resolvers() -> None:
+    register_resolvers()
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("config", [*overrides, "paths.run=run", "logger=none"])
+    cfg.callbacks = {}  # which ask Hydra for names that only a run has
+    return cfg
+
+
+def test_tables_over_several_lines_are_found() -> None:
+    # OmegaConf folds long lines when it writes YAML
+    table = "{" + ", ".join(f"{ipc}: [{ipc}, {ipc}]" for ipc in (1, 10, 50, 100, 1000)) + "}"
+    cfg = OmegaConf.create({"ipc": 49, "deep": {"value": f"${{by_ipc:${{ipc}}, {table}}}"}})
+    assert cfg.deep.value == [50, 50]
+    assert borrowed_ipcs(cfg) == {50}
+
+
+def test_the_signature_names_what_is_learned_and_nothing_else() -> None:
+    base = signature(learned_settings(composed()))
+    assert len(base) == 8 and int(base, 16) >= 0
+    for same in ("dataset.verify=false", "evaluation=dc2021", "budget=1h", "threads=1",
+                 "paths.data=there", "trainer.default_root_dir=there", "resume=false",
+                 "trajectories=flat", "trajectories.shard=1"):  # fmt: skip
+        assert signature(learned_settings(composed(same))) == base, same
+    for other in ("seed=1", "ipc=2", "method.step_size=1", "network=lenet", "init=fixed",
+                  "dataset.subset=9", "trainer.precision=bf16-mixed", "steps=9"):  # fmt: skip
+        assert signature(learned_settings(composed(other))) != base, other
+
+
+def test_what_experts_are_matters_to_the_methods_that_follow_them() -> None:
+    follow = "+method.trajectories=${trajectories}"
+    base = signature(learned_settings(composed(follow)))
+    for same in ("trajectories.shard=1", "trajectories.epochs=60"):
+        assert signature(learned_settings(composed(follow, same))) == base, same
+    for other in ("trajectories=flat", "trajectories.num_experts=9", "trajectories.lr=1",
+                  "trajectories.augment.strategy=[]"):  # fmt: skip
+        assert signature(learned_settings(composed(follow, other))) != base, other
+
+
+def test_differences_are_named_by_their_path() -> None:
+    old = {"seed": 0, "method": {"lr": {"images": 1}, "steps": 3}}
+    new = {"seed": 0, "method": {"lr": {"images": 2}}, "ipc": 1}
+    assert differences(old, new) == {
+        "ipc": (None, 1),
+        "method.lr.images": (1, 2),
+        "method.steps": (3, None),
+    }
+
+
+def test_an_empty_variable_means_the_default_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DDIST_X", "/somewhere")
+    assert default_path("DDIST_X", "data") == "/somewhere"
+    monkeypatch.setenv("DDIST_X", "")
+    assert default_path("DDIST_X", "data") == str(Path.home() / ".cache/ddist/data")
+    assert default_path("DDIST_X", "") == str(Path.home() / ".cache/ddist")
+
+
+def test_laptop_presets_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "experiment" / "laptop"
+    folder.mkdir(parents=True)
+    for name in ("dd_mnist_ipc10", "dd_mnist_ipc1", "dd_cifar10_ipc1", "dc_mnist_ipc1"):
+        (folder / f"{name}.yaml").touch()
+    monkeypatch.setattr(config, "conf_dir", lambda: tmp_path)
+    assert laptop_presets("dd", "mnist") == ["laptop/dd_mnist_ipc1", "laptop/dd_mnist_ipc10"]
+    assert laptop_presets("mtt", "mnist") == []
+
+
+@pytest.mark.parametrize("dataset", sorted(p.stem for p in (conf_dir() / "dataset").glob("*.yaml")))
+def test_every_dataset_composes_with_its_recipe(dataset: str) -> None:
+    cfg = composed(f"dataset={dataset}", "method=dd", "ipc=10")
+    assert cfg.dataset.name == dataset
+    assert isinstance(cfg.steps, int)
+    learned_settings(cfg)
+
+
+def test_every_method_that_learns_can_average_its_images() -> None:
+    learning = [
+        path.stem
+        for path in (conf_dir() / "method").glob("*.yaml")
+        if composed(f"method={path.stem}").method.get("lr") is not None
+    ]
+    assert {"dd", "dsa", "idc", "kip", "ncfm", "rat", "tesla"} < set(learning)
+    assert all("ema" in composed(f"method={name}").method for name in learning)
+
+
+def test_a_job_has_the_folder_of_what_is_swept() -> None:
+    assert job_folder("ipc-1_seed-0", 3) == "ipc-1_seed-0"
+    assert job_folder("", 3) == "3"
+    nested, other = (job_folder(f"experiment-laptop{sign}dm_seed-0", 0) for sign in "/|")
+    assert nested != other and "/" not in nested and len(nested) < 100
+    long = job_folder("x" * 300, 0)
+    assert len(long) < 100 and long != job_folder("x" * 301, 0)
+
+
+def test_jobs_share_the_cores() -> None:
+    for threads in (None, 1, 2, 1000):
+        jobs = jobs_at_once(threads, "cpu")
+        assert jobs >= 1 and (jobs == 1 or jobs * (threads or 1) <= num_cores())
+
+
+def test_threads_of_the_jobs_of_each_launcher() -> None:
+    def share(**launcher: Any) -> int | None:
+        return share_of_cores(OmegaConf.create({"hydra": {"launcher": launcher}}))
+
+    cores = num_cores()
+    assert [share(n_jobs=n) for n in (1, cores, -1, 9 * cores)] == [cores, 1, 1, 1]
+    assert share(cpus_per_task=3) == 3
+    assert share(ray={"init": {}, "remote": {"num_cpus": 2}}) == 2
+    assert share() is None  # one after the other, each with all of them

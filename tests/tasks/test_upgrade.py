@@ -1,0 +1,39 @@
+"""Configs of earlier versions under today's names."""
+
+from copy import deepcopy
+
+from ddist.tasks.upgrade import upgrade
+
+OLD = {
+    "synthetic": {"_target_": "ddist.synthetic.Pixel", "start": "real"},
+    "dataset": {
+        "_target_": "ddist.data.RealData",
+        "source": {"_target_": "ddist.data.sources.folder", "folder": "x"},
+    },
+    "init": {"_target_": "ddist.init.Random", "scheme": "default"},
+    "method": {
+        "_target_": "ddist.methods.MTT",
+        "expert_epochs": 2,
+        "trajectories": {"_target_": "ddist.trajectories.Trajectories", "lr": 0.01},
+    },
+}
+
+
+def test_names_of_today_and_settings_that_came_later() -> None:
+    before = deepcopy(OLD)
+    upgraded = upgrade(OLD)
+    assert before == OLD  # left as it was
+    assert upgraded["method"]["trajectories"]["_target_"] == "ddist.experts.Trajectories"
+    assert upgraded["method"]["log_step_size"] is False
+    assert upgraded["dataset"]["source"]["test_share"] == 0.2
+    assert upgraded["synthetic"]["scarce"] == "refuse"
+    assert "classes" not in upgraded["init"]  # of pretrained networks alone
+    assert upgrade(upgraded) == upgraded
+
+
+def test_what_is_of_today_stays() -> None:
+    own = {"method": {"_target_": "ddist.methods.MTT", "expert_epochs": 2, "log_step_size": True}}
+    assert upgrade(own) == own
+    assert upgrade({"method": {"_target_": "ddist.methods.DM"}}) == {
+        "method": {"_target_": "ddist.methods.DM"}
+    }
