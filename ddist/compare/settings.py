@@ -2,16 +2,42 @@
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
-
-from ddist.tasks.config import learned
 
 # What of a protocol's settings may differ under one name: how many networks, how they are computed.
 _SAME_PROTOCOL = {
     "name", "num_networks", "chunk", "networks", "precision", "kernel", "tuning_networks",
     "tuning_images", "without_batch_norm",
 }  # fmt: skip
+
+
+# What may differ between two runs that learn the same: where things lie, what is shown, when it
+# stops, how it is evaluated.
+_NO_MATTER = {
+    "task", "paths", "logger", "callbacks", "budget", "resume", "artifact", "evaluation", "threads",
+    "compile", "reference",
+    "trajectories", "kernel", "generative", "teacher",  # methods that use these hold a copy
+}  # fmt: skip
+_NO_MATTER_IN = {
+    "dataset": {"verify", "download"},
+    "trainer": {"default_root_dir", "log_every_n_steps"},
+    "method.trajectories": {"epochs", "shard"},
+    "method.teacher": {"store", "temperature", "top_k"},
+}
+
+
+def learned(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a plain config, as results.json has it, that change what is learned."""
+    kept = deepcopy({key: value for key, value in plain.items() if key not in _NO_MATTER})
+    for path, keys in _NO_MATTER_IN.items():
+        part = kept
+        for name in path.split("."):
+            part = part.get(name, {})
+        for key in keys:
+            part.pop(key, None)
+    return kept
 
 
 @dataclass(frozen=True, kw_only=True)

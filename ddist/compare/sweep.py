@@ -3,7 +3,7 @@
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ from ddist.compare.rows import mean_of, over_seeds
 from ddist.compare.tables import Sheet, markdown, percent, with_count
 from ddist.errors import DdistError
 from ddist.formatting import duration
-from ddist.tasks.usual import usual_protocols
 
 FAILURE = "error.txt"
 """In a job's folder, why it failed; while it runs, and after a kill, that it did not finish."""
 
 SELECTIONS = {"validation_accuracy": "validation %", "outer_loss": "outer loss"}
+
+UsualProtocols = Callable[[list[str]], dict[str, dict[str, Any]]]
+"""The settings of protocols in conf/evaluation, by their names."""
 
 _NO_MATTER = {"seed", "resume", "threads"}
 _COLUMNS = ("dataset", "ipc", "method")  # that every table has
@@ -53,7 +55,7 @@ class Summary:
         return bool(self.tables or self.failed)
 
 
-def summarize(folder: Path | str) -> Summary:
+def summarize(folder: Path | str, usual_protocols: UsualProtocols) -> Summary:
     """What the jobs of a sweep have found, from its folder (``hydra.sweep.dir``), whatever started
     them. Raises DdistError where there is no such folder."""
     folder = Path(folder).expanduser()

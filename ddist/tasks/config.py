@@ -5,7 +5,6 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +13,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from ddist.compare.settings import learned
 from ddist.errors import DdistError, check_whole
 from ddist.storage.signature import signature
 
-# What may differ between two runs that learn the same: where things lie, what is shown, when it
-# stops, how it is evaluated.
-_NO_MATTER = {
-    "task", "paths", "logger", "callbacks", "budget", "resume", "artifact", "evaluation", "threads",
-    "compile", "reference",
-    "trajectories", "kernel", "generative", "teacher",  # methods that use these hold a copy
-}  # fmt: skip
-_NO_MATTER_IN = {
-    "dataset": {"verify", "download"},
-    "trainer": {"default_root_dir", "log_every_n_steps"},
-    "method.trajectories": {"epochs", "shard"},
-    "method.teacher": {"store", "temperature", "top_k"},
-}
 _BY_IPC = re.compile(r"\$\{by_ipc:\$\{ipc\},\s*(\{.*?\})\s*\}", re.S)
 _LONGEST_NAME = 200
 _KEY = re.compile(r"[{,]\s*(\d+)\s*:")  # of such a table
@@ -167,18 +154,6 @@ def load_option(group: str, name: str) -> DictConfig:
 def learned_settings(cfg: DictConfig) -> dict[str, Any]:
     """The settings that change what is learned, as plain values."""
     return learned(to_plain(cfg))
-
-
-def learned(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of a config that is plain already, as results.json has it."""
-    kept = deepcopy({key: value for key, value in plain.items() if key not in _NO_MATTER})
-    for path, keys in _NO_MATTER_IN.items():
-        part = kept
-        for name in path.split("."):
-            part = part.get(name, {})
-        for key in keys:
-            part.pop(key, None)
-    return kept
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -8,12 +8,14 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ddist.compare.gather import RESULTS
+from ddist.compare.settings import learned
 from ddist.compare.sweep import remarks, summarize, sweep_markdown, sweep_sheet
 from ddist.compare.tables import console, rich_table
 from ddist.storage.atomic import write_file_whole
-from ddist.tasks.config import learned, to_plain
+from ddist.tasks.config import to_plain
 from ddist.tasks.jobs import is_job
 from ddist.tasks.upgrade import upgrade
+from ddist.tasks.usual import usual_protocols
 
 # What results depend on besides what is learned.
 _EVALUATED = ("artifact", "budget", "evaluation", "kernel", "reference", "task", "teacher")
@@ -40,7 +42,7 @@ def decisive(config: dict[str, Any]) -> dict[str, Any]:
 
 def conclude(folder: Path, say: Callable[[str], None]) -> None:
     """Print the tables of the sweep in ``folder`` and write ``sweep.md`` there."""
-    summary = summarize(folder)
+    summary = summarize(folder, usual_protocols)
     if not summary:
         return
     screen = console()

@@ -9,6 +9,7 @@ import yaml
 
 from ddist.compare.sweep import remarks, summarize, sweep_markdown, sweep_sheet
 from ddist.errors import DdistError
+from ddist.tasks.usual import usual_protocols
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_seeds_are_one_row_and_failures_are_named(job: Callable[..., Path]) -> N
             folder = job(f"lr-{lr}_{seed}", words, seed=seed, accuracy=accuracy,
                          changes={"selection": selection}).parent  # fmt: skip
     job("lr-3_0", "method=dm method.lr.images=3 seed=0 threads=1", failed="The loss is NaN.")
-    summary = summarize(folder)
+    summary = summarize(folder, usual_protocols)
     (rows,) = summary.tables.values()
     assert [row.settings for row in rows] == [{"method.lr.images": "2"}, {"method.lr.images": "10"}]
     assert [row.accuracy.mean for row in rows] == pytest.approx([0.51, 0.55])
@@ -53,7 +54,7 @@ def test_seeds_are_one_row_and_failures_are_named(job: Callable[..., Path]) -> N
 def test_protocols_have_tables_of_their_own(job: Callable[..., Path]) -> None:
     folder = job("a", "evaluation=dc2021_dsa").parent
     job("b", "evaluation=dc2021", protocol="dc2021")
-    summary = summarize(folder)
+    summary = summarize(folder, usual_protocols)
     assert len(summary.tables) == 2
     for name, rows in summary.tables.items():
         assert len(rows) == 1 and len(sweep_sheet(name, rows).rows) == 1
@@ -64,10 +65,12 @@ def test_a_damaged_file_is_a_job_without_results(job: Callable[..., Path]) -> No
     folder = job("seed-0", "seed=0", seed=0)
     job("seed-1", "seed=1", seed=1)
     (folder / "results.json").write_text("{")
-    assert summarize(folder.parent).failed == {"seed=0": "it is damaged (not JSON): run it again."}
+    assert summarize(folder.parent, usual_protocols).failed == {
+        "seed=0": "it is damaged (not JSON): run it again."
+    }
 
 
 def test_no_folder_and_an_empty_one(tmp_path: Path) -> None:
     with pytest.raises(DdistError, match=r"name the hydra\.sweep\.dir of a sweep"):
-        summarize(tmp_path / "none")
-    assert not summarize(tmp_path)
+        summarize(tmp_path / "none", usual_protocols)
+    assert not summarize(tmp_path, usual_protocols)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ddist import DistilledDataset
 from ddist.compare.sweep import summarize
+from ddist.tasks.usual import usual_protocols
 
 KILLED_IN_THE_SECOND_JOB = """
 import os
@@ -65,7 +66,7 @@ def test_a_failing_job_lets_the_others_finish(ddist, launcher: str) -> None:
     assert "ipc=500" in (ddist.folder / "sweep" / "ipc-500" / "ddist.log").read_text()
     assert f"Failed: ipc=500: {why}" in done.out
     assert f"Failed: ipc=500: {why}" in (ddist.folder / "sweep" / "sweep.md").read_text()
-    summary = summarize(ddist.folder / "sweep")
+    summary = summarize(ddist.folder / "sweep", usual_protocols)
     assert list(summary.failed) == ["ipc=500"]
     (rows,) = summary.tables.values()
     assert [row.accuracy.mean for row in rows] == [
@@ -79,14 +80,14 @@ def test_a_killed_sweep_goes_on_where_it_was(ddist) -> None:
     assert ddist(*sweep, before=KILLED_IN_THE_SECOND_JOB).code == -signal.SIGKILL
     folder = ddist.folder / "sweep"
     assert list(jobs(folder)) == ["seed-0"]
-    assert list(summarize(folder).failed.values()) == ["It did not finish."]
+    assert list(summarize(folder, usual_protocols).failed.values()) == ["It did not finish."]
     times = (folder / "seed-0" / "results.json").stat().st_mtime_ns
     done = ddist(*sweep)
     assert (done.code, done.err) == (0, "")
     assert done.out.count("Finished before: ") == done.out.count("Going on from ") == 1
     assert sorted(jobs(folder)) == ["seed-0", "seed-1", "seed-2"]
     assert (folder / "seed-0" / "results.json").stat().st_mtime_ns == times
-    assert "(6, 3 seeds)" in done.out and not summarize(folder).failed
+    assert "(6, 3 seeds)" in done.out and not summarize(folder, usual_protocols).failed
     whole = ddist.distil("steps=4", "seed=1", "task.baseline=false", folder="whole")
     one, other = (DistilledDataset.load(f / "distilled") for f in (whole, folder / "seed-1"))
     assert torch.equal(one.images, other.images)
