@@ -1,5 +1,1 @@
 """What a run leaves: the distilled set, its files, and what they say of it."""
-
-from ddist.artifact.dataset import DistilledDataset
-
-__all__ = ["DistilledDataset"]

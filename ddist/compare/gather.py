@@ -19,6 +19,9 @@ from ddist.compare.settings import (
 from ddist.errors import DdistError
 
 RESULTS = "results.json"
+FAILURE = "error.txt"
+"""In a job's folder, why it failed; while it runs, and after a kill, that it did not finish."""
+
 NEEDED: dict[str, type | tuple[type, ...]] = {
     "method": str,
     "dataset": str,

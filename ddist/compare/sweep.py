@@ -10,14 +10,11 @@ from typing import Any
 
 import yaml
 
-from ddist.compare.gather import RESULTS, Accuracy, Figure, load, read
+from ddist.compare.gather import FAILURE, RESULTS, Accuracy, Figure, load, read
 from ddist.compare.rows import mean_of, over_seeds
 from ddist.compare.tables import Sheet, markdown, percent, with_count
 from ddist.errors import DdistError
 from ddist.formatting import duration
-
-FAILURE = "error.txt"
-"""In a job's folder, why it failed; while it runs, and after a kill, that it did not finish."""
 
 SELECTIONS = {"validation_accuracy": "validation %", "outer_loss": "outer loss"}
 

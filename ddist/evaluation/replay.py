@@ -200,6 +200,8 @@ class Replay(Protocol):
 def replay(network: nn.Module, weights: Weights, steps: Steps, step_sizes: Tensor) -> Weights:
     """K networks (stacked [K, ...]) after step_sizes [E, S] over the S steps, without a graph; as
     many at a time as memory allows."""
+    if not steps:
+        return weights
     images = steps[0][0]
     largest = max(len(x) for x, _ in steps)
     bytes_of_one = footprint(network, shape_of(images)).gradient(largest)

@@ -26,7 +26,7 @@ SHARE = 0.25
 
 
 class Footprint:
-    """What one image [C, H, W] leaves in ``network``, in bytes of 32-bit floats.
+    """What one image [C, H, W] leaves in ``network``, in bytes of its weights' precision.
 
     Attributes:
         saved: all tensors that its gradient needs.
@@ -44,8 +44,8 @@ class Footprint:
                 sizes[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        device = next((p.device for p in network.parameters()), torch.device("cpu"))
-        image = torch.zeros(1, *image_shape, device=device)
+        like = next(network.parameters(), torch.empty(0))
+        image = torch.zeros(1, *image_shape, device=like.device, dtype=like.dtype)
         with torch.enable_grad(), mode(network, training=False), saved_tensors_hooks(keep, _same):
             kept = network(image)  # its graph, and what that saves: no address comes twice
         del kept

@@ -93,7 +93,7 @@ def test_the_defaults_are_of_their_kinds(option: str) -> None:
         ("methods.IDC", "student_momentum", -1, "a finite number of at least 0 and below 1"),
         ("init.Pretrained", "momentum", 1, "a finite number of at least 0 and below 1"),
         ("init.Pretrained", "lr_factor", -1, "a finite number of at least 0"),
-        ("trajectories.Trajectories", "rho", -0.1, "a finite number of at least 0"),
+        ("experts.Trajectories", "rho", -0.1, "a finite number of at least 0"),
         ("generative.Autoencoder", "noise", 0, "a finite number above 0"),
     ],
 )

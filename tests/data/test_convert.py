@@ -54,7 +54,7 @@ def test_several_ways_to_return_them(given: Any) -> None:
     (replace(GIVEN, x_train=X / 255 * torch.nan), r"x_train holds floats outside \[0, 1\]"),
     (replace(GIVEN, x_train=X > 9), r"must be uint8 or floats in \[0, 1\], got torch\.bool"),
     (replace(GIVEN, x_train=X[:, :2]), r"mine: x_train must be \[N, H, W\], .* got \[6, 2, 5, 4\]"),
-    (replace(GIVEN, y_train=Y.float()), r"mine: y_train must be integer labels \[N\], got torch"),
+    (replace(GIVEN, y_train=Y.float()), r"mine: y_train must be .* \[N\] or \[N, 1\], got torch"),
     (replace(GIVEN, y_test=torch.eye(3)), r"mine: y_test must be integer labels"),
     (replace(GIVEN, y_train=["a"] * 6), r"mine: y_train is no array of numbers"),
     (replace(GIVEN, x_train=[[1], [1, 2]]), r"mine: x_train is no array of numbers"),

@@ -82,6 +82,7 @@ class Run:
         self.trainer = SimpleNamespace(
             global_rank=rank, world_size=1, global_step=0, fit_loop=loop,
             accumulate_grad_batches=accumulated, max_steps=STEPS,
+            precision_plugin=SimpleNamespace(scaler=None),
         )  # fmt: skip
         self.method = make()
         self.method._trainer = self.trainer  # type: ignore[assignment]

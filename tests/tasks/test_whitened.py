@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 
-from ddist.artifact import DistilledDataset
+from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 
 PROTOCOL = (
