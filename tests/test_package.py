@@ -48,7 +48,9 @@ def run(command: list[str | Path], cwd: Path) -> str:
 
 def test_the_wheel_holds_the_program_its_configs_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"ddist/cli.py", "ddist/conf/config.yaml", "ddist/conf/hydra/default.yaml"} <= set(names)
+    assert {"ddist/cli/main.py", "ddist/conf/config.yaml", "ddist/conf/hydra/default.yaml"} <= set(
+        names
+    )
     assert {name.split("/")[0].split("-")[0] for name in names} == {"ddist"}
     in_checkout = {p.relative_to(ROOT) for p in (ROOT / "conf").rglob("*.yaml")}
     in_checkout |= {p.relative_to(ROOT / "ddist") for p in (ROOT / "ddist").rglob("*.yaml")}

@@ -27,19 +27,27 @@ DOUBLE = {64, "64", "64-true"}
 
 def check_reference(cfg: DictConfig) -> None:
     """Raise a DdistError for an impossible training on all images."""
+    protocol = get_object(cfg.evaluation._target_)
+    if cfg.reference.measure and not getattr(protocol, "uses_network", True):
+        raise DdistError(
+            f"reference.measure trains networks on all images, and evaluation={cfg.evaluation.name} "
+            "does without networks: leave it out, or choose another protocol."
+        )
     if cfg.reference.measure:
         trained = {key: cfg.reference.training[key] for key in ("num_networks", "batch_size")}
         check_whole("reference.training", {**trained, "epochs": cfg.reference.training.epochs})
 
 
 def check_init(init: InitialWeights, method: DictConfig) -> None:
-    """Raise a DdistError where a method would train one and the same network several times."""
+    """Raise a DdistError where a method would train one and the same network several times, or
+    draws more of them than there will be: before these are trained."""
     num = method.get("num_networks", 1)
     if init.single and num > 1:
         raise DdistError(
             f"This init always gives the same weights, so method.num_networks={num} would train "
             "one network several times: set method.num_networks=1, or choose init=random."
         )
+    init.check_enough(method.get("num_pool", num))
 
 
 def check_subset(most: object) -> None:

@@ -12,7 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pip._vendor.packaging.requirements import Requirement
+try:
+    from packaging.requirements import Requirement
+except ModuleNotFoundError:  # on a bare machine pip has one of its own
+    from pip._vendor.packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 LARGE = ("torch", "torchvision", "numpy", "scikit-learn", "matplotlib", "pillow", "wandb")

@@ -1,6 +1,6 @@
 """Sweeps over groups: each job has the settings of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hydra._internal.utils import create_automatic_config_search_path
@@ -26,13 +26,13 @@ class Running:
 
 
 @pytest.fixture
-def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
+def jobs() -> Iterator[Jobs]:
     """``jobs(*words, each=…)``: the configs of a sweep's jobs, whose overrides are ``each``, after
     what a sweep checks before it starts; before them the sweep's own."""
     register_resolvers()
     path = create_automatic_config_search_path(None, None, str(conf_dir()))
     loader = JobConfigLoader(path)
-    monkeypatch.setattr(GlobalHydra.instance(), "hydra", Running(loader))
+    before, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, Running(loader)
 
     def compose(*words: str, each: list[list[str]]) -> list[DictConfig]:
         config = loader.load_configuration("config", list(words), RunMode.MULTIRUN)
@@ -40,7 +40,9 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Jobs:
         check_settings(config)
         return [config, *(loader.load_sweep_config(config, one) for one in each)]
 
-    return compose
+    yield compose
+    # Asked for anew: what is composed meanwhile replaces the instance by a copy.
+    GlobalHydra.instance().hydra = before
 
 
 def refusal(job: DictConfig) -> str:

@@ -303,3 +303,8 @@ def test_settings_with_dashes_are_refused_by_their_names(ddist) -> None:
     done = ddist("seed=1", "--ipc")
     assert done.code == 2 and "Traceback" not in done.err
     assert done.err.startswith("ddist: Unrecognized arguments: --ipc: settings are written")
+
+
+def test_a_reference_is_of_networks(ddist: Any) -> None:
+    done = ddist("method=random", "evaluation=krr", "reference.measure=true")
+    assert "reference.measure trains networks" in sentence(done.code, done.out, done.err)

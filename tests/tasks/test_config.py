@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from ddist import config
+from ddist.tasks import config
 from ddist.cli.sweep import share_of_cores
 from ddist.storage.signature import signature
 from ddist.tasks.config import (
