@@ -12,7 +12,9 @@ from ddist.networks.base import ImageShape
 
 # Measured multiples, on CPUs, of what one image saves for its gradient: at the peak of a pass with
 # the gradient in the weights, and of a differentiable step of gradient descent that is pulled back
-# with the graph rebuilt step by step (in one graph, each further step adds as much again).
+# with the graph rebuilt step by step (in one graph, each further step adds half as much again).
+# The latter is of a process's resident memory. Tensors alone take 2 (without a norm) to 3 (with
+# one); the rest are the buffers of the operators and what the allocator holds between them.
 GRADIENT = 2.0
 UNROLLED = 4.5
 # The same of the largest tensor: what is alive at once in a pass without a graph.

@@ -12,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
+from ddist import DistilledDataset
 from ddist.data import RealData
 from ddist.data.ondisk import OnDisk, parts
 from ddist.data.sources import pictures
 from ddist.errors import DdistError
 from ddist.inner.fit import fit
+from ddist.networks import MLP
 from ddist.seeding import generator
 
 Factory = Callable[..., RealData]
@@ -144,13 +146,14 @@ def decoding(monkeypatch: pytest.MonkeyPatch, stop_after: int = 10**9) -> list[P
 
 
 def test_an_interrupted_decoding_goes_on(
-    read: Callable[..., RealData], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    read: Callable[..., RealData], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         decoding(patch, stop_after=13)  # in the fourth file: 5 + 2 + 5 are there
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as stopped:
             read(0)
-    assert "12 of 35 images are decoded and stay in" in caplog.text
+    (kept,) = stopped.value.__notes__
+    assert kept.startswith("12 of 35 images are decoded and kept in ")
     decoded = decoding(monkeypatch)
     read(0)
     assert len(decoded) == len(set(decoded)) == 35 - 12
@@ -267,20 +270,35 @@ def test_memory_does_not_grow_with_the_images_and_a_kill_loses_one_file(
     assert size_more - size > 30 and grown_more - grown < 10
 
 
-def test_a_teacher_of_another_class_order_is_refused_before_anything_is_learned(
-    ddist: Any, tmp_path: Path
-) -> None:
+def test_a_teacher_of_another_class_order_gives_the_same_labels(ddist: Any, tmp_path: Path) -> None:
+    """Its logits are put into the dataset's order; one of other classes is refused before anything
+    is learned."""
     paint_all(tmp_path / "pictures")
     arguments = [
         "dataset=imagefolder", "dataset.source.folder=pictures", "dataset.source.in_memory=0",
         "dataset.size=12", "method=random", "ipc=1", "teacher=file", "teacher.store=true",
-        "teacher.weights=teacher.pt", "network=mlp", "evaluation=knn", "paths.cache=cache",
-        "hydra.run.dir=run",
+        "teacher.weights=teacher.pt", "network=mlp", "network.widths=[4]", "evaluation=knn",
+        "paths.cache=cache",
     ]  # fmt: skip
-    torch.save({"state_dict": {}, "class_names": ["ant", "cat", "bee"]}, tmp_path / "teacher.pt")
-    said = "in their order (class 1 is 'cat' there and 'bee' here)"
-    done = ddist(*arguments)
-    assert done.code == 1 and said in done.err and not (tmp_path / "run" / "distilled").exists()
-    torch.save({}, tmp_path / "teacher.pt")
-    done = ddist(*arguments, "teacher.class_names=[ant,cat,bee]")
-    assert done.code == 1 and said in done.err
+    state = MLP(3, (3, 12, 12), [4], "relu").state_dict()
+    order = [0, 2, 1]  # ant, cat, bee
+    head = {name: w[order] for name, w in state.items() if name.startswith("head.")}
+    teachers = {
+        "ours": ({"state_dict": state, "class_names": ["ant", "bee", "cat"]}, ()),
+        "theirs": ({"state_dict": state | head, "class_names": ["ant", "cat", "bee"]}, ()),
+        "told": (state | head, ["teacher.class_names=[ant,cat,bee]"]),
+    }
+    labels = []
+    for name, (content, words) in teachers.items():
+        torch.save(content, tmp_path / "teacher.pt")
+        done = ddist(*arguments, *words, f"hydra.run.dir={name}")
+        assert (done.code, done.err) == (0, "")
+        assert ("classes are put into the order" in done.out) == (name != "ours")
+        labels.append(DistilledDataset.load(tmp_path / name / "distilled").labels)
+    assert len(head) == 2 and labels[0].is_floating_point()
+    assert not torch.allclose(labels[0], labels[0][:, order])
+    for other in labels[1:]:
+        torch.testing.assert_close(other, labels[0])
+    done = ddist(*arguments, "teacher.class_names=[ant,cat,dog]", "hydra.run.dir=run")
+    assert done.code == 1 and "(class 1 is 'cat' there and 'bee' here)" in done.err
+    assert not (tmp_path / "run" / "distilled").exists()

@@ -233,9 +233,9 @@ def test_killed_it_goes_on_and_ends_with_the_same_bits(
 
 
 def fit_in_use() -> Callable[..., Weights]:
-    from ddist.experts import trajectories
+    from ddist.experts import experts
 
-    found: Callable[..., Weights] = trajectories.fit
+    found: Callable[..., Weights] = experts.fit
     return found
 
 
@@ -286,6 +286,7 @@ def test_a_damaged_file_is_named_and_retrained_alone(
     good, weights = files(trajectories, network), all_of(trajectories, network, 3)
     path = trajectories.folder(network) / "0001" / "002.safetensors"
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    caplog.clear()  # of what training said of the experts' accuracies
     assert same_bits([trajectories.read(network, 1, 2)], [weights[6]])
     (warning,) = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     assert warning == f"The expert file {path} is damaged; it is trained anew."

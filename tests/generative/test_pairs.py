@@ -6,6 +6,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from ddist.cli.validate import check_kinds
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.generative import PCA, Autoencoder, Identity, Pair
@@ -113,9 +114,15 @@ def test_an_autoencoder_is_trained_once_and_by_its_seed(
 def test_an_autoencoder_that_diverges_says_so(digits: RealData) -> None:
     with pytest.raises(DdistError, match=r"loss became nan: try a smaller generative\.lr"):
         Autoencoder(**(QUICK | {"lr": 1e9})).prepare(digits, 0)
-    for wrong in ({"dims": 0}, {"steps": 1.5}, {"noise": 0.0}):
-        with pytest.raises(DdistError, match=rf"generative\.{next(iter(wrong))}"):
-            Autoencoder(**(QUICK | wrong))
+
+
+@pytest.mark.parametrize("wrong", [{"dims": 0}, {"steps": 1.5}, {"noise": 0.0}, {"lr": -1.0}])
+def test_settings_of_an_autoencoder_are_checked(wrong: dict[str, float]) -> None:
+    """As a run does it: whether each value is of its kind, and then the constructor."""
+    settings = QUICK | wrong
+    with pytest.raises(DdistError, match=rf"generative\.{next(iter(wrong))} is a "):
+        check_kinds({"generative": {"_target_": "ddist.generative.Autoencoder", **settings}})
+        Autoencoder(**settings)  # type: ignore[arg-type]
 
 
 def test_pixels_are_their_own_latents(digits: RealData) -> None:
