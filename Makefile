@@ -7,7 +7,7 @@ OLDEST := .venv-oldest
 JOBS ?= 2
 DEMO := outputs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
-.PHONY: help setup demo test test-oldest lint type format bench wheel clean
+.PHONY: help setup demo test test-fast test-oldest lint type format bench wheel clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,7 +26,10 @@ demo: $(STAMP) ## distil the digits into ten images, in half a minute
 	@echo "The ten digits: $(CURDIR)/$(DEMO)/distilled/grid.png"
 
 test: lint type ## all checks: lint, types and tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not docs'
+
+test-fast: $(STAMP) ## the unit tests alone, in a minute or two
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not (docs or shell or slow)'
 
 test-oldest: $(OLDEST)/.installed ## the tests with the lowest versions, in .venv-oldest
 	$(OLDEST)/bin/python -m pytest -n $(JOBS) --dist worksteal
@@ -37,9 +40,10 @@ $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 	$(OLDEST)/bin/python -m pip install --quiet -c constraints-oldest.txt -e '.[dev]'
 	touch $@
 
-lint: $(STAMP) ## ruff, without changing anything
+lint: $(STAMP) ## ruff, and what comments and documents have to say; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -q -m docs tests/test_recipes.py tests/test_results.py
 
 type: $(STAMP) ## mypy
 	$(BIN)/mypy

@@ -12,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from ddist.tasks.config import borrowed_ipcs, by_ipc, conf_dir, nearest_ipc, register_resolvers
 
+pytestmark = pytest.mark.slow
+
 CONF = conf_dir()
 RECIPES = sorted((CONF / "recipe").rglob("*.yaml"))
 EXPERIMENTS = sorted((CONF / "experiment").rglob("*.yaml"))
@@ -65,10 +67,6 @@ def header(file: Path) -> str:
     return "\n".join(line for line in file.read_text().splitlines() if line.startswith("#"))
 
 
-def test_there_are_recipes() -> None:
-    assert RECIPES
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_composes_by_itself(method: str) -> None:
     alone = settings(f"method={method}")
@@ -92,6 +90,7 @@ def test_a_recipe_belongs_to_a_method_and_a_dataset(recipe: Path) -> None:
     assert recipe.read_text().startswith("# @package _global_\n")
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize("recipe", RECIPES, ids=name)
 def test_a_recipe_names_its_source(recipe: Path) -> None:
     """A paper or a repository; or it says that nothing is published. And an accuracy to expect,
@@ -160,6 +159,7 @@ def test_nearest_is_by_ratio(ipc: int, nearest: int) -> None:
     assert by_ipc(ipc, {1: "a", 10: "b", 50: "c"}) == {1: "a", 10: "b", 50: "c"}[nearest]
 
 
+@pytest.mark.docs
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=name)
 def test_an_experiment_states_its_time_and_accuracy(experiment: Path) -> None:
     text = header(experiment)

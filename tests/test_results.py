@@ -6,6 +6,7 @@ from types import ModuleType
 
 import pytest
 
+pytestmark = pytest.mark.docs
 ROOT = Path(__file__).parents[1]
 
 

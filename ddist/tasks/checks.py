@@ -30,8 +30,9 @@ def check_reference(cfg: DictConfig) -> None:
     protocol = get_object(cfg.evaluation._target_)
     if cfg.reference.measure and not getattr(protocol, "uses_network", True):
         raise DdistError(
-            f"reference.measure trains networks on all images, and evaluation={cfg.evaluation.name} "
-            "does without networks: leave it out, or choose another protocol."
+            "reference.measure trains networks on all images, and "
+            f"evaluation={cfg.evaluation.name} does without networks: leave it out, or choose "
+            "another protocol."
         )
     if cfg.reference.measure:
         trained = {key: cfg.reference.training[key] for key in ("num_networks", "batch_size")}

@@ -85,6 +85,7 @@ def test_a_factor_that_does_not_divide_the_side_is_a_sentence(
         make(digits, factor=factor)
 
 
+@pytest.mark.slow
 def test_an_artifact_stores_the_images_and_trains_on_the_tiles(ddist: Any) -> None:
     folder = ddist.distil("synthetic=multiformation", "ipc=2")
     distilled = DistilledDataset.load(folder / "distilled")

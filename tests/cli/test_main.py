@@ -305,6 +305,6 @@ def test_settings_with_dashes_are_refused_by_their_names(ddist) -> None:
     assert done.err.startswith("ddist: Unrecognized arguments: --ipc: settings are written")
 
 
-def test_a_reference_is_of_networks(ddist: Any) -> None:
+def test_a_reference_is_of_networks(ddist) -> None:  # type: ignore[no-untyped-def]
     done = ddist("method=random", "evaluation=krr", "reference.measure=true")
     assert "reference.measure trains networks" in sentence(done.code, done.out, done.err)

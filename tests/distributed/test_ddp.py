@@ -20,6 +20,8 @@ from ddist.seeding import generator
 from ddist.tasks.build import build_data, build_init, build_method
 from ddist.tasks.config import conf_dir, register_resolvers
 
+pytestmark = pytest.mark.slow
+
 # One step of plain gradient descent with rate 1: the images move by their gradient.
 COMMON = ["steps=1", "method.lr.images=1", "seed=3", "threads=1", "evaluation.num_networks=2"]
 ONE_STEP = [

@@ -7,6 +7,8 @@ import pytest
 
 from tests.golden.configs import Flat, added, expected, is_within, load, not_compared, settings
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = load()
 # Composing all of them takes minutes: a spread of them is taken unless DDIST_GOLDEN=all.
 EVERY = 1 if os.environ.get("DDIST_GOLDEN") == "all" else 11

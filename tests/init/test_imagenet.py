@@ -66,6 +66,7 @@ def test_mistakes_are_named(file: Path, tmp_path: Path) -> None:
         AlexNet(10, (3, 32, 32), "big")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_one_image_per_class_in_three_steps(ddist: Any, file: Path) -> None:
     """The paper's command, on the digits' size of problem: 3 classes of coloured noise."""
     generator = np.random.default_rng(0)

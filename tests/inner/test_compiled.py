@@ -16,6 +16,8 @@ from ddist.inner.predict import accuracy, predict
 from ddist.networks import MLP, ConvNet
 from ddist.seeding import generator
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (1, 8, 8)
 
 

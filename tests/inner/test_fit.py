@@ -336,6 +336,7 @@ def test_dropout_is_off_in_prediction() -> None:
     assert network.training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_compiled_training_gives_the_same_weights(norm: str) -> None:

@@ -21,6 +21,8 @@ from ddist.inner.unroll import (
 )
 from ddist.networks import ConvNet
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (1, 16, 16)
 Peak = Callable[[int, str, str], int]
 

@@ -370,6 +370,7 @@ def test_an_image_cannot_be_halved_for_ever() -> None:
         kernel(draw(1, 1, 6, 6), draw(1, 1, 6, 6))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 def test_blocks_reuse_the_memory_of_those_before() -> None:
     # In a process of its own, whose peak is that of this kernel: 150 blocks of 1 MB a tensor.

@@ -150,6 +150,7 @@ def test_equal_images_are_at_distance_zero_only_by_the_same_augmentation(
     assert method.outer_loss(indices) > 1e-2 * far
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 @pytest.mark.parametrize("kind", [DM, DC])
 def test_compiled_real_images_give_the_same_loss(

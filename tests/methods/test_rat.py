@@ -258,6 +258,7 @@ def test_a_run_that_is_killed_goes_on(same_after_a_kill: Callable[..., bool]) ->
     assert same_after_a_kill(4, *QUICK, *more)
 
 
+@pytest.mark.slow
 def test_it_learns(ddist: Any, results_of: Callable[..., dict[str, Any]]) -> None:
     found = results_of(*QUICK, *LEARNS)
     assert (found["protocol"], found["steps"]) == ("dc2021_dsa", 80)
