@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import nn
 
+from ddist.errors import DdistError
 from ddist.networks.base import Weights
 
 
@@ -26,6 +27,14 @@ class InitialWeights(ABC):
     def different(self, num: int) -> int:
         """How many of ``num`` wanted networks can differ from each other."""
         return 1 if self.single else min(num, self.num_networks or num)
+
+    def check_enough(self, num: int) -> None:
+        """Raise a DdistError unless ``num`` different networks can be drawn at once."""
+        if self.num_networks is not None and num > self.num_networks and not self.single:
+            raise DdistError(
+                f"{num} networks are wanted at once, but init.num_networks={self.num_networks}: "
+                "pre-train more networks."
+            )
 
     def prepare(self, network: nn.Module) -> None:  # noqa: B027 (most have nothing to do)
         """Make what draws for ``network`` come from, where that takes time."""

@@ -94,11 +94,7 @@ class Pretrained(InitialWeights):
         self._pool(network)
 
     def draw(self, network: nn.Module, num: int, *keys: int | str) -> Weights:
-        if num > self.num_networks and not self.single:
-            raise DdistError(
-                f"{num} networks are wanted at once, but init.num_networks={self.num_networks}: "
-                "pre-train more networks."
-            )
+        self.check_enough(num)
         pool = self._pool(network)
         if self.single:
             return {name: w.repeat_interleave(num, 0) for name, w in pool.items()}

@@ -44,7 +44,10 @@ def check_same(folder: Path, cfg: DictConfig, before: dict[str, Any]) -> None:
     changed = differences(before, as_plain(cfg))
     if not changed:
         return
-    if isinstance(steps, int) and not differences(before, as_plain(with_steps(cfg, steps))):
+    besides = changed  # what is not the number of steps, nor follows from it
+    if isinstance(steps, int):
+        besides = differences(before, as_plain(with_steps(cfg, steps)))
+    if not besides:
         if cfg.steps < steps:
             raise DdistError(
                 f"{folder} holds a run of {steps} steps, and steps={cfg.steps} are fewer: {choose}."
@@ -58,7 +61,7 @@ def check_same(folder: Path, cfg: DictConfig, before: dict[str, Any]) -> None:
             f"going on would not give what {cfg.steps} steps give: {choose}, or add {settings} to "
             "go on with the schedule as it was."
         )
-    lines = [f"{name}: {old} -> {new}" for name, (old, new) in changed.items()]
+    lines = [f"{name}: {old} -> {new}" for name, (old, new) in besides.items()]
     more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
     raise DdistError(
         f"{folder} holds a run of another configuration ({'; '.join(lines[:3])}{more}): {choose} "

@@ -66,7 +66,7 @@ def test_the_sources_networks_start_on_the_target(shared: Any, fixed: bool) -> N
     assert rows["full_measured"]["num_networks"] == num
     no_adaptation, full = (rows[n]["accuracy_mean"] for n in ("no_adaptation", "full_measured"))
     assert no_adaptation < ours["accuracy_mean"] and no_adaptation + 0.1 < full
-    assert "no adaptation" in done.out and "all training images: " in done.out
+    assert "no adaptation" in done.out and "all training images, mlp: " in done.out
     if fixed:  # the artifact's own weights, on the target's test images, without ddist's loops
         distilled = DistilledDataset.load(folder / "distilled")
         assert distilled.initial_weights is not None
@@ -113,6 +113,10 @@ def test_without_another_source_nothing_is_adapted(ddist: Any) -> None:
         ("init.subset=0", "init.subset is null or at least 1 image per class, not 0."),
         ("evaluation.num_networks=4", "asks for 4 held-out networks, but init.num_held_out=3"),
         ("method.num_networks=5", "5 networks are wanted at once, but init.num_networks=4"),
+        (
+            "method=frepo method.num_pool=5",
+            "5 networks are wanted at once, but init.num_networks=4",
+        ),
         ("init.fixed=true method.num_networks=2", "This init always gives the same weights"),
     ],
 )
