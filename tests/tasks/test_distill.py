@@ -308,7 +308,8 @@ def test_a_search_minimises_what_is_not_the_test_figure(ddist) -> None:
 
 def test_mixed_precision(ddist) -> None:
     # a mistake before it does not spoil the folder
-    assert ddist("ipc=500", "hydra.run.dir=run").code == 1
+    refused = ddist("synthetic.start=real", "ipc=500", "hydra.run.dir=run")
+    assert refused.code == 1 and "500 different real images" in refused.err
     folder = ddist.distil("trainer.precision=bf16-mixed")
     assert DistilledDataset.load(folder / "distilled").images.dtype == torch.float32
 

@@ -139,13 +139,13 @@ def test_a_sweep_over_shards(ddist, alone: dict[str, bytes]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("network=convnet_bn", "choose network.norm=instance."),
+        ("network=convnet_bn", "choose network.norm=instance, or a network without it."),
         ("trajectories.dtype=half", "trajectories.dtype is float32 or bfloat16, not 'half'."),
         ("trajectories.shard=a", "trajectories.shard is a whole number or null, not 'a'."),
         ("trajectories.precision=16", "precision is one of 32-true, bf16-mixed, not 16."),
-        ("trajectories=steep", "Unknown trajectories 'steep': choose one of flat, plain."),
+        ("trajectories=steep", "Unknown trajectories 'steep': choose one of flat, plain, stored."),
         ("trajectories.rate=1", "Unknown option 'trajectories.rate'"),
-        ("trajectories.lr=big", "trajectories.lr is a finite number, not 'big'."),
+        ("trajectories.lr=big", "lr is a finite number of at least 0, not 'big'."),
     ],
 )
 def test_a_mistake_is_one_sentence(ddist, arguments: str, expected: str) -> None:

@@ -72,15 +72,17 @@ def test_whitened_images_come_and_go(ddist: Any, digits: RealData, tmp_path: Pat
     )
 
 
-@pytest.mark.parametrize(("num", "factor", "ipc"), [(1, None, 1), (4, None, 4), (2, 2, 2)])
+@pytest.mark.parametrize(
+    ("num", "factor", "stated"), [(1, 1, None), (4, 1, 4), (2, 2, None), (2, 2, 2)]
+)
 def test_an_imported_sets_ipc_is_that_of_its_stored_images(
-    ddist: Any, tmp_path: Path, num: int, factor: int | None, ipc: int
+    ddist: Any, tmp_path: Path, num: int, factor: int, stated: int | None
 ) -> None:
     x, y = torch.rand(10 * num, 1, 8, 8), torch.arange(10).repeat_interleave(num)
     torch.save([x, y], tmp_path / "data.pt")
-    folder = finished(
-        ddist, "task=import", "format=idc", f"path={tmp_path}", "dataset=digits",
-        f"factor={factor or 1}", "ipc=50",
-    )  # fmt: skip
+    words = ("task=import", "format=idc", f"path={tmp_path}", "dataset=digits", f"factor={factor}")
+    folder = finished(ddist, *words, *([] if stated is None else [f"ipc={stated}"]))
     found = DistilledDataset.load(folder / "distilled")
-    assert found.meta["ipc"] == OmegaConf.create(found.config).ipc == ipc
+    assert found.meta["ipc"] == OmegaConf.create(found.config).ipc == num
+    refused = ddist(*words, "ipc=50")
+    assert refused.code == 1 and "and ipc=50 says otherwise" in refused.err
