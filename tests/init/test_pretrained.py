@@ -108,7 +108,9 @@ def test_mistakes_are_named(digits: RealData, folder: Path, network: MLP) -> Non
     with pytest.raises(DdistError, match=r"pre-trained on digits .* both datasets the same size"):
         init.draw(MLP(10, (1, 28, 28), [16], "relu"), 1)
     batch_norm = ConvNet(10, SHAPE, 1, 4, norm="batch", pooling="avg", activation="relu")
-    with pytest.raises(DdistError, match=r"^init=pretrained keeps weights only.*norm=instance, or a"):
+    with pytest.raises(
+        DdistError, match=r"^init=pretrained keeps weights only.*norm=instance, or a"
+    ):
         init.draw(batch_norm, 1)
 
 
