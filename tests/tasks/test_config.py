@@ -7,9 +7,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from ddist.tasks import config
 from ddist.cli.sweep import share_of_cores
 from ddist.storage.signature import signature
+from ddist.tasks import config
 from ddist.tasks.config import (
     borrowed_ipcs,
     conf_dir,
