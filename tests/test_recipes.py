@@ -80,7 +80,10 @@ def test_every_recipe_composes_and_says_something_and_the_command_line_wins(reci
     assert (with_recipe["ipc"], with_recipe["steps"]) == (10, 7)
     own = steps_of(recipe, 10)
     other_steps = own is not None and own != composed(f"method={recipe.parent.name}").steps
-    assert other_steps or with_recipe != settings(*words, "~recipe")
+    assert other_steps or any(
+        settings(*words, f"ipc={ipc}") != settings(*words, f"ipc={ipc}", "~recipe")
+        for ipc in (10, 100, 1)  # a table by ipc may have the method's own value at one of them
+    )
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=name)

@@ -54,7 +54,7 @@ MISTAKES = [
     ("threads=0", "threads is a whole number of at least 1, not 0."),
     ("synthetic.start=real ipc=132", "132 different real images of the class 8 are needed, but"),
     ("method.student_steps=2", "method.student_steps=2 needs at least one image per class"),
-    ("method.step_size=big", "method.step_size is a finite number, not 'big'."),
+    ("method.step_size=big", "method.step_size is a finite number above 0, not 'big'."),
     ("network.widths=64", "network.widths is a list of numbers, not 64."),
     ("synthetic.start=nose", "synthetic.start is one of noise, real, average, kmeans or the folder "
      "of a distilled set, not 'nose'"),
