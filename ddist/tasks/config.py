@@ -32,6 +32,7 @@ def register_resolvers() -> None:
     """Makes the functions that the YAML files call available to OmegaConf."""
     resolvers: dict[str, Callable[..., Any]] = {
         "by_ipc": by_ipc,
+        "row": from_row,
         "at_most": numeric(min),
         "share": numeric(lambda count, share: max(1, round(count * share))),
         "times": numeric(lambda value, factor: value * factor),
@@ -65,6 +66,26 @@ def by_ipc(ipc: int, table: Mapping[int, Any]) -> Any:
     """The entry of the published ipc nearest to ``ipc`` (by ratio; of two, the smaller)."""
     check_whole("", {"ipc": ipc})
     return table[nearest_ipc(ipc, list(table))]
+
+
+def from_row(column: str, table: str = "by_ipc", *, _root_: DictConfig) -> Any:
+    """Return the value of ``column`` in the row of the paper's table that the run is nearest to.
+
+    A table is a list of rows at the root of the config, ``{ipc: 10, student_steps: 30, ...}``; a row
+    with ``dataset`` belongs to that dataset alone. A recipe's table replaces its method's.
+    """
+    rows = [
+        row for row in _root_[table]
+        if "dataset" not in row or row["dataset"] == _root_.dataset.name
+    ]  # fmt: skip
+    check_whole("", {"ipc": _root_.ipc})
+    if not rows:
+        raise DdistError(
+            f"There are no settings for dataset={_root_.dataset.name} in this preset: choose one of "
+            f"{', '.join(dict.fromkeys(row.dataset for row in _root_[table]))}."
+        )
+    nearest = nearest_ipc(_root_.ipc, [row["ipc"] for row in rows])
+    return next(row[column] for row in rows if row["ipc"] == nearest)
 
 
 def nearest_ipc(ipc: int, published: list[int]) -> int:

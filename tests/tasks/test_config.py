@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
 from ddist.cli.sweep import share_of_cores
 from ddist.storage.signature import signature
@@ -136,3 +137,25 @@ def test_threads_of_the_jobs_of_each_launcher() -> None:
     assert share(cpus_per_task=3) == 3
     assert share(ray={"init": {}, "remote": {"num_cpus": 2}}) == 2
     assert share() is None  # one after the other, each with all of them
+
+
+def test_a_row_of_the_table_is_that_of_the_nearest_ipc_and_of_its_dataset() -> None:
+    register_resolvers()
+    rows = [
+        {"dataset": "digits", "ipc": 1, "lr": 1.0},
+        {"ipc": 10, "lr": 2.0},
+        {"ipc": 50, "lr": 3.0},
+    ]
+    config: dict[str, Any] = {
+        "ipc": 20,
+        "dataset": {"name": "mnist"},
+        "by_ipc": rows,
+        "lr": "${row:lr}",
+    }
+    assert OmegaConf.create(config).lr == 2.0
+    assert OmegaConf.create(config | {"ipc": 40}).lr == 3.0
+    assert OmegaConf.create(config | {"ipc": 1}).lr == 2.0
+    assert OmegaConf.create(config | {"ipc": 1, "dataset": {"name": "digits"}}).lr == 1.0
+    config["by_ipc"] = rows[:1]
+    with pytest.raises(InterpolationResolutionError, match="no settings for dataset=mnist"):
+        _ = OmegaConf.create(config).lr
