@@ -1,29 +1,45 @@
-"""Curves as the numbers of an inline SVG, which the page's template draws in its colours."""
+"""Curves over the outer steps, drawn by matplotlib."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, log10
-
-from matplotlib.ticker import LogLocator, MaxNLocator
+from math import isfinite
 
 Point = tuple[float, float]  # outer steps, value
 
-WIDTH, HEIGHT = 480, 240  # of the drawing; the page scales it
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 10, 34
 MAX_POINTS = 300  # beyond, neighbours are averaged: a screen shows no more
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line, the band around it, and ticks (position, text); positions are in the drawing."""
+    """What is averaged to be drawn: steps, values, and the band around them, of the same length."""
 
     title: str
+    steps: list[float]
+    values: list[float]
+    low: list[float]
+    high: list[float]
     description: str
-    line: str
-    band: str
-    x_ticks: list[tuple[float, str]]
-    y_ticks: list[tuple[float, str]]
     note: str
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether all values are positive and span more than two decades."""
+        return min(self.low) > 0 and max(self.high) / min(self.low) > 100
+
+    def picture(self) -> bytes:
+        """Draw it as a PNG."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(4.8, 2.4), layout="constrained")
+        axes = figure.subplots()
+        (line,) = axes.plot(self.steps, self.values)
+        axes.fill_between(self.steps, self.low, self.high, color=line.get_color(), alpha=0.2)
+        axes.set_yscale("log" if self.logarithmic else "linear")
+        axes.grid(alpha=0.3)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=120)
+        return buffer.getvalue()
 
 
 def curve(
@@ -32,68 +48,30 @@ def curve(
     low: Sequence[Point] | None = None,
     high: Sequence[Point] | None = None,
 ) -> Curve | None:
-    """The curve through ``points``, with a band from ``low`` to ``high`` at the same steps. Without
-    them the band spans what was averaged. None where fewer than two values are finite.
-
-    The axis of values is logarithmic where all are positive and span more than two decades.
-    """
-    found = [
-        (x, y, lo, hi)
-        for (x, y), (_, lo), (_, hi) in zip(points, low or points, high or points, strict=True)
-        if all(map(isfinite, (x, y, lo, hi)))
+    """Return the curve through ``points``, with a band from ``low`` to ``high`` at the same steps;
+    without them the band spans what was averaged. None where fewer than two values are finite."""
+    finite = [
+        (x, y, least, most)
+        for (x, y), (_, least), (_, most) in zip(points, low or points, high or points, strict=True)
+        if all(map(isfinite, (x, y, least, most)))
     ]
-    if len({x for x, *_ in found}) < 2:
+    if len({x for x, *_ in finite}) < 2:
         return None
-    size = -(-len(found) // MAX_POINTS)
-    parts = [found[i : i + size] for i in range(0, len(found), size)]
-    xs = [sum(p[0] for p in part) / len(part) for part in parts]
-    ys = [sum(p[1] for p in part) / len(part) for part in parts]
-    lows, highs = (
-        [min(p[2] for p in part) for part in parts],
-        [max(p[3] for p in part) for part in parts],
-    )
-    bottom, top = min(lows), max(highs)
-    logarithmic = bottom > 0 and top / bottom > 100
-    first, last, least = found[0], found[-1], min(found, key=lambda p: p[1])
-    most = max(found, key=lambda p: p[1])
-
-    def across(x: float) -> float:
-        span = xs[-1] - xs[0]
-        return round(LEFT + (x - xs[0]) / span * (WIDTH - LEFT - RIGHT), 1)
-
-    def up(y: float) -> float:
-        a, b, value = (log10(v) for v in (bottom, top, y)) if logarithmic else (bottom, top, y)
-        share = 0.5 if b <= a else (value - a) / (b - a)
-        return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
-
-    def path(values: Sequence[float], steps: Sequence[float]) -> str:
-        return " ".join(f"{across(x)},{up(y)}" for x, y in zip(steps, values, strict=True))
-
+    size = -(-len(finite) // MAX_POINTS)
+    chunks = [list(zip(*finite[i : i + size], strict=True)) for i in range(0, len(finite), size)]
+    first, last = finite[0], finite[-1]
+    smallest, largest = (pick(finite, key=lambda row: row[1]) for pick in (min, max))
     notes = [f"each point is the mean of {size} logged values, the band their range"] * (size > 1)
-    if low is not None:
-        notes = ["the band goes from the smallest to the largest"]
-    if logarithmic:
-        notes.append("logarithmic axis")
-    has_band = any(lo < hi for lo, hi in zip(lows, highs, strict=True))
     return Curve(
         title=title,
+        steps=[sum(x) / len(x) for x, *_ in chunks],
+        values=[sum(y) / len(y) for _, y, *_ in chunks],
+        low=[min(least) for *_, least, _ in chunks],
+        high=[max(most) for *_, most in chunks],
         description=(
             f"{title} over outer steps {first[0]:g} to {last[0]:g}: first {first[1]:.3g}, last "
-            f"{last[1]:.3g}, smallest {least[1]:.3g} at step {least[0]:g}, largest "
-            f"{most[1]:.3g} at step {most[0]:g}"
+            f"{last[1]:.3g}, smallest {smallest[1]:.3g} at step {smallest[0]:g}, largest "
+            f"{largest[1]:.3g} at step {largest[0]:g}"
         ),
-        line=path(ys, xs),
-        band=f"{path(lows, xs)} {path(highs[::-1], xs[::-1])}" if has_band else "",
-        x_ticks=[(across(x), f"{x:,g}") for x in ticks(xs[0], xs[-1], False, whole=True)],
-        y_ticks=[(up(y), f"{y:.4g}") for y in ticks(bottom, top, logarithmic)],
-        note="; ".join(notes),
+        note="; ".join(notes) if low is None else "the band goes from the smallest to the largest",
     )
-
-
-def ticks(low: float, high: float, logarithmic: bool, whole: bool = False) -> list[float]:
-    """Round values between ``low`` and ``high``."""
-    if logarithmic:
-        found = LogLocator(numticks=6).tick_values(low, high)
-    else:
-        found = MaxNLocator(5, integer=whole).tick_values(low, high)
-    return [float(value) for value in found if low <= value <= high]

@@ -11,7 +11,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ddist.artifact.card import FACTS, describe
 from ddist.artifact.figures import BASELINES, DISTILLED, accuracy, compared_rows, interval, on_all
 from ddist.formatting import duration, size
-from ddist.report import curve as drawing
 from ddist.report.classes import Classes, Counts, classes
 from ddist.report.course import course_picture, has_course
 from ddist.report.curve import Curve, Point, curve
@@ -71,7 +70,6 @@ def page(
         frames=frames,
         frames_note=frames_note,
         curves=curves(metrics or {}),
-        drawing=drawing,
         networks=networks(results, confusion or {}, distilled.meta["class_names"]),
         figures=figure_rows(results),
         cost=cost_rows(results),

@@ -71,7 +71,7 @@ def by_ipc(ipc: int, table: Mapping[int, Any]) -> Any:
 def from_row(column: str, table: str = "by_ipc", *, _root_: DictConfig) -> Any:
     """Return the value of ``column`` in the row of the paper's table that the run is nearest to.
 
-    A table is a list of rows at the root of the config, ``{ipc: 10, student_steps: 30, ...}``; a row
+    A table is a list of rows at the config's root: ``{ipc: 10, student_steps: 30, ...}``. A row
     with ``dataset`` belongs to that dataset alone. A recipe's table replaces its method's.
     """
     rows = [
@@ -81,7 +81,7 @@ def from_row(column: str, table: str = "by_ipc", *, _root_: DictConfig) -> Any:
     check_whole("", {"ipc": _root_.ipc})
     if not rows:
         raise DdistError(
-            f"There are no settings for dataset={_root_.dataset.name} in this preset: choose one of "
+            f"This preset has no settings for dataset={_root_.dataset.name}: choose one of "
             f"{', '.join(dict.fromkeys(row.dataset for row in _root_[table]))}."
         )
     nearest = nearest_ipc(_root_.ipc, [row["ipc"] for row in rows])
