@@ -20,7 +20,7 @@ from ddist.errors import DdistError
 
 RESULTS = "results.json"
 FAILURE = "error.txt"
-"""In a job's folder, why it failed; while it runs, and after a kill, that it did not finish."""
+"""In a job's folder: why it failed; while it runs, and after a kill, that it did not finish."""
 
 NEEDED: dict[str, type | tuple[type, ...]] = {
     "method": str,
@@ -38,7 +38,7 @@ NEEDED: dict[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Of trained networks, as fractions."""
+    """Accuracy of trained networks, as fractions."""
 
     mean: float
     std: float | None  # over networks; None where there is one
@@ -66,13 +66,15 @@ class Figure(Setup):
 
 @dataclass(frozen=True)
 class Gathered:
+    """The figures of many runs."""
+
     figures: list[Figure]
     problems: list[str]  # one sentence for each file that is left out
 
 
 def find(runs: Iterable[str]) -> tuple[list[Path], list[str]]:
-    """The results.json files that ``runs`` name, as files, folders or patterns, ``**`` being any
-    depth; and a sentence for each run there that left none."""
+    """Return the results.json files that ``runs`` name, as files, folders or patterns, ``**`` being
+    any depth; and a sentence for each run there that left none."""
     files: dict[Path, None] = {}
     problems: dict[str, None] = {}
     for pattern in runs:
@@ -83,18 +85,19 @@ def find(runs: Iterable[str]) -> tuple[list[Path], list[str]]:
         for match in map(Path, matches):
             if match.is_dir():
                 files.update(dict.fromkeys(sorted(match.rglob(RESULTS))))
-                for note in sorted(match.rglob("settings.json")):
-                    if not (note.parent / RESULTS).exists():
-                        said = f"{note.parent} has no {RESULTS}: that run did not finish."
-                        problems[said] = None
+                problems |= {
+                    f"{note.parent} has no {RESULTS}: that run did not finish.": None
+                    for note in sorted(match.rglob("settings.json"))
+                    if not (note.parent / RESULTS).exists()
+                }
             elif match.name == RESULTS or str(match) == text:
                 files[match] = None
     return list(files), list(problems)
 
 
 def gather(runs: Iterable[str], protocols: Mapping[str, dict[str, Any]]) -> Gathered:
-    """Everything that ``runs`` (see :func:`find`) hold. ``protocols`` has the settings that each
-    name of a protocol stands for."""
+    """Read everything that ``runs`` (see :func:`find`) hold. ``protocols`` has the settings that
+    each name of a protocol stands for."""
     files, problems = find(runs)
     figures: list[Figure] = []
     for file in files:
@@ -102,12 +105,13 @@ def gather(runs: Iterable[str], protocols: Mapping[str, dict[str, Any]]) -> Gath
             figures += read(file, protocols)
         except DdistError as error:
             problems.append(f"{file} is left out: {error}")
-    kept, repeated = newest(with_costs(figures))
-    return Gathered(kept, problems + repeated)
+    distilled = {figure.artifact: figure for figure in figures if figure.seconds is not None}
+    latest, repeated = newest([with_cost(figure, distilled) for figure in figures])
+    return Gathered(latest, problems + repeated)
 
 
 def read(file: Path, protocols: Mapping[str, dict[str, Any]]) -> list[Figure]:
-    """The figures of one results.json. Raises DdistError for a damaged or foreign one."""
+    """Return the figures of one results.json. Raises DdistError for a damaged or foreign one."""
     results = load(file)
     config = results["provenance"]["config"]
     try:
@@ -119,38 +123,40 @@ def read(file: Path, protocols: Mapping[str, dict[str, Any]]) -> list[Figure]:
         changed["objective"] = objective
     cost, artifact = results["cost"], config.get("artifact")
     folder = Path(str(artifact)).expanduser() if artifact else file.parent / "distilled"
-    found = []
+    randoms = [
+        (row, accuracy_of(row, "baselines"))
+        for name, row in results["baselines"].items()
+        if name.partition(":")[0] == "random"
+    ]
+    figures = []
     for row in results["evaluation"]:
         accuracy = accuracy_of(row)
-        random = [
-            accuracy_of(other, "baselines")
-            for name, other in results["baselines"].items()
-            if name.partition(":")[0] == "random"
-            and same(other, row, "network")
-            and same(other, row, "protocol")
+        same = [
+            random
+            for other, random in randoms
+            if (other["network"], other["protocol"]) == (row["network"], row["protocol"])
         ]
-        found.append(
-            Figure(
-                file=file,
-                **{key: results[key] for key in ("method", "dataset", "init", "ipc", "seed")},
-                protocol=protocol_label(row["protocol"], changed),
-                network=row["network"],
-                accuracy=accuracy,
-                random=random[0] if random else None,
-                config=config,
-                made=file.stat().st_mtime,
-                artifact=str(folder.resolve()),
-                seconds=cost.get("distill_seconds"),
-                memory=cost.get("peak_memory_bytes"),
-                num_bytes=cost.get("artifact_bytes"),
-                settings=settings,
-            )
+        figure = Figure(
+            file=file,
+            **{key: results[key] for key in ("method", "dataset", "init", "ipc", "seed")},
+            protocol=protocol_label(row["protocol"], changed),
+            network=row["network"],
+            accuracy=accuracy,
+            random=same[0] if same else None,
+            config=config,
+            made=file.stat().st_mtime,
+            artifact=str(folder.resolve()),
+            seconds=cost.get("distill_seconds"),
+            memory=cost.get("peak_memory_bytes"),
+            num_bytes=cost.get("artifact_bytes"),
+            settings=settings,
         )
-    return found
+        figures.append(figure)
+    return figures
 
 
 def load(file: Path) -> dict[str, Any]:
-    """results.json's dict, known to have what is needed. Raises DdistError."""
+    """Return results.json's dict, known to have what is needed. Raises DdistError."""
     try:
         results = json.loads(file.read_text())
     except OSError as error:
@@ -161,8 +167,8 @@ def load(file: Path) -> dict[str, Any]:
         raise DdistError("it was not written by ddist.")
     if results["schema"] != 1:
         raise DdistError(f"it has schema {results['schema']}: a newer ddist reads that.")
-    for key, kind in NEEDED.items():
-        if not isinstance(results.get(key), kind):
+    for key, expected in NEEDED.items():
+        if not isinstance(results.get(key), expected):
             raise DdistError(f"it has no {key!r} as ddist writes it.")
     if not isinstance(results["provenance"].get("config"), dict):
         raise DdistError("it does not say with which settings it was made (provenance.config).")
@@ -171,13 +177,9 @@ def load(file: Path) -> dict[str, Any]:
     return results
 
 
-def same(one: Any, other: dict[str, Any], key: str) -> bool:
-    """Whether two rows agree; one that is none goes on, to be refused by :func:`accuracy_of`."""
-    return not isinstance(one, dict) or one.get(key) == other[key]
-
-
 def accuracy_of(row: Any, part: str = "evaluation") -> Accuracy:
-    """Raises DdistError where ``row`` is no row of that part of results.json."""
+    """Return the accuracy in a row of that part of results.json. Raises DdistError where it is no
+    such row."""
     try:
         mean, std, num = row["accuracy_mean"], row["accuracy_std"], row["num_networks"]
         if not (isinstance(row["network"], str) and isinstance(row["protocol"], str)):
@@ -191,17 +193,12 @@ def accuracy_of(row: Any, part: str = "evaluation") -> Accuracy:
     return Accuracy(mean, std, num)
 
 
-def with_costs(figures: list[Figure]) -> list[Figure]:
-    """Those of a set that was evaluated by itself (task=evaluate) get the cost of the run that
-    distilled it, where that is among them or its folder is still there."""
-    known = {each.artifact: each for each in figures if each.seconds is not None}
-    return [complete(each, known) for each in figures]
-
-
-def complete(figure: Figure, known: Mapping[str, Figure]) -> Figure:
+def with_cost(figure: Figure, distilled: Mapping[str, Figure]) -> Figure:
+    """Return ``figure``; of a set that was evaluated by itself (task=evaluate) with the cost of the
+    run that distilled it, where ``distilled`` (by artifact) has that or its folder is there."""
     if figure.seconds is not None:
         return figure
-    source = known.get(figure.artifact)
+    source = distilled.get(figure.artifact)
     if source is not None:
         return replace(figure, seconds=source.seconds, memory=source.memory)
     try:
@@ -213,15 +210,16 @@ def complete(figure: Figure, known: Mapping[str, Figure]) -> Figure:
 
 
 def newest(figures: list[Figure]) -> tuple[list[Figure], list[str]]:
-    """One of the figures that repeat each other, settings and seed and all; and what was left
-    out."""
-    kept: dict[tuple[Any, ...], Figure] = {}
-    left: dict[str, None] = {}
-    for each in sorted(figures, key=lambda figure: figure.made):
-        key = (each.method, each.dataset, each.ipc, each.protocol, each.network, each.seed,
-               each.settings)  # fmt: skip
-        older = kept.pop(key, None)
+    """Return the newest of the figures that repeat each other, settings and seed and all; and a
+    sentence for each file that was left out."""
+    latest: dict[tuple[Any, ...], Figure] = {}
+    repeated: dict[str, None] = {}
+    for figure in sorted(figures, key=lambda figure: figure.made):
+        key = (figure.method, figure.dataset, figure.ipc, figure.protocol, figure.network,
+               figure.seed, figure.settings)  # fmt: skip
+        older = latest.pop(key, None)
         if older is not None:
-            left[f"{older.file} is left out: {each.file} repeats its settings and its seed."] = None
-        kept[key] = each
-    return list(kept.values()), list(left)
+            note = f"{older.file} is left out: {figure.file} repeats its settings and its seed."
+            repeated[note] = None
+        latest[key] = figure
+    return list(latest.values()), list(repeated)

@@ -3,6 +3,7 @@ protocol, whose figures nobody should read off one axis."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from math import ceil, floor, log10
 from pathlib import Path
 
@@ -10,21 +11,31 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import NullFormatter
 
-from ddist.compare.rows import Row
+from ddist.compare.rows import ComparedRow
 
 MARKERS = "os^vD<>Pp*X"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c564b",
            "#7f7f7f", "#9467bd", "#bcbd22", "#2ca02c")  # fmt: skip
-LEAST_SECONDS = 1.0  # of choosing images without learning, on the logarithmic axis
-LEAST_POINTS = 4.0  # per cent that an axis shows: chance should not fill it
+MIN_SECONDS = 1.0  # of choosing images without learning, on the logarithmic axis
+MIN_RANGE = 4.0  # per cent that an axis shows: chance should not fill it
 BESIDE = 1.04
 COLUMNS = 3
 
-Panels = dict[tuple[str, str], list[Row]]  # dataset and protocol
+Cost = Callable[[ComparedRow], float | None]
+COSTS: dict[str, tuple[str, Cost]] = {
+    "bytes": ("bytes of the distilled set", lambda row: row.num_bytes),
+    "seconds": (
+        "seconds of distilling",
+        lambda row: None if row.seconds is None else max(row.seconds, MIN_SECONDS),
+    ),
+}
+Panels = dict[tuple[str, str], list[ComparedRow]]  # dataset and protocol
 
 
-def panels_of(tables: dict[str, list[Row]], known: Callable[[Row], object]) -> Panels:
-    """The rows of each panel, of which ``known`` says something."""
+def panels_of(
+    tables: dict[str, list[ComparedRow]], known: Callable[[ComparedRow], object]
+) -> Panels:
+    """Return the rows of each panel of which ``known`` says something."""
     panels: Panels = defaultdict(list)
     for protocol, rows in tables.items():
         for row in rows:
@@ -33,31 +44,26 @@ def panels_of(tables: dict[str, list[Row]], known: Callable[[Row], object]) -> P
     return dict(sorted(panels.items()))
 
 
-def draw_ipc(tables: dict[str, list[Row]], file: Path) -> None:
-    """Accuracy against images per class; published figures that can be compared are hollow, random
-    real images grey."""
-    draw(panels_of(tables, lambda row: row.first.ipc), "images per class", file, by_ipc)
+def draw_plots(tables: dict[str, list[ComparedRow]], folder: Path) -> None:
+    """Draw accuracy against images per class (``ipc.png``), against the bytes of the set, labels
+    included, and against seconds of distilling, as far as they are known."""
+    draw(
+        panels_of(tables, lambda row: row.first.ipc), "images per class", folder / "ipc.png", by_ipc
+    )
+    for name, (label, cost) in COSTS.items():
+        plot = partial(by_cost, cost=cost)
+        draw(panels_of(tables, cost), label, folder / f"{name}.png", plot)
 
 
-def draw_cost(tables: dict[str, list[Row]], file: Path) -> None:
-    """Accuracy against seconds of distilling."""
-    panels = panels_of(tables, lambda row: row.seconds)
-    draw(panels, "seconds of distilling", file, by_seconds)
-
-
-def draw_size(tables: dict[str, list[Row]], file: Path) -> None:
-    """Accuracy against the bytes of the distilled set, labels included."""
-    panels = panels_of(tables, lambda row: row.num_bytes)
-    draw(panels, "bytes of the distilled set", file, by_bytes)
-
-
-def draw(panels: Panels, label: str, file: Path, plot: Callable[[Axes, list[Row]], None]) -> None:
+def draw(
+    panels: Panels, label: str, file: Path, plot: Callable[[Axes, list[ComparedRow]], None]
+) -> None:
     if not panels:
         return
     columns = min(COLUMNS, len(panels))
     lines = ceil(len(panels) / columns)
-    most = max(len(kinds(rows)) for rows in panels.values())
-    height = max(3.2, 0.17 * most + 1.0)
+    most_labels = max(len(by_method(rows)) for rows in panels.values())
+    height = max(3.2, 0.17 * most_labels + 1.0)
     canvas = Canvas(figsize=(6.4 * columns, height * lines), layout="constrained")
     grid = canvas.subplots(lines, columns, squeeze=False).flatten()
     for axes, ((dataset, protocol), rows) in zip(grid, panels.items(), strict=False):
@@ -65,7 +71,7 @@ def draw(panels: Panels, label: str, file: Path, plot: Callable[[Axes, list[Row]
         axes.xaxis.set_minor_formatter(NullFormatter())
         plot(axes, rows)
         low, high = axes.get_ylim()
-        missing = max(0, LEAST_POINTS - (high - low)) / 2
+        missing = max(0, MIN_RANGE - (high - low)) / 2
         axes.set_ylim(low - missing, high + missing)
         axes.set_title(f"{dataset}, {protocol}", fontsize=10)
         axes.set_xlabel(label)
@@ -77,12 +83,16 @@ def draw(panels: Panels, label: str, file: Path, plot: Callable[[Axes, list[Row]
     canvas.savefig(file, dpi=100)
 
 
-def by_ipc(axes: Axes, rows: list[Row]) -> None:
-    found = kinds(rows)
-    for number, (name, members) in enumerate(found.items()):
+def by_ipc(axes: Axes, rows: list[ComparedRow]) -> None:
+    """Draw published figures that can be compared hollow, and random real images grey."""
+    methods, ticks = by_method(rows), sorted({row.first.ipc for row in rows})
+    # Before anything is drawn: matplotlib warns of the limits that it finds for a single tick.
+    axes.set_xlim(ticks[0] / 2, ticks[-1] * 2)
+    for number, (name, members) in enumerate(methods.items()):
         members = sorted(members, key=lambda row: row.first.ipc)
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-        aside = BESIDE ** (number - (len(found) - 1) / 2)  # so that methods do not hide each other
+        # Moved a little, so that methods do not hide each other.
+        aside = BESIDE ** (number - (len(methods) - 1) / 2)
         x = [row.first.ipc * aside for row in members]
         unique = len(set(x)) == len(x)  # else several settings of one size: no line
         errorbar(axes, x, members, colour, marker, name, "-" if unique else "")
@@ -97,37 +107,27 @@ def by_ipc(axes: Axes, rows: list[Row]) -> None:
             x = sorted(randoms)
             y = [100 * randoms[ipc].mean for ipc in sorted(randoms)]
             axes.plot(x, y, color="0.6", linestyle="--", marker=".", label=f"real, {network}")
-    ticks = sorted({row.first.ipc for row in rows})
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
-    axes.set_xlim(ticks[0] / 2, ticks[-1] * 2)
 
 
-def by_seconds(axes: Axes, rows: list[Row]) -> None:
-    by_cost(axes, rows, lambda row: max(row.seconds or 0, LEAST_SECONDS))
-
-
-def by_bytes(axes: Axes, rows: list[Row]) -> None:
-    by_cost(axes, rows, lambda row: row.num_bytes or 1)
-
-
-def by_cost(axes: Axes, rows: list[Row], cost: Callable[[Row], float]) -> None:
-    """A colour for each method and network, a marker for each number of images."""
-    costs = [cost(row) for row in rows]
+def by_cost(axes: Axes, rows: list[ComparedRow], cost: Cost) -> None:
+    """Draw a colour for each method and network, a marker for each number of images."""
+    costs = [cost(row) or 1 for row in rows]
     # Before anything is drawn: matplotlib warns of the limits that it finds for a single cost.
     axes.set_xlim(10 ** floor(log10(min(costs) / 1.2)), 10 ** ceil(log10(max(costs) * 1.2)))
     ipcs = sorted({row.first.ipc for row in rows})
-    for number, (name, members) in enumerate(kinds(rows).items()):
+    for number, (name, members) in enumerate(by_method(rows).items()):
         for ipc in sorted({row.first.ipc for row in members}):
-            chosen = [row for row in members if row.first.ipc == ipc]
+            same_size = [row for row in members if row.first.ipc == ipc]
             label = name if len(ipcs) == 1 else f"{name}, ipc {ipc}"
             marker = MARKERS[ipcs.index(ipc) % len(MARKERS)]
-            x = [cost(row) for row in chosen]
-            errorbar(axes, x, chosen, COLOURS[number % len(COLOURS)], marker, label, "")
+            x = [cost(row) or 1 for row in same_size]
+            errorbar(axes, x, same_size, COLOURS[number % len(COLOURS)], marker, label, "")
 
 
 def errorbar(
-    axes: Axes, x: list[float], rows: list[Row], colour: str, marker: str, label: str,
+    axes: Axes, x: list[float], rows: list[ComparedRow], colour: str, marker: str, label: str,
     line: str,
 ) -> None:  # fmt: skip
     y = [100 * row.accuracy.mean for row in rows]
@@ -136,9 +136,9 @@ def errorbar(
                   color=colour, label=label)  # fmt: skip
 
 
-def kinds(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """The rows by method and network."""
-    found: dict[str, list[Row]] = defaultdict(list)
+def by_method(rows: Iterable[ComparedRow]) -> dict[str, list[ComparedRow]]:
+    """Return the rows by method and network."""
+    methods: dict[str, list[ComparedRow]] = defaultdict(list)
     for row in rows:
-        found[f"{row.first.method}, {row.network}"].append(row)
-    return dict(sorted(found.items()))
+        methods[f"{row.first.method}, {row.network}"].append(row)
+    return dict(sorted(methods.items()))

@@ -1,4 +1,4 @@
-"""What papers publish (``published.yaml``), and how far one's own figure is from it."""
+"""Published figures (``published.yaml``), and the distance of a run's own figure from them."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,6 @@ import yaml
 
 from ddist.compare.gather import Accuracy, Figure
 from ddist.compare.settings import Setup
-from ddist.errors import DdistError
 
 Networks = Mapping[str, Mapping[str, Any]]
 """The settings of conf/network, by name."""
@@ -24,7 +23,7 @@ KNOWN = {
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedFigure:
     """One published accuracy, in fractions."""
 
     method: str
@@ -45,41 +44,37 @@ class Published:
 class Comparison:
     """A run's figure beside the published one."""
 
-    published: Published | None
+    published: PublishedFigure | None
     difference: float | None  # ours - published, fractions; None where they are not comparable
     limit: float | None  # beyond which it is flagged
     note: str  # why there is no difference; may be empty
 
     @property
     def flagged(self) -> bool:
-        """Whether the figures differ by more than chance explains."""
+        """Tell whether the figures differ by more than chance explains."""
         return self.limit is not None and abs(self.difference or 0) > self.limit
 
 
 @cache
 def document() -> Any:
-    """What ``published.yaml`` holds."""
+    """Return what ``published.yaml`` holds."""
     return yaml.safe_load(Path(__file__).with_name("published.yaml").read_text())
 
 
 @cache
-def published_figures() -> tuple[Published, ...]:
-    """All figures of ``published.yaml``."""
+def published_figures() -> tuple[PublishedFigure, ...]:
+    """Return all figures of ``published.yaml``."""
     return tuple(
-        Published(
-            method=entry["method"],
+        PublishedFigure(
+            **{key: entry[key] for key in ("method", "protocol", "paper", "arxiv", "known")},
             dataset=dataset,
             ipc=ipc,
-            protocol=entry["protocol"],
             networks=tuple(
                 [entry["network"]] if isinstance(entry["network"], str) else entry["network"]
             ),
             settings=entry.get("settings", {}),
             mean=mean / 100,
-            std=None if std is None else std / 100,
-            paper=entry["paper"],
-            arxiv=entry["arxiv"],
-            known=entry["known"],
+            std=std and std / 100,
             note=entry.get("note"),
         )
         for entry in document()["figures"]
@@ -88,83 +83,81 @@ def published_figures() -> tuple[Published, ...]:
     )
 
 
-def full_data(setup: Setup, usual_networks: Networks) -> Published | None:
-    """The published accuracy of the network of ``setup`` trained on the whole dataset."""
+def full_data(setup: Setup, networks: Networks) -> PublishedFigure | None:
+    """Return the published accuracy of the network of ``setup`` trained on the whole dataset."""
     if setup.objective:
         return None
-    for each in published_figures():
-        here = (each.method, each.dataset) == ("full", setup.dataset)
-        if here and not mismatches(setup, each, usual_networks):
-            return each
+    for figure in published_figures():
+        is_full = (figure.method, figure.dataset) == ("full", setup.dataset)
+        if is_full and not mismatches(setup, figure, networks):
+            return figure
     return None
 
 
-def cited(published: Published) -> str:
-    """The paper, and how its figure is known where it was not seen there."""
+def cited(published: PublishedFigure) -> str:
+    """Return the paper, and how its figure is known where it was not seen there."""
     return published.paper + ("" if published.known == "seen" else f", {KNOWN[published.known]}")
 
 
 def compare(
-    figure: Figure,
-    accuracy: Accuracy,
-    usual_networks: Networks,
-    deviations: float,
-    points: float,
+    figure: Figure, accuracy: Accuracy, networks: Networks, deviations: float, points: float
 ) -> Comparison:
-    """``accuracy``, which ``figure`` and other seeds of the same settings have on average, beside
-    what is published of the method on the dataset with as many images.
+    """Compare ``accuracy``, which ``figure`` and other seeds of the same settings have on average,
+    with what is published of the method on the dataset with as many images.
 
     They are comparable under the same protocol, with the same network and the same settings (such
     as its width); else the note says what is different. The difference is flagged beyond
     ``deviations`` joint standard deviations sqrt(s_ours^2 + s_published^2); beyond ``points`` per
-    cent where neither has one. ``usual_networks`` are the settings of conf/network by name, of
-    networks that the run's config does not describe.
+    cent where neither has one. ``networks`` are the settings of conf/network by name, of networks
+    that the run's config does not describe.
     """
     if figure.objective:
         return Comparison(None, None, None, "")  # papers have no figure of the kind
     cell = (figure.method, figure.dataset, figure.ipc)
-    known = [each for each in published_figures() if (each.method, each.dataset, each.ipc) == cell]
-    here = [each for each in known if each.protocol == figure.protocol]
-    if not here:
-        return Comparison(None, None, None, elsewhere(known))
-    reasons = [mismatches(figure, each, usual_networks) for each in here]
-    nearest = min(range(len(here)), key=lambda index: len(reasons[index]))
-    best = here[nearest]
-    if reasons[nearest]:
-        return Comparison(best, None, None, f"not compared: {'; '.join(reasons[nearest])}")
-    joint = math.hypot(accuracy.std or 0, best.std or 0)
+    known = [paper for paper in published_figures() if cell_of(paper) == cell]
+    comparable = [paper for paper in known if paper.protocol == figure.protocol]
+    if not comparable:
+        protocols = dict.fromkeys(paper.protocol for paper in known)
+        note = f"published only under {' and '.join(protocols)}" if protocols else ""
+        return Comparison(None, None, None, note)
+    reasons, nearest = min(
+        ((mismatches(figure, paper, networks), paper) for paper in comparable),
+        key=lambda pair: len(pair[0]),
+    )
+    if reasons:
+        return Comparison(nearest, None, None, f"not compared: {'; '.join(reasons)}")
+    joint = math.hypot(accuracy.std or 0, nearest.std or 0)
     limit = deviations * joint if joint else points / 100
-    return Comparison(best, accuracy.mean - best.mean, limit, "")
+    return Comparison(nearest, accuracy.mean - nearest.mean, limit, "")
 
 
-def elsewhere(known: list[Published]) -> str:
-    protocols = dict.fromkeys(each.protocol for each in known)
-    return f"published only under {' and '.join(protocols)}" if protocols else ""
+def cell_of(published: PublishedFigure) -> tuple[str, str, int]:
+    """Return where the figure stands in a paper's table: method, dataset, images per class."""
+    return published.method, published.dataset, published.ipc
 
 
-def mismatches(setup: Setup, published: Published, usual: Networks) -> list[str]:
-    """What keeps the two from being compared: ``width 32, published 128``.
+def mismatches(setup: Setup, published: PublishedFigure, networks: Networks) -> list[str]:
+    """Return what keeps the two from being compared: ``width 32, published 128``.
 
-    Published networks are those of conf/network (``usual``) and their images all of the dataset's,
-    in its size and channels, but for what the figure's settings say.
+    Published networks are those of conf/network (``networks``) and their images all of the
+    dataset's, in its size and channels, but for what the figure's settings say.
     """
     if setup.network not in published.networks:
         return [f"network {setup.network}, published {' or '.join(published.networks)}"]
-    wrong = []
-    wanted_of = {**network_settings(setup.network, usual), **published.settings}
-    for path, wanted in wanted_of.items():
-        found = network_setting(setup, path, usual)
-        untold = found is None and path not in published.settings  # by an older run
-        if found != wanted and not untold:
-            wrong.append(
-                f"{path.removeprefix('network.')} {shown(found)}, published {shown(wanted)}"
-            )
-    return wrong + other_images(setup, published)
+    reasons = []
+    settings = {**network_settings(setup.network, networks), **published.settings}
+    for path, expected in settings.items():
+        value = network_setting(setup, path, networks)
+        unknown = value is None and path not in published.settings  # of an older run
+        if value != expected and not unknown:
+            name = path.removeprefix("network.")
+            reasons.append(f"{name} {format_value(value)}, published {format_value(expected)}")
+    return reasons + image_mismatches(setup, published)
 
 
-def network_settings(network: str, usual: Networks) -> dict[str, Any]:
-    """The settings of conf/network that are given there, by their dotted names."""
-    settings = usual.get(network.partition(" ")[0], {}).items()
+def network_settings(network: str, networks: Networks) -> dict[str, Any]:
+    """Return the settings of conf/network that are given there, by their dotted names."""
+    settings = networks.get(network.partition(" ")[0], {}).items()
     return {
         f"network.{name}": value
         for name, value in settings
@@ -173,40 +166,32 @@ def network_settings(network: str, usual: Networks) -> dict[str, Any]:
     }
 
 
-def other_images(setup: Setup, published: Published) -> list[str]:
-    """What differs in the images: ``size 14, published 28``."""
-    own = document()["images"][published.dataset]
-    wrong = [
-        f"{name} {found}, published {own[name]}"
-        for name in own
+def image_mismatches(setup: Setup, published: PublishedFigure) -> list[str]:
+    """Return what differs in the images: ``size 14, published 28``."""
+    original = document()["images"][published.dataset]
+    reasons = [
+        f"{name} {value}, published {original[name]}"
+        for name in original
         if f"dataset.{name}" not in published.settings
-        and (found := setup.setting(f"dataset.{name}")) not in (None, own[name])
+        and (value := setup.setting(f"dataset.{name}")) not in (None, original[name])
     ]
-    classes = setup.setting("dataset.classes")
-    if classes is not None:
-        wrong.append(f"{len(classes)} classes, published all")
-    subset = setup.setting("dataset.subset")
-    return wrong if subset is None else [*wrong, f"{subset} images of a class, published all"]
+    if (classes := setup.setting("dataset.classes")) is not None:
+        reasons.append(f"{len(classes)} classes, published all")
+    if (subset := setup.setting("dataset.subset")) is not None:
+        reasons.append(f"{subset} images of a class, published all")
+    return reasons
 
 
-def network_setting(setup: Setup, path: str, usual: Networks) -> Any:
-    """The setting of ``setup``, of the network as conf/network has it where the run's config tells
-    of another."""
+def network_setting(setup: Setup, path: str, networks: Networks) -> Any:
+    """Return the setting of ``setup``, of the network as conf/network has it where the run's config
+    tells of another."""
     group, _, name = path.partition(".")
     if group == "network" and not setup.own_network:
-        return usual.get(setup.network.partition(" ")[0], {}).get(name)
+        return networks.get(setup.network.partition(" ")[0], {}).get(name)
     return setup.setting(path)
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     if value is None:
         return "null"
     return "-".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def check_limits(deviations: Any, points: Any) -> None:
-    """Raise a DdistError unless both limits are numbers from 0."""
-    for name, value in (("deviations", deviations), ("points", points)):
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not value >= 0:
-            raise DdistError(f"task.{name} is a number from 0, not {value!r}.")

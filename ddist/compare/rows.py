@@ -7,139 +7,150 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddist.compare.gather import Accuracy, Figure
-from ddist.compare.published import Comparison, Networks, compare, network_setting, shown
+from ddist.compare.published import (
+    Comparison,
+    Networks,
+    compare,
+    format_value,
+    network_setting,
+)
 from ddist.compare.settings import settings_of
 
-MAX_TOLD = 3  # settings that tell two rows apart
+MAX_DIFFERENCES = 3  # settings that tell two rows apart
 
 
 @dataclass(frozen=True)
-class Row:
-    """The runs of the same settings."""
+class SeedGroup:
+    """Runs of the same settings, one figure for each seed."""
 
-    figures: list[Figure]  # one for each seed
-    accuracy: Accuracy  # over seeds where there are several, else over networks
-    random: Accuracy | None
-    seconds: float | None  # of distilling, on average
-    memory: int | None  # bytes
-    num_bytes: int | None
-    comparison: Comparison
-    network: str  # its name, and its width where it has one
-    told: str  # the settings by which it differs from others of its kind
+    figures: list[Figure]
 
     @property
     def first(self) -> Figure:
         return self.figures[0]
 
+    @property
+    def accuracy(self) -> Accuracy:
+        return over_seeds([figure.accuracy for figure in self.figures])
+
+    @property
+    def random(self) -> Accuracy | None:
+        randoms = [figure.random for figure in self.figures if figure.random is not None]
+        return over_seeds(randoms) if randoms else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Return the mean seconds of distilling."""
+        known = [figure.seconds for figure in self.figures if figure.seconds is not None]
+        return statistics.mean(known) if known else None
+
+    @property
+    def memory(self) -> int | None:
+        """Return the most bytes that distilling took."""
+        return max((f.memory for f in self.figures if f.memory is not None), default=None)
+
+    @property
+    def num_bytes(self) -> int | None:
+        """Return the bytes of the largest set."""
+        return max((f.num_bytes for f in self.figures if f.num_bytes is not None), default=None)
+
+
+@dataclass(frozen=True)
+class ComparedRow(SeedGroup):
+    """Runs of the same settings beside what is published of them."""
+
+    comparison: Comparison
+    network: str  # its name, and its width where it has one
+    differences: str  # the settings by which it differs from others of its method and size
+
+
+def over_seeds(accuracies: list[Accuracy]) -> Accuracy:
+    """Return mean and standard deviation over seeds of each seed's mean over networks; of a single
+    seed, its own over networks."""
+    if len(accuracies) == 1:
+        return accuracies[0]
+    means = [accuracy.mean for accuracy in accuracies]
+    num_networks = sum(accuracy.num_networks for accuracy in accuracies)
+    return Accuracy(statistics.mean(means), statistics.stdev(means), num_networks)
+
 
 def make_rows(
-    figures: Iterable[Figure],
-    usual_networks: Networks,
-    deviations: float,
-    points: float,
-) -> dict[str, list[Row]]:
-    """The rows of each protocol, by dataset, images per class, and accuracy; see
+    figures: Iterable[Figure], networks: Networks, deviations: float, points: float
+) -> dict[str, list[ComparedRow]]:
+    """Return the rows of each protocol, by dataset, images per class, and accuracy; see
     :func:`ddist.compare.published.compare` for the other arguments."""
-    groups: dict[tuple[Any, ...], list[Figure]] = defaultdict(list)
-    for each in figures:
-        key = (each.protocol, each.dataset, each.ipc, each.method, each.network, each.settings)
-        groups[key].append(each)
-    told = tell_apart([members[0] for members in groups.values()])
-    tables: dict[str, list[Row]] = defaultdict(list)
-    for members in groups.values():
-        accuracy = over_seeds([each.accuracy for each in members])
-        randoms = [each.random for each in members if each.random is not None]
-        row = Row(
-            sorted(members, key=lambda each: each.seed),
-            accuracy,
-            over_seeds(randoms) if randoms else None,
-            mean_of(each.seconds for each in members),
-            maximum(each.memory for each in members),
-            maximum(each.num_bytes for each in members),
-            compare(members[0], accuracy, usual_networks, deviations, points),
-            named(members[0], usual_networks),
-            told[id(members[0])],
+    groups: dict[tuple[Any, ...], dict[str, list[Figure]]] = defaultdict(lambda: defaultdict(list))
+    for figure in sorted(figures, key=lambda figure: figure.seed):
+        place = figure.protocol, figure.dataset, figure.ipc, figure.method, figure.network
+        groups[place][figure.settings].append(figure)
+    tables: dict[str, list[ComparedRow]] = defaultdict(list)
+    for (protocol, *_), seeds_by_settings in groups.items():
+        alike = list(seeds_by_settings.values())
+        texts = differences([seeds[0] for seeds in alike])
+        for seeds, text in zip(alike, texts, strict=True):
+            accuracy = SeedGroup(seeds).accuracy
+            comparison = compare(seeds[0], accuracy, networks, deviations, points)
+            network = network_label(seeds[0], networks)
+            tables[protocol].append(ComparedRow(seeds, comparison, network, text))
+    for rows in tables.values():
+        rows.sort(key=lambda row: (row.first.dataset, row.first.ipc, -row.accuracy.mean))
+    return dict(sorted(tables.items()))
+
+
+def network_label(figure: Figure, networks: Networks) -> str:
+    """Return ``convnet 128``, or ``mlp``, which has no single width."""
+    width = network_setting(figure, "network.width", networks)
+    no_width = width is None or figure.setting("evaluation.epochs") is None
+    return figure.network if no_width else f"{figure.network} {format_value(width)}"
+
+
+def differences(figures: list[Figure]) -> list[str]:
+    """Return for each figure the settings in which they differ, such as ``steps=200, lr.images=1``:
+    short ones first, three at most."""
+    if len(figures) == 1:
+        return [""]
+    settings = [flat_settings(figure) for figure in figures]
+    names = [
+        name
+        for name in set.intersection(*map(set, settings))  # older runs have fewer
+        if all(values[name] is not None for values in settings)
+        and len({str(values[name]) for values in settings}) > 1
+    ]
+    names.sort(key=lambda name: (
+        max(len(format_value(values[name])) for values in settings) > 20, name.count("."), name
+    ))  # fmt: skip
+    more = ", …" if len(names) > MAX_DIFFERENCES else ""
+    return [
+        ", ".join(
+            # which group it is of, the table need not say
+            f"{name.partition('.')[2] or name}={format_value(values[name])}"
+            for name in names[:MAX_DIFFERENCES]
         )
-        tables[members[0].protocol].append(row)
-    order = {name: sorted(rows, key=place) for name, rows in sorted(tables.items())}
-    return order
-
-
-def named(figure: Figure, usual_networks: Networks) -> str:
-    """``convnet 128``, or ``mlp``, which has no single width."""
-    width = network_setting(figure, "network.width", usual_networks)
-    none = width is None or figure.setting("evaluation.epochs") is None
-    return figure.network if none else f"{figure.network} {shown(width)}"
-
-
-def place(row: Row) -> tuple[str, int, float]:
-    return row.first.dataset, row.first.ipc, -row.accuracy.mean
-
-
-def over_seeds(found: list[Accuracy]) -> Accuracy:
-    """Mean and standard deviation over seeds of each seed's mean over networks; of a single seed,
-    its own over networks."""
-    if len(found) == 1:
-        return found[0]
-    means = [each.mean for each in found]
-    networks = sum(each.num_networks for each in found)
-    return Accuracy(statistics.mean(means), statistics.stdev(means), networks)
-
-
-def mean_of(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.mean(known) if known else None
-
-
-def maximum(values: Iterable[int | None]) -> int | None:
-    return max((value for value in values if value is not None), default=None)
-
-
-def tell_apart(figures: list[Figure]) -> dict[int, str]:
-    """For each figure (by ``id``) the settings in which those of the same method, dataset, size,
-    network and protocol differ: ``steps=200, lr.images=1``. Short ones first, three at most."""
-    kinds: dict[tuple[Any, ...], list[Figure]] = defaultdict(list)
-    for each in figures:
-        kinds[each.protocol, each.dataset, each.ipc, each.method, each.network].append(each)
-    told = {id(each): "" for each in figures}
-    for members in kinds.values():
-        if len(members) == 1:
-            continue
-        flat = [flat_settings(each) for each in members]
-        common = set.intersection(*(set(each) for each in flat))  # older runs have fewer
-        common = {name for name in common if all(each[name] is not None for each in flat)}
-        names = [name for name in common if len({str(each[name]) for each in flat}) > 1]
-        names.sort(key=lambda name: (max(len(shown(each[name])) for each in flat) > 20,
-                                     name.count("."), name))  # fmt: skip
-        for each, values in zip(members, flat, strict=True):
-            text = [f"{brief(name)}={shown(values[name])}" for name in names[:MAX_TOLD]]
-            told[id(each)] = ", ".join(text) + (", …" if len(names) > MAX_TOLD else "")
-    return told
-
-
-def brief(name: str) -> str:
-    """``lr.images`` of ``method.lr.images``: which group it is of, the table need not say."""
-    return name.partition(".")[2] or name
+        + more
+        for values in settings
+    ]
 
 
 def flat_settings(figure: Figure) -> dict[str, Any]:
-    """What the figure's set was learned with, by dotted names; without what only says how, and
-    without copies. A part that is one of several kinds (``method.generative``) has its class."""
-    found = {}
-    for name, value in flatten(settings_of(figure.config)):
-        part, _, kind = name.rpartition("._")
+    """Return the settings that the figure's set was learned with, by dotted names; without what
+    only says how, and without copies. A part that is an object (``method.generative``) has its
+    class."""
+    flat = {}
+    for name, value in dotted(settings_of(figure.config)):
+        part, _, private = name.rpartition("._")
         if name.startswith(("trainer.", "method.trajectories.", "method.augment.")):
             continue
         if not part:
-            found[name] = value
-        elif kind == "target_":
-            found[part] = str(value).rpartition(".")[2]
-    return found
+            flat[name] = value
+        elif private == "target_":
+            flat[part] = str(value).rpartition(".")[2]
+    return flat
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+def dotted(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Yield the values of a nested mapping with their dotted names."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from flatten(value, f"{prefix}{key}.")
+            yield from dotted(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

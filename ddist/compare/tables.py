@@ -5,200 +5,206 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from ddist.artifact.card import markdown_table
 from ddist.compare.gather import Accuracy
-from ddist.compare.published import KNOWN, Published
-from ddist.compare.rows import Row
-from ddist.compare.scores import Scores
+from ddist.compare.published import KNOWN, PublishedFigure
+from ddist.compare.robust import Scores
+from ddist.compare.rows import ComparedRow, SeedGroup
 from ddist.formatting import duration, size
 
 FLAG = "!"
 WIDTH = 160  # of tables in files and pipes
 MARKS = {"seen": "", "comparison": " *", "memory": " ?"}
+SELECTIONS = {"validation_accuracy": "validation %", "outer_loss": "outer loss"}
+NUMBERS = {"ipc", "seed", "accuracy % (networks)", "random %", "published %", "difference",
+           "distilling", "size", "LRS", "random's", "ARS", "random's ",
+           *SELECTIONS.values()}  # fmt: skip
+"""The columns that are flushed right."""
+LATEX = str.maketrans(
+    {
+        **{char: f"\\{char}" for char in "{}%&_#$"},
+        "\\": r"\textbackslash{}",
+        "±": r"$\pm$",
+        "²": "$^2$",
+        "…": r"\dots{}",
+    }
+)
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table as text. Columns that are empty throughout are left out."""
+    """A table as text: rows that all have the same columns."""
 
     title: str
-    head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    numbers: set[str]  # the columns that are flushed right
+    rows: list[dict[str, str]]
 
-    def pruned(self) -> "Sheet":
-        kept = [i for i in range(len(self.head)) if any(row[i] for row in self.rows)]
-        head = tuple(self.head[i] for i in kept)
-        return Sheet(
-            self.title, head, [tuple(row[i] for i in kept) for row in self.rows], self.numbers
-        )
+    @property
+    def head(self) -> tuple[str, ...]:
+        return tuple(self.rows[0])
 
-
-def protocol_sheet(protocol: str, rows: list[Row]) -> Sheet:
-    """The rows of one protocol."""
-    head = (
-        "dataset", "ipc", "method", "network", "accuracy % (networks)", "random %", "published %",
-        "difference", "distilling", "size", "settings", "note",
-    )  # fmt: skip
-    return Sheet(protocol, head, [cells(row) for row in rows], set(head[4:10]) | {"ipc"}).pruned()
+    @property
+    def cells(self) -> list[tuple[str, ...]]:
+        return [tuple(row.values()) for row in self.rows]
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    first, found = row.first, row.comparison
-    return (
-        first.dataset,
-        str(first.ipc),
-        first.method,
-        row.network,
-        with_count(row.accuracy, len(row.figures)),
-        percent(row.random),
-        published_percent(found.published),
-        difference(row),
-        "" if not row.seconds else duration(row.seconds),
-        "" if row.num_bytes is None else size(row.num_bytes),
-        row.told,
-        found.note,
-    )
+def make_sheet(title: str, rows: list[dict[str, str]]) -> Sheet:
+    """Return the table of ``rows`` without the columns that are empty throughout."""
+    filled = [name for name in rows[0] if any(row[name] for row in rows)]
+    return Sheet(title, [{name: row[name] for name in filled} for row in rows])
 
 
-def numbers(rows: list[Row]) -> str:
-    """The rows of one protocol as CSV for programs: accuracies are fractions."""
-    head = (
-        "protocol", "dataset", "ipc", "method", "network", "accuracy_mean", "accuracy_std",
-        "num_networks", "num_seeds", "random_mean", "random_std", "published_mean",
-        "published_std", "published_by", "arxiv", "known", "difference", "flagged",
-        "distill_seconds", "peak_memory_bytes", "artifact_bytes", "settings", "note", "files",
-    )  # fmt: skip
+def protocol_sheet(protocol: str, rows: list[ComparedRow]) -> Sheet:
+    """Return the rows of one protocol as text."""
+    cells = [
+        {
+            "dataset": row.first.dataset,
+            "ipc": str(row.first.ipc),
+            "method": row.first.method,
+            "network": row.network,
+            "accuracy % (networks)": with_count(row),
+            "random %": percent(row.random),
+            "published %": published_percent(row.comparison.published),
+            "difference": difference(row),
+            "distilling": "" if not row.seconds else duration(row.seconds),
+            "size": "" if row.num_bytes is None else size(row.num_bytes),
+            "settings": row.differences,
+            "note": row.comparison.note,
+        }
+        for row in rows
+    ]
+    return make_sheet(protocol, cells)
+
+
+def scores_sheet(scores: list[Scores]) -> Sheet:
+    """Return the robust scores, in [0, 1], beside those of random real images (the control)."""
+    cells = [
+        {
+            "dataset": score.figure.dataset,
+            "ipc": str(score.figure.ipc),
+            "method": score.figure.method,
+            "seed": str(score.figure.seed),
+            "network": score.figure.network,
+            "LRS": fraction(score.label),
+            "random's": fraction(score.label_control),
+            "ARS": fraction(score.augmentation),
+            "random's ": fraction(score.augmentation_control),
+            "from": score.source,
+        }
+        for score in scores
+    ]
+    cells.sort(key=lambda row: tuple(row.values()))
+    return make_sheet("robust scores (DD-Ranking)", cells)
+
+
+def numbers(rows: list[ComparedRow]) -> str:
+    """Return the rows of one protocol as CSV for programs: accuracies are fractions."""
     lines = []
     for row in rows:
-        first, found, random = row.first, row.comparison, row.random
-        paper = found.published
-        lines.append(
-            (
-                first.protocol,
-                first.dataset,
-                first.ipc,
-                first.method,
-                row.network,
-                row.accuracy.mean,
-                row.accuracy.std,
-                row.accuracy.num_networks,
-                len(row.figures),
-                *((None, None) if random is None else (random.mean, random.std)),
-                *(
-                    5 * (None,)
-                    if paper is None
-                    else (paper.mean, paper.std, paper.paper, paper.arxiv, paper.known)
-                ),
-                found.difference,
-                found.flagged if found.difference is not None else None,
-                row.seconds,
-                row.memory,
-                row.num_bytes,
-                row.told,
-                found.note,
-                " ".join(str(each.file) for each in row.figures),
-            )
-        )
-    return comma_separated(head, lines)
+        comparison, random, paper = row.comparison, row.random, row.comparison.published
+        compared = comparison.difference is not None
+        line = {
+            "protocol": row.first.protocol,
+            "dataset": row.first.dataset,
+            "ipc": row.first.ipc,
+            "method": row.first.method,
+            "network": row.network,
+            "accuracy_mean": row.accuracy.mean,
+            "accuracy_std": row.accuracy.std,
+            "num_networks": row.accuracy.num_networks,
+            "num_seeds": len(row.figures),
+            "random_mean": random and random.mean,
+            "random_std": random and random.std,
+            "published_mean": paper and paper.mean,
+            "published_std": paper and paper.std,
+            "published_by": paper and paper.paper,
+            "arxiv": paper and paper.arxiv,
+            "known": paper and paper.known,
+            "difference": comparison.difference,
+            "flagged": comparison.flagged if compared else None,
+            "distill_seconds": row.seconds,
+            "peak_memory_bytes": row.memory,
+            "artifact_bytes": row.num_bytes,
+            "settings": row.differences,
+            "note": comparison.note,
+            "files": " ".join(str(figure.file) for figure in row.figures),
+        }
+        lines.append(line)
+    return comma_separated(lines)
 
 
 def percent(accuracy: Accuracy | None) -> str:
-    """``93.76 ± 0.40``; nothing for None."""
+    """Return ``93.76 ± 0.40``; nothing for None."""
     if accuracy is None:
         return ""
     mean = f"{100 * accuracy.mean:.2f}"
     return mean if accuracy.std is None else f"{mean} ± {100 * accuracy.std:.2f}"
 
 
-def with_count(accuracy: Accuracy, seeds: int) -> str:
-    """``93.76 ± 0.40 (6, 3 seeds)``, of six networks in all."""
+def with_count(group: SeedGroup) -> str:
+    """Return ``93.76 ± 0.40 (6, 3 seeds)``, of six networks in all."""
+    accuracy, seeds = group.accuracy, len(group.figures)
     more = f", {seeds} seeds" if seeds > 1 else ""
     return f"{percent(accuracy)} ({accuracy.num_networks}{more})"
 
 
-def published_percent(published: Published | None) -> str:
-    """``93.8 ± 0.4``, with the mark that says how it is known."""
+def published_percent(published: PublishedFigure | None) -> str:
+    """Return ``93.8 ± 0.4``, with the mark that says how it is known."""
     if published is None:
         return ""
     std = "" if published.std is None else f" ± {100 * published.std:.1f}"
     return f"{100 * published.mean:.1f}{std}{MARKS[published.known]}"
 
 
-def difference(row: Row) -> str:
-    """``+0.6``, or ``-4.9 !`` where it is flagged."""
-    found = row.comparison.difference
-    if found is None:
+def difference(row: ComparedRow) -> str:
+    """Return ``+0.6``, or ``-4.9 !`` where it is flagged."""
+    if row.comparison.difference is None:
         return ""
-    return f"{100 * found:+.1f}" + (f" {FLAG}" if row.comparison.flagged else "")
-
-
-def scores_sheet(scores: list[Scores]) -> Sheet:
-    """The robust scores, in [0, 1], beside those of random real images (the control)."""
-    head = ("dataset", "ipc", "method", "seed", "network", "LRS", "random's", "ARS", "random's ",
-            "from")  # fmt: skip
-    rows = [
-        (
-            each.figure.dataset,
-            str(each.figure.ipc),
-            each.figure.method,
-            str(each.figure.seed),
-            each.figure.network,
-            fraction(each.label),
-            fraction(each.label_control),
-            fraction(each.augmentation),
-            fraction(each.augmentation_control),
-            each.source,
-        )
-        for each in scores
-    ]
-    numbers = {"ipc", "seed", "LRS", "random's", "ARS", "random's "}
-    return Sheet("robust scores (DD-Ranking)", head, sorted(rows), numbers).pruned()
+    return f"{100 * row.comparison.difference:+.1f}" + (f" {FLAG}" * row.comparison.flagged)
 
 
 def fraction(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def legend(tables: dict[str, list[Row]], deviations: float, points: float) -> list[str]:
-    """What the marks of the tables mean, and the papers, one sentence each."""
-    found = [row.comparison for rows in tables.values() for row in rows]
+def legend(tables: dict[str, list[ComparedRow]], deviations: float, points: float) -> list[str]:
+    """Return what the marks of the tables mean, and the papers, one sentence each."""
+    rows = [row for table in tables.values() for row in table]
+    published = [(row, figure) for row in rows if (figure := row.comparison.published) is not None]
     lines = []
-    if any(each.difference is not None for each in found):
+    if any(row.comparison.difference is not None for row in rows):
         lines.append(
             f"{FLAG}: the difference is more than {deviations:g} joint standard deviations, "
             f"sqrt(ours² + published²), or {points:g} points where neither has one."
         )
-    known = {each.published.known for each in found if each.published is not None}
+    known = {figure.known for _, figure in published}
     lines += [
-        f"Published figures with {MARKS[name].strip()}: {KNOWN[name]}."
-        for name in MARKS
-        if name in known and MARKS[name]
+        f"Published figures with {mark.strip()}: {KNOWN[name]}."
+        for name, mark in MARKS.items()
+        if mark and name in known
     ]
-    remarks = {
-        f"{each.published.paper} ({row.first.method}, {row.first.dataset}): {each.published.note}."
-        for rows in tables.values()
-        for row in rows
-        if (each := row.comparison).published is not None and each.published.note
-    }
-    lines += sorted(remarks)
-    papers = {
-        (each.published.paper, each.published.arxiv) for each in found if each.published is not None
-    }
+    lines += sorted(
+        {
+            f"{figure.paper} ({row.first.method}, {row.first.dataset}): {figure.note}."
+            for row, figure in published
+            if figure.note
+        }
+    )
+    papers = sorted({(figure.paper, figure.arxiv) for _, figure in published})
     if papers:
-        listed = "; ".join(f"{paper} (arXiv {arxiv})" for paper, arxiv in sorted(papers))
+        listed = "; ".join(f"{paper} (arXiv {arxiv})" for paper, arxiv in papers)
         lines.append(f"Published: {listed}.")
-    if any(len(row.figures) > 1 for rows in tables.values() for row in rows):
+    if any(len(row.figures) > 1 for row in rows):
         lines.append("Over several seeds: mean and standard deviation over seeds.")
     return lines
 
 
 def console() -> Console:
-    """Where tables are printed, wide enough for them in files and pipes."""
+    """Return where tables are printed, wide enough for them in files and pipes."""
     screen = Console()
     return screen if screen.is_terminal else Console(width=WIDTH)
 
@@ -206,75 +212,64 @@ def console() -> Console:
 def rich_table(sheet: Sheet) -> Table:
     table = Table(title=sheet.title, title_style="bold", title_justify="left")
     for name in sheet.head:
-        number = name in sheet.numbers
+        number = name in NUMBERS
         table.add_column(
             name.strip(),
             justify="right" if number else "left",
             overflow="fold",
             no_wrap=number or name in ("dataset", "method", "network"),
         )
-    for i, row in enumerate(sheet.rows):
-        if i and row[:2] != sheet.rows[i - 1][:2]:
+    above = None
+    for row in sheet.cells:
+        if above not in (None, row[:2]):
             table.add_section()
+        above = row[:2]
         table.add_row(*row)
     return table
 
 
 def markdown(sheets: list[Sheet], notes: Sequence[str], title: str = "Comparison") -> str:
-    """A section for each table, the notes below."""
-    parts = [
+    """Return a section for each table, the notes below."""
+    sections = [
         f"## {sheet.title}\n\n"
         + markdown_table(
-            sheet.head, [tuple(cell.replace("|", "\\|") for cell in r) for r in sheet.rows]
+            sheet.head, [tuple(cell.replace("|", "\\|") for cell in row) for row in sheet.cells]
         )
         for sheet in sheets
     ]
     listed = "".join(f"- {note}\n" for note in notes)
-    return "\n".join([f"# {title}\n", *parts, *([listed] if listed else [])])
+    return "\n".join([f"# {title}\n", *sections, *([listed] if listed else [])])
 
 
-def comma_separated(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def comma_separated(rows: Sequence[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([name.strip() for name in head])
-    writer.writerows(rows)
+    writer.writerows([[name.strip() for name in rows[0]], *(row.values() for row in rows)])
     return text.getvalue()
 
 
 def latex(sheets: list[Sheet], notes: Sequence[str]) -> str:
-    """A table for each sheet (package booktabs), the notes as comments above."""
-    parts = [f"% {note}\n" for note in ("Needs \\usepackage{booktabs}.", *notes)]
+    """Return a table for each sheet (package booktabs), the notes as comments above."""
+    lines = [f"% {note}\n" for note in ("Needs \\usepackage{booktabs}.", *notes)]
     for sheet in sheets:
-        columns = "".join("r" if name in sheet.numbers else "l" for name in sheet.head)
-        lines = [" & ".join(map(escaped, row)) + r" \\" for row in sheet.rows]
-        parts.append(
-            "\n".join(
-                [
-                    r"\begin{table}",
-                    rf"\caption{{{escaped(sheet.title)}}}",
-                    rf"\begin{{tabular}}{{{columns}}}",
-                    r"\toprule",
-                    " & ".join(escaped(name.strip()) for name in sheet.head) + r" \\",
-                    r"\midrule",
-                    *lines,
-                    r"\bottomrule",
-                    r"\end{tabular}",
-                    r"\end{table}",
-                    "",
-                ]
-            )
+        head, *rows = (
+            " & ".join(cell.strip().translate(LATEX) for cell in row) + r" \\"
+            for row in (sheet.head, *sheet.cells)
         )
-    return "\n".join(parts)
-
-
-def escaped(text: str) -> str:
-    """``text`` as LaTeX prints it."""
-    text = re.sub(r"([\\{}])", lambda found: {"\\": r"\textbackslash{}"}.get(
-        found[1], "\\" + found[1]), text)  # fmt: skip
-    text = re.sub(r"([%&_#$])", r"\\\1", text)
-    return text.replace("±", r"$\pm$").replace("²", "$^2$").replace("…", r"\dots{}")
+        columns = "".join("r" if name in NUMBERS else "l" for name in sheet.head)
+        lines += [
+            r"\begin{table}",
+            rf"\caption{{{sheet.title.translate(LATEX)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            head,
+            r"\midrule",
+            *rows,
+            "\\bottomrule\n\\end{tabular}\n\\end{table}\n",
+        ]
+    return "\n".join(lines)
 
 
 def file_name(protocol: str) -> str:
-    """``dc2021_dsa_epochs-300`` of ``dc2021_dsa (epochs=300)``."""
+    """Return ``dc2021_dsa_epochs-300`` of ``dc2021_dsa (epochs=300)``."""
     return re.sub(r"[^\w.]+", "-", protocol).strip("-")

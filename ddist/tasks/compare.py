@@ -3,14 +3,15 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from annotated_types import Ge, Gt, Le
 from omegaconf import DictConfig
 
 from ddist.compare.gather import gather
-from ddist.compare.plots import draw_cost, draw_ipc, draw_size
-from ddist.compare.published import check_limits
-from ddist.compare.rows import Row, make_rows
-from ddist.compare.scores import check_full, robust_scores
+from ddist.compare.plots import draw_plots
+from ddist.compare.robust import robust_scores
+from ddist.compare.rows import ComparedRow, make_rows
 from ddist.compare.tables import (
     Sheet,
     comma_separated,
@@ -32,10 +33,16 @@ from ddist.tasks.usual import usual_networks, usual_protocols
 log = logging.getLogger(__name__)
 
 
-def run(cfg: DictConfig, *, deviations: float, points: float, full: float | None) -> None:
+def run(
+    cfg: DictConfig,
+    *,
+    deviations: Annotated[float, Ge(0)],
+    points: Annotated[float, Ge(0)],
+    full: Annotated[float, Gt(0), Le(1)] | None,
+) -> None:
     """Tables of all that ``cfg.runs`` holds, a table for each protocol, printed and written to the
     run's folder with the plots; see :func:`ddist.compare.published.compare` for the limits and
-    :func:`ddist.compare.scores.robust_scores` for ``full``."""
+    :func:`ddist.compare.robust.robust_scores` for ``full``."""
     found = compared(find_patterns(cfg), deviations, points, full)
     for problem in found.problems:
         log.warning("%s", problem)
@@ -43,13 +50,11 @@ def run(cfg: DictConfig, *, deviations: float, points: float, full: float | None
     folder = Path(cfg.paths.run)
     texts = {f"{file_name(name)}.csv": numbers(rows) for name, rows in tables.items()}
     if found.scores is not None:
-        texts["robust_scores.csv"] = comma_separated(found.scores.head, found.scores.rows)
+        texts["robust_scores.csv"] = comma_separated(found.scores.rows)
     texts |= {"compare.md": markdown(sheets, notes), "compare.tex": latex(sheets, notes)}
     for name, text in texts.items():
         write_file_whole(folder / name, text.encode())
-    draw_ipc(tables, folder / "ipc.png")
-    draw_size(tables, folder / "bytes.png")
-    draw_cost(tables, folder / "seconds.png")
+    draw_plots(tables, folder)
     screen = console()
     for sheet in sheets:
         screen.print(rich_table(sheet))
@@ -62,7 +67,7 @@ def run(cfg: DictConfig, *, deviations: float, points: float, full: float | None
 class Compared:
     """What runs say beside each other."""
 
-    tables: dict[str, list[Row]]  # by protocol
+    tables: dict[str, list[ComparedRow]]  # by protocol
     scores: Sheet | None  # the robust ones
     notes: list[str]
     problems: list[str]  # a sentence for each file that was left out
@@ -77,8 +82,6 @@ class Compared:
 def compared(runs: list[str], deviations: float, points: float, full: float | None) -> Compared:
     """All that ``runs``, files, folders or patterns, hold; see :func:`run`. Raises DdistError where
     they lead to nothing."""
-    check_limits(deviations, points)
-    check_full(full)
     found = gather(runs, usual_protocols())
     if not found.figures:
         raise DdistError(

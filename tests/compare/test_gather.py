@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ddist.compare.gather import find, gather
+from ddist.compare.robust import robust_scores
 from ddist.compare.rows import make_rows
-from ddist.compare.scores import robust_scores
 
 USUAL = {"dc2021_dsa": {"name": "dc2021_dsa", "epochs": 1000, "num_networks": 20}}
 NETWORKS = {"convnet": {"width": 128, "depth": 3}}
@@ -73,7 +73,7 @@ def test_seeds_of_the_same_settings_are_one_row(write, tmp_path: Path) -> None:
     assert three.accuracy.mean == pytest.approx(0.93)
     assert three.accuracy.std == pytest.approx(0.0360555, abs=1e-6)  # over seeds, n - 1
     assert (three.accuracy.num_networks, one.accuracy.std) == (15, 0.01)
-    assert (three.told, one.told) == ("lr.images=1.0", "lr.images=5.0")
+    assert (three.differences, one.differences) == ("lr.images=1.0", "lr.images=5.0")
     assert found.problems == []
 
 
@@ -81,7 +81,10 @@ def test_parts_of_several_kinds_are_told_by_their_class(write, tmp_path: Path) -
     for name, kind in (("one", "ddist.generative.Pca"), ("other", "ddist.generative.Identity")):
         write(name, {"provenance.config.method.generative": {"_target_": kind, "components": 8}})
     _, tables = rows_of(tmp_path / "runs")
-    assert {row.told for row in tables["dc2021_dsa"]} == {"generative=Pca", "generative=Identity"}
+    assert {row.differences for row in tables["dc2021_dsa"]} == {
+        "generative=Pca",
+        "generative=Identity",
+    }
 
 
 def test_a_repeated_run_counts_once(write, tmp_path: Path) -> None:

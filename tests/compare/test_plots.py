@@ -12,11 +12,11 @@ from matplotlib.figure import Figure as Canvas
 
 import ddist.compare.plots
 from ddist.compare.gather import gather
-from ddist.compare.plots import BESIDE, LEAST_SECONDS, draw_cost, draw_ipc, draw_size
-from ddist.compare.rows import Row, make_rows
+from ddist.compare.plots import BESIDE, MIN_SECONDS, draw_plots
+from ddist.compare.rows import ComparedRow, make_rows
 
 NETWORKS = {"convnet": {"width": 128, "depth": 3}}
-Tables = dict[str, list[Row]]
+Tables = dict[str, list[ComparedRow]]
 
 
 @pytest.fixture
@@ -38,20 +38,21 @@ def tables(write: Callable[..., Path], tmp_path: Path) -> Tables:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., dict[str, Axes]]:
-    """``drawn(draw, tables)``: the axes, by title."""
+    """``drawn(name, tables)``: the axes of the picture of that name, by title."""
 
-    def run(draw: Callable[[Tables, Path], None], tables: Tables) -> dict[str, Axes]:
-        kept: list[Canvas] = []
+    def run(name: str, tables: Tables) -> dict[str, Axes]:
+        kept: dict[str, Canvas] = {}
 
         class Kept(Canvas):
-            def savefig(self, *args: Any, **options: Any) -> None:
-                kept.append(self)
-                super().savefig(*args, **options)
+            def savefig(self, file: Path, *args: Any, **options: Any) -> None:
+                kept[file.stem] = self
+                super().savefig(file, *args, **options)
 
         monkeypatch.setattr(ddist.compare.plots, "Canvas", Kept)
-        draw(tables, tmp_path / "plot.png")
-        assert (tmp_path / "plot.png").stat().st_size > 0
-        (canvas,) = kept
+        draw_plots(tables, tmp_path)
+        assert kept.keys() == {"ipc", "bytes", "seconds"}
+        assert all((tmp_path / f"{file}.png").stat().st_size > 0 for file in kept)
+        canvas = kept[name]
         return {axes.get_title(): axes for axes in canvas.axes if axes.get_title()}
 
     return run
@@ -73,18 +74,18 @@ def bars(axes: Axes) -> dict[str, tuple[list[float], list[float], list[float]]]:
     return found
 
 
-def rows_by(tables: Tables, protocol: str, method: str) -> list[Row]:
+def rows_by(tables: Tables, protocol: str, method: str) -> list[ComparedRow]:
     found = [row for row in tables[protocol] if row.first.method == method]
     return sorted(found, key=lambda row: row.first.ipc)
 
 
-def expected(rows: list[Row]) -> tuple[list[float], list[float]]:
+def expected(rows: list[ComparedRow]) -> tuple[list[float], list[float]]:
     return ([100 * row.accuracy.mean for row in rows],
             [100 * (row.accuracy.std or 0) for row in rows])  # fmt: skip
 
 
 def test_accuracy_against_images_per_class(tables: Tables, drawn: Any) -> None:
-    panels = drawn(draw_ipc, tables)
+    panels = drawn("ipc", tables)
     assert panels.keys() == {"mnist, dc2021", "mnist, dc2021_dsa"}
     axes = panels["mnist, dc2021_dsa"]
     assert axes.get_xscale() == "log" and axes.get_xlabel() == "images per class"
@@ -113,7 +114,7 @@ def test_published_figures_are_hollow(tables: Tables, drawn: Any) -> None:
         if row.comparison.published is not None and row.comparison.difference is not None
     }
     assert published
-    axes = drawn(draw_ipc, tables)["mnist, dc2021_dsa"]
+    axes = drawn("ipc", tables)["mnist, dc2021_dsa"]
     hollow = [line for line in axes.get_lines() if line.get_fillstyle() == "none"]
     places = sorted(tuple(round(float(np.asarray(each)[0]), 1) for each in line.get_data())
                     for line in hollow)  # fmt: skip
@@ -126,8 +127,7 @@ def test_published_figures_are_hollow(tables: Tables, drawn: Any) -> None:
 
 @pytest.mark.parametrize("what", ["seconds", "bytes"])
 def test_accuracy_against_what_it_cost(tables: Tables, drawn: Any, what: str) -> None:
-    draw = draw_cost if what == "seconds" else draw_size
-    axes = drawn(draw, tables)["mnist, dc2021_dsa"]
+    axes = drawn(what, tables)["mnist, dc2021_dsa"]
     assert axes.get_xlabel().startswith(what) and axes.get_xscale() == "log"
     found = bars(axes)
     assert len(found) == 4  # two methods, two sizes
@@ -137,6 +137,6 @@ def test_accuracy_against_what_it_cost(tables: Tables, drawn: Any, what: str) ->
         (row,) = (r for r in rows_by(tables, "dc2021_dsa", method) if r.first.ipc == ipc)
         means, spreads = expected([row])
         assert y == pytest.approx(means) and reach == pytest.approx(spreads)
-        seconds = max(LEAST_SECONDS, 100 * ipc + 5 if method == "dm" else 0)  # of seeds 0 and 1
+        seconds = max(MIN_SECONDS, 100 * ipc + 5 if method == "dm" else 0)  # of seeds 0 and 1
         assert x == [pytest.approx(seconds if what == "seconds" else 31_400 * ipc)]
         assert low < x[0] < high

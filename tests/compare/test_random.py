@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from ddist.compare.gather import gather
-from ddist.compare.rows import Row, make_rows
-from ddist.compare.scores import robust_scores
+from ddist.compare.robust import robust_scores
+from ddist.compare.rows import ComparedRow, make_rows
 from ddist.compare.tables import numbers, protocol_sheet
 
 NETWORKS = {"convnet": {"width": 128, "depth": 3}}
@@ -22,7 +22,7 @@ USUAL = {"dc2021_dsa": {"name": "dc2021_dsa", "epochs": 1000, "num_networks": 5,
                         "augment": {"strategy": ["flip"]}, "labels": "own"}}  # fmt: skip
 
 
-def rows_of(runs: Path) -> dict[str, list[Row]]:
+def rows_of(runs: Path) -> dict[str, list[ComparedRow]]:
     return make_rows(gather([str(runs)], {}).figures, NETWORKS, 2.0, 2.0)
 
 
@@ -37,8 +37,7 @@ def test_their_column_is_over_seeds(write: Callable[..., Path], tmp_path: Path) 
     mean, std = statistics.mean(randoms), statistics.stdev(randoms)
     assert (row.random.mean, row.random.std) == (pytest.approx(mean), pytest.approx(std))
     assert row.random.num_networks == 15
-    sheet = protocol_sheet(name, [row])
-    cells = dict(zip(sheet.head, sheet.rows[0], strict=True))
+    (cells,) = protocol_sheet(name, [row]).rows
     assert cells["random %"] == f"{100 * mean:.2f} ± {100 * std:.2f}"
     (written,) = csv.DictReader(io.StringIO(numbers([row])))
     assert float(written["random_mean"]) == pytest.approx(mean, abs=1e-4)
