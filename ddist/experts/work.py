@@ -41,7 +41,7 @@ class Work:
         progress = sharing.SharedProgress(
             "experts",
             "epochs",
-            left=lambda: sum(epoch > 0 for epoch, _ in self.missing()),
+            count=lambda: sum(epoch > 0 for epoch, _ in self.missing()),
             shorter="Fewer experts take less: trajectories.num_experts=10, for example.",
         )
 
@@ -51,7 +51,9 @@ class Work:
 
         with keeping(self._kept), progress:
             sharing.share(
-                left=lambda: [group for group in order if self.store.missing(group, self.epochs)],
+                remaining=lambda: [
+                    group for group in order if self.store.missing(group, self.epochs)
+                ],
                 claim=lambda group: self.claim(group, 0, progress.advance),
                 wait=wait,
             )

@@ -1,11 +1,49 @@
-"""Folders that are either complete or not there."""
+"""Files and folders that are either complete or as they were."""
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from ddist.errors import DdistError
+
+
+@contextmanager
+def replacing(path: Path, *, alone: bool = False) -> Iterator[Path]:
+    """Yield a path to write to, which takes the place of ``path`` where the block ends well; else
+    nothing of it is left. ``alone``: no other process writes ``path`` (its lock is held), so that
+    what a killed run left is written over."""
+    token = "" if alone else f"{uuid4().hex[:8]}."
+    partial = path.with_name(f".{path.name}.{token}partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_file(path: Path, content: bytes | memoryview) -> None:
+    """Write ``content`` and wait until it is on the disk: a rename must not overtake it."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_file_whole(path: Path, content: bytes) -> None:
+    """Write ``path`` so that it is either complete or as it was. Raises DdistError where the
+    system refuses."""
+    try:
+        with replacing(path) as partial:
+            write_file(partial, content)
+    except OSError as error:
+        raise DdistError(
+            f"Could not write {path}: {error.strerror or error}. Make room or choose another "
+            "folder."
+        ) from error
 
 
 def write_folder(path: Path, files: dict[str, bytes]) -> None:
@@ -48,14 +86,6 @@ def refuse_others(path: Path, names: set[str]) -> None:
         raise DdistError(f"Expected a folder at {path}, but a file is there: move it.")
 
 
-def write_file(path: Path, content: bytes | memoryview) -> None:
-    """Write ``content`` and wait until it is on the disk: a rename must not overtake it."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def swap(fresh: Path, path: Path, retired: Path) -> None:
     """Rename ``fresh`` to ``path``; what was there goes, or comes back if the rename fails."""
     if not path.exists():
@@ -68,20 +98,3 @@ def swap(fresh: Path, path: Path, retired: Path) -> None:
         retired.rename(path)
         raise
     shutil.rmtree(retired, ignore_errors=True)
-
-
-def write_file_whole(path: Path, content: bytes) -> None:
-    """Write ``path`` so that it is either complete or as it was. Raises DdistError where the
-    system refuses."""
-    partial = path.with_name(f".{path.name}.{uuid4().hex[:8]}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(partial, content)
-        os.replace(partial, path)
-    except OSError as error:
-        raise DdistError(
-            f"Could not write {path}: {error.strerror or error}. Make room or choose another "
-            "folder."
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from ddist.storage import sharing
 log = logging.getLogger(__name__)
 
 SHARD_BYTES = 2**25
-"""Of a file, about: what may be lost in a kill, and what is held in memory."""
+"""The size of a file, about: what may be lost in a kill, and what is held in memory."""
 
 Rows = NDArray[Any]
 Integers = NDArray[np.int64]
@@ -57,7 +57,7 @@ class Shards:
         self._numbers: dict[Path, list[int]] = {}
         for number, stem in enumerate(self.stems):
             self._numbers.setdefault(stem, []).append(number)
-        self._known: dict[int, Path] = {}  # that were found intact
+        self._intact: dict[int, Path] = {}  # files whose checksum was seen to be right
 
     def __len__(self) -> int:
         return int(self.bounds[-1])
@@ -84,46 +84,46 @@ class Shards:
         progress = sharing.SharedProgress(
             self.what,
             "images",
-            left=self._num_missing,
+            count=self._num_missing,
             shorter="Several processes share the work: start the same command once more.",
         )
 
         def claim(number: int) -> bool:
-            mine = self._claim(number, 0)
-            if mine:
+            is_mine = self._claim(number, 0)
+            if is_mine:
                 progress.advance()
-            return mine
+            return is_mine
 
-        def kept() -> str:
+        def summary() -> str:
             num = len(self) - self._num_missing()
             return (
                 f"{num:,} of {len(self):,} images are {done} and kept in {folder}, and the same "
                 "command does the rest"
             )
 
-        with keeping(kept), progress:
+        with keeping(summary), progress:
             sharing.share(self.missing, claim, lambda number: self._claim(number, sharing.PATIENCE))
         progress.end()
 
     def missing(self) -> list[int]:
-        """The numbers of the files that are not there in their full size."""
-        there: set[int] = set()
+        """Return the numbers of the files that are not there in their full size."""
+        complete: set[int] = set()
         for folder in {stem.parent for stem in self.stems}:
             for path in folder.glob("*.npy"):
                 numbers = self._numbers.get(_stem(path), [])
-                there.update(number for number in numbers if self._whole(path, number))
-        return [number for number in range(len(self.stems)) if number not in there]
+                complete.update(number for number in numbers if self._is_complete(path, number))
+        return [number for number in range(len(self.stems)) if number not in complete]
 
     def read(self, rows: Integers) -> Rows:
-        """The rows [n, *shape] of those numbers [n], in that order."""
-        found = np.empty((len(rows), *self.shape), self.dtype)
+        """Return the rows [n, *shape] of those numbers [n], in that order."""
+        values = np.empty((len(rows), *self.shape), self.dtype)
         numbers = np.searchsorted(self.bounds, rows, side="right") - 1
         order = np.argsort(numbers, kind="stable")
         firsts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
         for places in np.split(order, firsts[1:]) if len(rows) else []:
             number = int(numbers[places[0]])
-            found[places] = self._open(number)[rows[places] - self.bounds[number]]
-        return found
+            values[places] = self._open(number)[rows[places] - self.bounds[number]]
+        return values
 
     # -- files -----------------------------------------------------------------------------------
 
@@ -144,36 +144,36 @@ class Shards:
         np.lib.format.write_array_header_1_0(header, layout)
         return header.tell() + self.dtype.itemsize * prod(shape)
 
-    def _whole(self, path: Path, number: int) -> bool:
+    def _is_complete(self, path: Path, number: int) -> bool:
         try:
             return path.stat().st_size == self._file_bytes(number)
         except FileNotFoundError:
             return False  # another process has just removed it
 
     def _open(self, number: int) -> Rows:
-        """A file's rows, mapped into memory; made first where it is not there or damaged."""
+        """Return a file's rows, mapped into memory; it is made first if missing or damaged."""
         for _ in range(2):
-            path = self._known.get(number) or self._intact(number)
+            path = self._intact.get(number) or self._find_intact(number)
             if path is not None:
                 try:
-                    found: Rows = np.load(path, mmap_mode="r")
-                    return found
+                    rows: Rows = np.load(path, mmap_mode="r")
+                    return rows
                 except (FileNotFoundError, ValueError):
-                    self._known.pop(number, None)
+                    self._intact.pop(number, None)
             self._claim(number, seconds=-1)
         raise DdistError(
             f"The {self.what}' file {self.stems[number]} was just written and is damaged again: "
             "check the disk, or set paths.cache (DDIST_CACHE) to another one."
         )
 
-    def _intact(self, number: int) -> Path | None:
-        """The file whose checksum is the one in its name; others of its number are removed."""
+    def _find_intact(self, number: int) -> Path | None:
+        """Return the file whose checksum is the one in its name; remove others of its number."""
         stem = self.stems[number]
         for path in stem.parent.glob(f"{stem.name}.*.npy"):
             with suppress(FileNotFoundError, ValueError):  # removed by another process; no .npy
-                rows = np.load(path, mmap_mode="r") if self._whole(path, number) else None
+                rows = np.load(path, mmap_mode="r") if self._is_complete(path, number) else None
                 if rows is not None and path == _path(stem, rows):
-                    self._known[number] = path
+                    self._intact[number] = path
                     return path
             log.warning("The %s' file %s is damaged; it is made anew.", self.what, path)
             path.unlink(missing_ok=True)
@@ -182,19 +182,19 @@ class Shards:
     def _claim(self, number: int, seconds: float) -> bool:
         """Make the rows of a file, if it is not there and can be claimed in time."""
         stem = self.stems[number]
-        with sharing.claimed(stem.with_name(f"{stem.name}.lock"), seconds, self.what) as mine:
-            if mine and not any(
-                self._whole(path, number) for path in stem.parent.glob(f"{stem.name}.*.npy")
+        with sharing.claimed(stem.with_name(f"{stem.name}.lock"), seconds, self.what) as is_mine:
+            if is_mine and not any(
+                self._is_complete(path, number) for path in stem.parent.glob(f"{stem.name}.*.npy")
             ):
-                found = self.make(*self.bounds[number : number + 2].tolist())
+                rows = self.make(*self.bounds[number : number + 2].tolist())
                 content = io.BytesIO()
-                np.save(content, found, allow_pickle=False)
-                sharing.write_kept(_path(stem, found), content.getbuffer(), self.what)
-        return mine
+                np.save(content, rows, allow_pickle=False)
+                sharing.write_kept(_path(stem, rows), content.getbuffer(), self.what)
+        return is_mine
 
 
 def even_bounds(num_rows: int, rows_per_file: int) -> list[int]:
-    """Of files of so many rows each, but for the last."""
+    """Return the bounds of files of so many rows each, but for the last."""
     return [*range(0, num_rows, rows_per_file), num_rows]
 
 

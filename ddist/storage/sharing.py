@@ -16,12 +16,12 @@ from torch import Tensor
 from ddist.errors import DdistError
 from ddist.formatting import format_duration, size
 from ddist.stages.progress import Progress
-from ddist.storage.atomic import write_file
+from ddist.storage.atomic import replacing, write_file
 
 log = logging.getLogger(__name__)
 
 PATIENCE = 5.0
-"""Seconds to wait for another process's part before looking for free ones again."""
+"""Seconds to wait for another process's share before looking for free ones again."""
 
 LOOK_SECONDS = 1.0
 
@@ -29,25 +29,22 @@ T = TypeVar("T")
 
 
 def share(
-    left: Callable[[], Sequence[T]], claim: Callable[[T], bool], wait: Callable[[T], object]
+    remaining: Callable[[], Sequence[T]], claim: Callable[[T], bool], wait: Callable[[T], object]
 ) -> None:
-    """Do all parts of a work but for those that other processes do meanwhile, and wait for these.
+    """Do all jobs of a work but for those that other processes do meanwhile, and wait for these.
 
     Args:
-        left: the parts that are not done, by whomever, in the order in which to try them.
-        claim: does a part, unless another process is at it; says whether it did.
-        wait: waits until nobody is at a part, for a short time at most.
+        remaining: the jobs that are not done, by whomever, in the order in which to try them.
+        claim: does a job, unless another process is at it; says whether it did.
+        wait: waits until nobody is at a job, for a short time at most.
     """
     waited = False
-    while remaining := left():
-        done = False
-        for part in remaining:
-            done |= claim(part)
-        if not done:
+    while jobs := remaining():
+        if not any([claim(job) for job in jobs]):  # a list: each is tried
             if not waited:
                 log.info("Waiting for other processes that do the rest.")
             waited = True
-            wait(remaining[0])
+            wait(jobs[0])
 
 
 class SharedProgress(Progress):
@@ -55,31 +52,31 @@ class SharedProgress(Progress):
 
     Args:
         what, unit, shorter: of :class:`ddist.stages.progress.Progress`.
-        left: counts the units that are still to be done, by whomever: processes that share the work
-            see each other's.
+        count: the number of units that are still to be done, by whomever: processes that share the
+            work see each other's.
     """
 
-    def __init__(self, what: str, unit: str, left: Callable[[], int], shorter: str) -> None:
-        super().__init__(what, unit, left(), shorter=shorter)
-        self._left, self._looked = left, -LOOK_SECONDS
+    def __init__(self, what: str, unit: str, count: Callable[[], int], shorter: str) -> None:
+        super().__init__(what, unit, count(), shorter=shorter)
+        self._count, self._counted = count, -LOOK_SECONDS
 
     def advance(self) -> None:
-        """To be called after each unit."""
+        """Show how far all are; to be called after each unit."""
         now = time.monotonic()
         # To count is to look for every file.
-        if now - self._looked >= LOOK_SECONDS:
-            self._looked = now
-            self.to(self.total - self._left())
+        if now - self._counted >= LOOK_SECONDS:
+            self._counted = now
+            self.to(self.total - self._count())
 
     def end(self) -> None:
-        """To be called when all are there."""
+        """Log how long it took; to be called when all are there."""
         log.info("%s: all are there, after %s", self.what, format_duration(self.seconds))
 
 
 @contextmanager
 def claimed(path: Path, seconds: float, what: str) -> Iterator[bool]:
-    """Whether the lock file ``path`` is this process's alone within the block; another that has it
-    is waited for, ``seconds`` long (-1: until it lets go or ends)."""
+    """Yield whether the lock file ``path`` is this process's alone within the block; another that
+    has it is waited for, ``seconds`` long (-1: until it lets go or ends)."""
     lock = FileLock(path)
     with accessible(path, what):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,21 +89,15 @@ def claimed(path: Path, seconds: float, what: str) -> Iterator[bool]:
 
 
 def write_kept(path: Path, content: bytes | memoryview, what: str) -> None:
-    """Write ``path``, whole or not at all. Only for who has claimed it."""
-    partial = path.with_name(f"{path.stem}.partial")
-    with accessible(path, what):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write_file(partial, content)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+    """Write ``path``, complete or not at all. Only for who has claimed it."""
+    with accessible(path, what), replacing(path, alone=True) as partial:
+        write_file(partial, content)
 
 
 def check_space(folder: Path, needed: int, what: str, remedy: str) -> None:
     """Raise a DdistError unless ``needed`` bytes are free where ``folder`` is or is to be."""
-    there = next(each for each in (folder, *folder.parents) if each.exists())
-    free = shutil.disk_usage(there).free
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     if needed > free:
         raise DdistError(
             f"The {what} need {size(needed)} in {folder}, but {size(free)} are free there: make "
@@ -116,8 +107,8 @@ def check_space(folder: Path, needed: int, what: str, remedy: str) -> None:
 
 @contextmanager
 def accessible(path: Path, what: str) -> Iterator[None]:
-    """What the system refuses within the block (a full disk, a folder that is not writable), in one
-    sentence; but not that a file is missing."""
+    """Raise what the system refuses within the block (a full disk, a folder that is not writable)
+    as DdistError; but not that a file is missing."""
     try:
         yield
     except FileNotFoundError:
@@ -130,13 +121,9 @@ def accessible(path: Path, what: str) -> Iterator[None]:
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:
-    """8 hex digits of the names, shapes, types and bytes of tensors on the CPU."""
-    found = 0
+    """Return 8 hex digits of the names, shapes, types and bytes of tensors on the CPU."""
+    crc = 0
     for name, tensor in sorted(tensors.items()):
-        found = zlib.crc32(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode(), found)
-        found = zlib.crc32(_bytes(tensor), found)
-    return f"{found:08x}"
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    return tensor.flatten().view(torch.uint8).numpy().data
+        crc = zlib.crc32(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode(), crc)
+        crc = zlib.crc32(tensor.flatten().view(torch.uint8).numpy().data, crc)
+    return f"{crc:08x}"

@@ -7,5 +7,5 @@ from typing import Any
 
 
 def signature(settings: Mapping[str, Any]) -> str:
-    """8 hex digits that name the settings (sha1 of them as JSON, sorted)."""
+    """Return 8 hex digits that name the settings (sha1 of them as JSON, sorted)."""
     return hashlib.sha1(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]

@@ -419,21 +419,21 @@ def test_a_group_that_another_process_holds_is_left_to_it_and_waited_for(
     assert held.__enter__()
 
     class Watch:
-        def __init__(self, *_: str, left: Callable[[], int], shorter: str) -> None:
-            self.left = left
+        def __init__(self, *_: str, count: Callable[[], int], shorter: str) -> None:
+            self.count = count
 
         def __enter__(self) -> None: ...
 
         def __exit__(self, *_: object) -> None: ...
 
         def advance(self) -> None:
-            done.append(self.left())
+            done.append(self.count())
             if len(done) == 4:  # both others are complete
                 assert not store.missing([0, 2], 2) and len(store.missing([1], 2)) == 3
                 held.__exit__(None, None, None)
 
         def end(self) -> None:
-            assert self.left() == 0
+            assert self.count() == 0
 
     monkeypatch.setattr("ddist.storage.sharing.SharedProgress", Watch)
     trajectories.prepare(network, 2)
