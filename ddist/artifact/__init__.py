@@ -1,1 +1,1 @@
-"""What a run leaves: the distilled set, its files, and what they say of it."""
+"""The product of a run: the distilled set, its files, its card and its picture."""

@@ -1,6 +1,5 @@
 """The product of a run: a small folder that says by itself what it is and how to train on it."""
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch.utils.data import TensorDataset
 
 from ddist.artifact.card import card
 from ddist.artifact.files import TENSORS, encode, read_folder, stored_tensors
-from ddist.artifact.grid import image_grid
+from ddist.artifact.grid import image_grid, png
 from ddist.artifact.multiformation import expand
 from ddist.artifact.normalization import Normalization
 from ddist.artifact.soft_labels import at_temperature, nearest_probabilities
@@ -56,48 +55,50 @@ class DistilledDataset:
             raise DdistError(f"Not a usable distilled dataset: {problem}.")
 
     def to_pixels(self) -> Tensor:
-        """The images as pixels in [0, 1], float32 [N, C, H, W]; values beyond are clamped."""
+        """Return the images as pixels in [0, 1], float32 [N, C, H, W]; values beyond are
+        clamped."""
         return self._pixels().clamp(0, 1)
 
     def as_dataset(self) -> TensorDataset:
-        """A torch Dataset of (image, label), or (image, label, weight) where there are weights."""
-        return TensorDataset(*[part for part in self.examples() if part is not None])
+        """Return a torch Dataset of (image, label), or (image, label, weight) where there are
+        weights."""
+        return TensorDataset(*[tensor for tensor in self.examples() if tensor is not None])
 
     def examples(
-        self, chosen: Tensor | None = None, *, as_learned: bool = False, temperature: float = 1.0
+        self, mask: Tensor | None = None, *, as_learned: bool = False, temperature: float = 1.0
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What to train on: images [M, C, H, W], labels and weights [M] or None; of the stored
-        images ``chosen`` (a mask [N]) or of all. M = N, but for ``factor`` ** 2 training images in
+        """Return what to train on: images [M, C, H, W], labels and weights [M] or None; of the
+        stored images in ``mask`` [N] or of all. M = N, but for ``factor`` ** 2 training images in
         each stored one (see :mod:`ddist.artifact.multiformation`). Soft labels that regression
         learned come as the nearest probabilities, or ``as_learned``; a teacher's as it gives them
         at ``temperature``."""
-        take = slice(None) if chosen is None else chosen
-        images = expand(self.images[take], self.factor)
-        labels = self.labels[take].repeat_interleave(self.factor**2, 0)
+        rows = slice(None) if mask is None else mask
+        images = expand(self.images[rows], self.factor)
+        labels = self.labels[rows].repeat_interleave(self.factor**2, 0)
         if labels.is_floating_point() and not as_learned:
-            had = self.label_temperature
+            temperature_of_labels = self.label_temperature
             labels = (
                 nearest_probabilities(labels)
-                if had is None
-                else at_temperature(labels, had, temperature)
+                if temperature_of_labels is None
+                else at_temperature(labels, temperature_of_labels, temperature)
             )
         if self.weights is None:
             return images, labels, None
-        return images, labels, self.weights[take].repeat_interleave(self.factor**2)
+        return images, labels, self.weights[rows].repeat_interleave(self.factor**2)
 
     @property
     def factor(self) -> int:
-        """Training images in a stored one, per side."""
+        """Return the training images in a stored one, per side."""
         return int(self.meta.get("factor", 1))
 
     @property
     def label_temperature(self) -> float | None:
-        """At which a teacher gave the labels; None for labels that none gave."""
-        found = self.meta.get("label_temperature") if self.labels.is_floating_point() else None
-        return None if found is None else float(found)
+        """Return at which temperature a teacher gave the labels; None for labels that none gave."""
+        value = self.meta.get("label_temperature") if self.labels.is_floating_point() else None
+        return None if value is None else float(value)
 
     def replay(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(images, labels, step size) of each student step, in the order that was learned."""
+        """Yield (images, labels, step size) of each student step, in the order that was learned."""
         if self.step_sizes is None:
             raise DdistError(
                 f"The method {self.meta['method']!r} learned no step sizes to replay: train on "
@@ -111,19 +112,23 @@ class DistilledDataset:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of what was distilled: images, labels, weights and steps. Neither θ₀ nor the
-        normalisation counts: they are the same for every set made from this dataset and seed."""
+        """Return the bytes of what was distilled: images, labels, weights and steps. Neither θ₀ nor
+        the normalisation counts: they are the same for every set made from this dataset and
+        seed."""
         tensors = stored_tensors({name: getattr(self, name) for name in TENSORS}, self.meta)
         return sum(tensor.nbytes for tensor in tensors.values() if tensor is not None)
 
     def save(self, path: str | Path) -> Path:
         """Write the folder ``path``, all of it or nothing; an earlier artifact is replaced."""
+        people = {"grid.png": self.picture(), "README.md": card(self).encode()}
+        write_folder(Path(path), {**self.files(), **people})
+        return Path(path)
+
+    def files(self) -> dict[str, bytes]:
+        """Return the files that :meth:`load` needs, by name."""
         tensors = {name: getattr(self, name) for name in TENSORS}
         meta = {**self.meta, "bytes": self.num_bytes}
-        files = encode(tensors, self.initial_weights, self.normalization, meta, self.config)
-        files |= {"grid.png": self.picture(), "README.md": card(self).encode()}
-        write_folder(Path(path), files)
-        return Path(path)
+        return encode(tensors, self.initial_weights, self.normalization, meta, self.config)
 
     @classmethod
     def load(cls, path: str | Path) -> "DistilledDataset":
@@ -139,19 +144,16 @@ class DistilledDataset:
         return normalization.inverse(self.images.detach())
 
     def picture(self) -> bytes:
-        """All images on one picture, as PNG."""
+        """Draw all images on one picture, a PNG file."""
         m = self.meta
         title = f"{m['dataset']} · {m['method']} · {m['ipc']} per class"
-        picture = image_grid(
-            self._pixels(), self.labels, m["class_names"], self.step_index, title=title
+        return png(
+            image_grid(self._pixels(), self.labels, m["class_names"], self.step_index, title=title)
         )
-        buffer = io.BytesIO()
-        picture.save(buffer, format="png", optimize=True)
-        return buffer.getvalue()
 
     def _problems(self) -> Iterator[str]:
-        for name, kind in REQUIRED_META.items():
-            if not isinstance(self.meta.get(name), kind):
+        for name, types in REQUIRED_META.items():
+            if not isinstance(self.meta.get(name), types):
                 yield f"meta needs {name!r}, got {self.meta.get(name)!r}"
         num_classes, names = self.meta["num_classes"], self.meta["class_names"]
         if len(names) != num_classes or not all(isinstance(name, str) for name in names):
@@ -159,8 +161,8 @@ class DistilledDataset:
         shape, labels, count = tuple(self.images.shape), self.labels, len(self.images)
         expected = tuple(self.meta["image_shape"])
         if self.images.dtype != torch.float32 or shape[1:] != expected or count == 0:
-            wanted = ", ".join(map(str, ("N", *expected)))
-            yield f"expected float32 images [{wanted}], got {self.images.dtype} {list(shape)}"
+            dims = ", ".join(map(str, ("N", *expected)))
+            yield f"expected float32 images [{dims}], got {self.images.dtype} {list(shape)}"
         soft = labels.is_floating_point() and labels.shape == (count, num_classes)
         if not soft and not (labels.dtype == torch.int64 and labels.shape == (count,)):
             yield (
@@ -169,9 +171,9 @@ class DistilledDataset:
             )
         if not soft and not ((labels >= 0) & (labels < num_classes)).all():
             yield f"expected labels in 0..{num_classes - 1}, got {labels.min()}..{labels.max()}"
-        had, k = self.meta.get("label_temperature"), self.meta.get("label_top_k")
-        if had is not None and not (isinstance(had, (int, float)) and had > 0):
-            yield f"expected a label_temperature above 0, got {had!r}"
+        t, k = self.meta.get("label_temperature"), self.meta.get("label_top_k")
+        if t is not None and not (isinstance(t, (int, float)) and t > 0):
+            yield f"expected a label_temperature above 0, got {t!r}"
         if k is not None and not (isinstance(k, int) and 0 < k < num_classes):
             yield f"expected a label_top_k between 1 and {num_classes - 1}, got {k!r}"
         if self.weights is not None and self.weights.shape != (count,):

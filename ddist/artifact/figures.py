@@ -12,44 +12,46 @@ BASELINES = {
     "full": "all training images",
     "full_measured": "all training images, measured",
 }
-Row = tuple[str, dict[str, Any]]  # name, {protocol, network, accuracy_mean, ...}
+NamedRow = tuple[str, dict[str, Any]]  # name, {protocol, network, accuracy_mean, ...}
 
 
-def accuracy_rows(results: dict[str, Any]) -> list[Row]:
-    """The distilled set's rows, below them the baselines'; network by network, where there are
-    several. A baseline is called ``random``, or ``random:alexnet`` on a further network."""
-    distilled: list[Row] = [(DISTILLED, row) for row in results["evaluation"]]
+def accuracy_rows(results: dict[str, Any]) -> list[NamedRow]:
+    """Return the distilled set's rows, below them the baselines'; network by network, where there
+    are several. A baseline is called ``random``, or ``random:alexnet`` on a further network."""
+    distilled: list[NamedRow] = [(DISTILLED, row) for row in results["evaluation"]]
     if not distilled:
         raise DdistError("results.json holds no evaluation: run ddist task=evaluate first.")
     rows = list(distilled)
     for name, row in results.get("baselines", {}).items():
-        kind = name.partition(":")[0]
-        rows.append((BASELINES.get(kind, kind), row))
+        baseline = name.partition(":")[0]
+        rows.append((BASELINES.get(baseline, baseline), row))
     networks = list(dict.fromkeys(row["network"] for _, row in rows))
-    return sorted(rows, key=lambda each: networks.index(each[1]["network"]))
+    return sorted(rows, key=lambda row: networks.index(row[1]["network"]))
 
 
-def compared_rows(results: dict[str, Any]) -> list[Row]:
-    """The same without training on all images, whose protocol is its own."""
+def compared_rows(results: dict[str, Any]) -> list[NamedRow]:
+    """Return the rows but for those of training on all images, whose protocol is its own."""
     full = [BASELINES["full"], BASELINES["full_measured"]]
     return [row for row in accuracy_rows(results) if row[0] not in full]
 
 
 def on_all(results: dict[str, Any]) -> list[str]:
-    """The figures of training on all images, measured or published, each under a protocol of its
-    own: lines below the table and no column of it."""
-    kinds, lines = ("full_measured", "full"), []
-    known = [(name.partition(":")[0], row) for name, row in results.get("baselines", {}).items()]
-    known = [(kind, row) for kind, row in known if kind in kinds]
-    for _, row in sorted(known, key=lambda each: kinds.index(each[0])):
-        published = row["protocol"].startswith("published")
-        found = f"{100 * row['accuracy_mean']:.1f} %" if published else f"{accuracy(row)} %"
-        lines.append(f"{BASELINES['full']}, {row['network']}: {found} ({row['protocol']})")
+    """Return the figures of training on all images, measured or published, each under a protocol of
+    its own: lines below the table and no column of it."""
+    lines = []
+    for baseline in ("full_measured", "full"):
+        for name, row in results.get("baselines", {}).items():
+            if name.partition(":")[0] == baseline:
+                published = row["protocol"].startswith("published")
+                figure = f"{100 * row['accuracy_mean']:.1f}" if published else accuracy(row)
+                line = f"{BASELINES['full']}, {row['network']}: {figure} % ({row['protocol']})"
+                lines.append(line)
     return lines
 
 
 def accuracy(row: dict[str, Any]) -> str:
-    """``93.76 ± 0.40 (20)``: mean, standard deviation and number of networks, in per cent."""
+    """Return ``93.76 ± 0.40 (20)``: mean, standard deviation and number of networks, in per
+    cent."""
     mean, networks = 100 * row["accuracy_mean"], row["num_networks"]
     if networks == 1 or row["accuracy_std"] is None:
         return f"{mean:.2f} ({networks})"
@@ -57,7 +59,8 @@ def accuracy(row: dict[str, Any]) -> str:
 
 
 def interval(row: dict[str, Any]) -> str:
-    """Mean ± half-width ``accuracy_ci95`` as ``93.58 – 93.94``; empty where it is unknown."""
+    """Return mean ± half-width ``accuracy_ci95`` as ``93.58 – 93.94``; empty where it is
+    unknown."""
     if row["num_networks"] == 1 or row.get("accuracy_ci95") is None:
         return ""
     mean, half = row["accuracy_mean"], row["accuracy_ci95"]

@@ -1,4 +1,4 @@
-"""The artifact's files, as bytes: what is in them, and how to tell a good one from a bad one.
+"""The artifact's files as bytes, written and checked.
 
 - data.safetensors: images, labels and the other tensors; of a teacher's labels the largest, where
   the meta says so (label_top_k), as labels.values and labels.indices
@@ -29,12 +29,12 @@ TOP = ("labels.values", "labels.indices")
 def stored_tensors(
     tensors: dict[str, Tensor | None], meta: dict[str, Any]
 ) -> dict[str, Tensor | None]:
-    """``tensors`` as the file holds them."""
+    """Return ``tensors`` as the file holds them."""
     labels, k = tensors["labels"], meta.get("label_top_k")
     if k is None or labels is None or not labels.is_floating_point():
         return tensors
-    kept = {name: value for name, value in tensors.items() if name != "labels"}
-    return {**kept, **dict(zip(TOP, keep_top(labels, k), strict=True))}
+    rest = {name: value for name, value in tensors.items() if name != "labels"}
+    return {**rest, **dict(zip(TOP, keep_top(labels, k), strict=True))}
 
 
 def encode(
@@ -44,8 +44,8 @@ def encode(
     meta: dict[str, Any],
     config: str,
 ) -> dict[str, bytes]:
-    """The three files that :func:`read_folder` reads, by name. ``meta`` must be JSON."""
-    named: dict[str, Tensor | str | None] = {
+    """Return the three files that :func:`read_folder` reads, by name. ``meta`` must be JSON."""
+    values: dict[str, Tensor | str | None] = {
         **stored_tensors(tensors, meta),
         **{f"normalization.{k}": v for k, v in normalization.items()},
         **{f"initial_weights.{k}": v for k, v in (initial_weights or {}).items()},
@@ -53,7 +53,7 @@ def encode(
     # cloned, because safetensors refuses views that share memory
     stored = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in named.items()
+        for name, value in values.items()
         if isinstance(value, Tensor)
     }
     files = {DATA: safetensors.torch.save(stored), CONFIG: config.encode()}
@@ -70,7 +70,7 @@ def encode(
 
 
 def read_folder(path: Path) -> dict[str, Any]:
-    """The fields of the artifact at ``path``. Raises DdistError."""
+    """Return the fields of the artifact at ``path``. Raises DdistError."""
     meta = read_meta(path)
     checksums = meta.pop("sha256", None)
     contents = {}
@@ -92,20 +92,20 @@ def read_folder(path: Path) -> dict[str, Any]:
     missing = {"images", "labels"} - tensors.keys()
     if missing:
         raise DdistError(f"{DATA} lacks the tensors {sorted(missing)}.")
-    kinds = meta.pop("normalization", None)
-    if not isinstance(kinds, dict):
+    words = meta.pop("normalization", None)
+    if not isinstance(words, dict):
         raise DdistError(f"{META} lacks the normalization.")
     return {
         **{name: tensors.get(name) for name in TENSORS},
         "initial_weights": below("initial_weights.", tensors) or None,
-        "normalization": {**kinds, **below("normalization.", tensors)},
+        "normalization": {**words, **below("normalization.", tensors)},
         "meta": meta,
         "config": config,
     }
 
 
 def read_meta(path: Path) -> dict[str, Any]:
-    """The content of meta.json, known to be this format and a schema that can be read."""
+    """Return the content of meta.json, known to be this format and a schema that can be read."""
     if not (path / META).is_file() and (path / "distilled" / META).is_file():
         raise DdistError(f"this is a run's folder; its dataset is {path / 'distilled'}.")
     text = read_file(path, META)
@@ -127,7 +127,7 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 
 def read_file(path: Path, name: str) -> bytes:
-    """The bytes of a file of the folder ``path``. Raises DdistError."""
+    """Return the bytes of a file of the folder ``path``. Raises DdistError."""
     try:
         return (path / name).read_bytes()
     except OSError as error:
@@ -138,7 +138,7 @@ def read_file(path: Path, name: str) -> bytes:
 
 
 def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with ``prefix``, without it."""
+    """Return the tensors whose names begin with ``prefix``, without it."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 

@@ -20,8 +20,8 @@ def check_factor(factor: int, image_shape: tuple[int, int, int]) -> None:
 
 
 def expand(images: Tensor, factor: int) -> Tensor:
-    """Stored images [N, C, H, W] to training images [N f^2, C, H, W], the tiles of an image row by
-    row. Differentiable."""
+    """Turn stored images [N, C, H, W] into training images [N f^2, C, H, W], the tiles of an image
+    row by row. Differentiable."""
     if factor == 1:
         return images
     num, channels, height, width = images.shape
@@ -31,8 +31,8 @@ def expand(images: Tensor, factor: int) -> Tensor:
 
 
 def compose(images: Tensor, factor: int) -> Tensor:
-    """Training images [N f^2, C, H, W] to stored ones [N, C, H, W]: each is the mean of f x f
-    pixels at a time, in its tile."""
+    """Turn training images [N f^2, C, H, W] into stored ones [N, C, H, W]: each is the mean of f x
+    f pixels at a time, in its tile."""
     if factor == 1:
         return images
     channels, height, width = images.shape[1:]

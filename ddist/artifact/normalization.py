@@ -11,7 +11,7 @@ State = dict[str, Tensor | str]
 
 
 def to_unit(pixels: Tensor) -> Tensor:
-    """uint8 pixels as float32 in [0, 1]; float pixels are taken to be in [0, 1] already."""
+    """Return uint8 pixels as float32 in [0, 1]; float pixels are taken to be in [0, 1] already."""
     return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels.float()
 
 
@@ -20,23 +20,24 @@ class Normalization(ABC):
 
     @abstractmethod
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Pixels (uint8, or float in [0, 1]) to training space, float32."""
+        """Map pixels (uint8, or float in [0, 1]) to training space, float32."""
 
     @abstractmethod
     def inverse(self, x: Tensor) -> Tensor:
-        """Training space to pixels, float32, where [0, 1] is what a screen shows; not clamped."""
+        """Map training space to pixels, float32, where [0, 1] is what a screen shows; not
+        clamped."""
 
     @abstractmethod
     def state(self) -> State:
-        """All that is needed to rebuild it: ``kind`` and tensors."""
+        """Return all that is needed to rebuild it: ``kind`` and tensors."""
 
     @abstractmethod
     def to(self, device: torch.device | str) -> "Normalization":
-        """The same map with its tensors on ``device``."""
+        """Return the same map with its tensors on ``device``."""
 
     @staticmethod
     def from_state(state: State) -> "Normalization":
-        """Rebuilds what :meth:`state` described."""
+        """Rebuild what :meth:`state` described."""
         tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
         try:
             match state.get("kind"):

@@ -1,6 +1,5 @@
-"""How well each class is recognised, and what it is taken for, from counts of predictions."""
+"""Accuracy by class, and what a class is taken for, from counts of predictions."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +7,8 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from ddist.artifact.grid import png
 
 Counts = NDArray[np.int64]  # [C, C]: true class, predicted class, of all networks together
 
@@ -19,7 +20,7 @@ NUM_PAIRS = 10  # most frequent mistakes
 
 @dataclass(frozen=True)
 class ClassRow:
-    """Accuracies are fractions; None where the test set has no image of the class."""
+    """A class: accuracies are fractions; None where the test set has no image of it."""
 
     name: str
     accuracy: float | None
@@ -28,7 +29,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class Classes:
-    """What the page shows of one network."""
+    """The classes under one network, as the page shows them."""
 
     title: str
     rows: list[ClassRow]
@@ -42,39 +43,39 @@ class Classes:
 def classes(
     title: str, counts: Counts, names: Sequence[str], baseline: Counts | None = None
 ) -> Classes:
-    """``counts`` and those of a baseline under the same protocol, made readable."""
-    found = shares(counts)
+    """Make ``counts`` and those of a baseline under the same protocol readable."""
+    matrix = shares(counts)
     small = len(names) <= MAX_TABLE
     rows, note = class_rows(counts, names, baseline)
     return Classes(
         title=title,
         rows=rows,
         rows_note=note,
-        matrix=[(n, row.tolist()) for n, row in zip(names, found, strict=True)] if small else [],
+        matrix=[(n, row.tolist()) for n, row in zip(names, matrix, strict=True)] if small else [],
         names=list(names),
-        picture=None if small else heat(found),
-        pairs=most_confused(found, names),
+        picture=None if small else heat(matrix),
+        pairs=most_confused(matrix, names),
     )
 
 
 def shares(counts: Counts) -> NDArray[np.float64]:
-    """Each row divided by its sum; a class without images stays zero."""
-    found: NDArray[np.float64] = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    return found
+    """Divide each row by its sum; a class without images stays zero."""
+    matrix: NDArray[np.float64] = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    return matrix
 
 
 def accuracies(counts: Counts) -> list[float | None]:
-    """The fraction of each class's images that is recognised, the mean over networks."""
-    found, totals = shares(counts).diagonal().tolist(), counts.sum(1).tolist()
-    return [share if total else None for share, total in zip(found, totals, strict=True)]
+    """Return the fraction of each class's images that is recognised, the mean over networks."""
+    recognised, totals = shares(counts).diagonal().tolist(), counts.sum(1).tolist()
+    return [share if total else None for share, total in zip(recognised, totals, strict=True)]
 
 
 def class_rows(
     counts: Counts, names: Sequence[str], baseline: Counts | None
 ) -> tuple[list[ClassRow], str]:
-    """All classes in their order, or the lowest and the highest, and a note that says so."""
+    """Return all classes in their order, or the lowest and the highest and a note that says so."""
     other = [None] * len(names) if baseline is None else accuracies(baseline)
-    rows = [ClassRow(*each) for each in zip(names, accuracies(counts), other, strict=True)]
+    rows = list(map(ClassRow, names, accuracies(counts), other))
     if len(rows) <= MAX_LISTED:
         return rows, ""
     known = [row for row in rows if row.accuracy is not None]
@@ -83,17 +84,17 @@ def class_rows(
     return ranked[:NUM_EXTREMES] + ranked[-NUM_EXTREMES:], note
 
 
-def most_confused(found: NDArray[np.float64], names: Sequence[str]) -> list[tuple[str, str, float]]:
-    """The pairs (true class, what it is taken for) with the largest shares."""
-    mistakes = found * ~np.eye(len(found), dtype=bool)
+def most_confused(
+    matrix: NDArray[np.float64], names: Sequence[str]
+) -> list[tuple[str, str, float]]:
+    """Return the pairs (true class, what it is taken for) with the largest shares."""
+    mistakes = matrix * ~np.eye(len(matrix), dtype=bool)
     order = np.argsort(-mistakes, axis=None, kind="stable")[:NUM_PAIRS]
-    pairs = [divmod(int(index), len(found)) for index in order]
+    pairs = [divmod(int(index), len(matrix)) for index in order]
     return [(names[i], names[j], float(mistakes[i, j])) for i, j in pairs if mistakes[i, j] > 0]
 
 
-def heat(found: NDArray[np.float64]) -> bytes:
-    """Shares as a PNG of one pixel per pair, dark for 0 and bright for 1."""
-    colours = matplotlib.colormaps["viridis"](found, bytes=True)[..., :3]
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(colours)).save(buffer, format="png", optimize=True)
-    return buffer.getvalue()
+def heat(matrix: NDArray[np.float64]) -> bytes:
+    """Draw shares as a PNG of one pixel per pair, dark for 0 and bright for 1."""
+    colours = matplotlib.colormaps["viridis"](matrix, bytes=True)[..., :3]
+    return png(Image.fromarray(np.ascontiguousarray(colours)))

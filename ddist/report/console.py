@@ -8,8 +8,8 @@ from rich.console import Console
 
 
 class ConsoleHandler(logging.Handler):
-    """Prints log records through rich's console, above the progress bar where one is live; errors
-    go to standard error. Processes that share a run leave the talking to the first.
+    """Handler that prints log records through rich's console, above the progress bar where one is
+    live; errors go to standard error. Processes that share a run leave the talking to the first.
 
     Lines are not wrapped, coloured or marked up, so that a file or a pipe gets the plain text.
     """

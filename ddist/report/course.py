@@ -1,11 +1,11 @@
-"""How the measures of an objective go with the student's steps: a table and a picture."""
+"""The measures of an objective over the student's steps: a table and a picture."""
 
-import io
 from typing import Any
 
 from rich.table import Table
 
-from ddist.artifact.figures import Row, accuracy_rows
+from ddist.artifact.figures import NamedRow, accuracy_rows
+from ddist.report.curve import figure_png
 
 NAMES = {
     "attacked_accuracy": "attacked class",
@@ -17,12 +17,12 @@ NAMES = {
 
 
 def has_course(results: dict[str, Any]) -> bool:
-    """Whether any row of results.json's dict was followed step by step."""
+    """Tell whether any row of results.json's dict was followed step by step."""
     return bool(_followed(results))
 
 
 def course_table(results: dict[str, Any]) -> Table:
-    """A line for each set and number of steps, and a column for each measure."""
+    """Return a line for each set and number of steps, and a column for each measure."""
     rows = _followed(results)
     names = _measures(rows)
     table = Table(title="Step by step, %", title_style="bold")
@@ -40,8 +40,8 @@ def course_table(results: dict[str, Any]) -> Table:
 
 
 def course_picture(results: dict[str, Any]) -> bytes:
-    """A PNG with one panel for each measure and one line for each set: the mean over the networks
-    and, shaded, its standard deviation."""
+    """Draw a PNG with one panel for each measure and one line for each set: the mean over the
+    networks and, shaded, its standard deviation."""
     from matplotlib.figure import Figure
 
     rows = _followed(results)
@@ -61,22 +61,20 @@ def course_picture(results: dict[str, Any]) -> bytes:
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("test images, %")
     panels[0].legend(fontsize="small")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
+    return figure_png(figure)
 
 
-def _followed(results: dict[str, Any]) -> list[Row]:
+def _followed(results: dict[str, Any]) -> list[NamedRow]:
     return [(name, row) for name, row in accuracy_rows(results) if row.get("course")]
 
 
-def _title(name: str, row: dict[str, Any], rows: list[Row]) -> str:
-    """What a set is called, with the network where there are several."""
-    several = len({each["network"] for _, each in rows}) > 1
+def _title(name: str, row: dict[str, Any], rows: list[NamedRow]) -> str:
+    """Return what a set is called, with the network where there are several."""
+    several = len({other["network"] for _, other in rows}) > 1
     return f"{name}, {row['network']}" if several else name
 
 
-def _measures(rows: list[Row]) -> list[str]:
+def _measures(rows: list[NamedRow]) -> list[str]:
     return [key.removesuffix("_mean") for key in rows[0][1]["course"] if key.endswith("_mean")]
 
 

@@ -4,6 +4,10 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Point = tuple[float, float]  # outer steps, value
 
@@ -12,7 +16,7 @@ MAX_POINTS = 300  # beyond, neighbours are averaged: a screen shows no more
 
 @dataclass(frozen=True)
 class Curve:
-    """What is averaged to be drawn: steps, values, and the band around them, of the same length."""
+    """A curve, averaged to be drawn: steps, values, and the band around them, of one length."""
 
     title: str
     steps: list[float]
@@ -24,7 +28,7 @@ class Curve:
 
     @property
     def logarithmic(self) -> bool:
-        """Whether all values are positive and span more than two decades."""
+        """Tell whether all values are positive and span more than two decades."""
         return min(self.low) > 0 and max(self.high) / min(self.low) > 100
 
     def picture(self) -> bytes:
@@ -37,9 +41,14 @@ class Curve:
         axes.fill_between(self.steps, self.low, self.high, color=line.get_color(), alpha=0.2)
         axes.set_yscale("log" if self.logarithmic else "linear")
         axes.grid(alpha=0.3)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120)
-        return buffer.getvalue()
+        return figure_png(figure)
+
+
+def figure_png(figure: "Figure") -> bytes:
+    """Return a figure of matplotlib as a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
 
 
 def curve(

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from ddist.artifact.grid import MAX_IMAGES, arrange, displayable
+from ddist.artifact.grid import MAX_IMAGES, arrange, displayable, png
 from ddist.data import Normalization
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ class Embedded:
 
 
 def images_by_class(distilled: "DistilledDataset") -> tuple[list[tuple[str, list[Embedded]]], str]:
-    """The synthetic images as stored, by class in the order of the steps, and a note on how values
-    became colours and on what is left out: at most ``MAX_IMAGES`` images and ``MAX_IMAGE_BYTES``
-    bytes are shown."""
+    """Return the synthetic images as stored, by class in the order of the steps, and a note on how
+    values became colours and on what is left out: at most ``MAX_IMAGES`` images and
+    ``MAX_IMAGE_BYTES`` bytes are shown."""
     labels, names = distilled.labels.cpu(), distilled.meta["class_names"]
     hard = labels if labels.ndim == 1 else labels.argmax(1)
-    each = 3 * distilled.images[0, 0].numel()
-    limit = max(1, min(MAX_IMAGES, MAX_IMAGE_BYTES // each))
+    image_bytes = 3 * distilled.images[0, 0].numel()
+    limit = max(1, min(MAX_IMAGES, MAX_IMAGE_BYTES // image_bytes))
     steps = distilled.step_index
     rows, left_out = arrange(hard, hard * 0 if steps is None else steps.cpu(), limit)
     chosen = [index for indices in rows.values() for index in indices]
@@ -66,46 +66,46 @@ def images_by_class(distilled: "DistilledDataset") -> tuple[list[tuple[str, list
 
 
 def describe(distilled: "DistilledDataset", index: int, name: str) -> str:
-    """``3 · image 17 · step 2 · weight 1.25 · label 3 0.91, 8 0.05``."""
-    parts = [name, f"image {index}"]
+    """Return ``3 · image 17 · step 2 · weight 1.25 · label 3 0.91, 8 0.05``."""
+    words = [name, f"image {index}"]
     if distilled.step_index is not None and int(distilled.step_index.max()) > 0:
-        parts.append(f"step {int(distilled.step_index[index]) + 1}")
+        words.append(f"step {int(distilled.step_index[index]) + 1}")
     if distilled.weights is not None:
-        parts.append(f"weight {float(distilled.weights[index]):.4g}")
+        words.append(f"weight {float(distilled.weights[index]):.4g}")
     if distilled.labels.is_floating_point():
         names = distilled.meta["class_names"]
         top = distilled.labels[index].topk(min(3, len(names)))
-        told = [f"{names[int(k)]} {float(v):.3g}" for v, k in zip(*top, strict=True)]
-        parts.append(f"label {', '.join(told)}")
-    return " · ".join(parts)
+        scores = [f"{names[int(k)]} {float(v):.3g}" for v, k in zip(*top, strict=True)]
+        words.append(f"label {', '.join(scores)}")
+    return " · ".join(words)
 
 
 def pictures_over_steps(
     pictures: Sequence[tuple[int, bytes]],
 ) -> tuple[list[tuple[int, Embedded]], str]:
-    """PNG files (outer step, content) in the order of the steps. Where all are more than
+    """Return PNG files (outer step, content) in the order of the steps. Where all are more than
     ``MAX_PICTURE_BYTES``, as many as fit, evenly spaced to the last, and a note says so; what is no
     picture is left out."""
-    found = [
+    readable = [
         (step, size, content) for step, content in sorted(pictures) if (size := opened(content))
     ]
-    kept = found
-    for count in range(len(found), 0, -1):
-        kept = [found[i] for i in np.linspace(len(found) - 1, 0, count).round().astype(int)[::-1]]
-        if sum(len(content) for *_, content in kept) <= MAX_PICTURE_BYTES:
+    for count in range(len(readable), 0, -1):
+        spaced = np.linspace(len(readable) - 1, 0, count).round().astype(int)[::-1]
+        shown = [readable[i] for i in spaced]
+        if sum(len(content) for *_, content in shown) <= MAX_PICTURE_BYTES:
             break
     else:
         return [], ""
     embedded = [
         (step, Embedded(png_uri(content), f"all images after step {step}", f"step {step:,}", *size))
-        for step, size, content in kept
+        for step, size, content in shown
     ]
-    note = "" if len(kept) == len(found) else f"{len(kept)} of {len(found)} pictures"
+    note = "" if len(shown) == len(readable) else f"{len(shown)} of {len(readable)} pictures"
     return embedded, note
 
 
 def opened(content: bytes) -> tuple[int, int] | None:
-    """Width and height of a whole PNG file; None of anything else."""
+    """Return width and height of a complete PNG file; None of anything else."""
     try:
         with Image.open(io.BytesIO(content), formats=["png"]) as image:
             image.verify()
@@ -115,13 +115,12 @@ def opened(content: bytes) -> tuple[int, int] | None:
 
 
 def encode(image: Tensor) -> bytes:
-    """uint8 [C, H, W] as a PNG file: grey, RGB, or the mean of any other number of channels."""
+    """Return uint8 [C, H, W] as a PNG file: grey, RGB, or the mean of any other number of
+    channels."""
     if len(image) not in (1, 3):
         image = image.float().mean(0, keepdim=True).round().byte()
     array = image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(array)).save(buffer, format="png")
-    return buffer.getvalue()
+    return png(Image.fromarray(np.ascontiguousarray(array)), optimize=False)
 
 
 def png_uri(content: bytes) -> str:

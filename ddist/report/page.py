@@ -43,12 +43,12 @@ def page(
     pictures: Sequence[tuple[int, bytes]] = (),
     overrides: Sequence[str] | None = None,
 ) -> str:
-    """HTML, in which everything that comes from outside is escaped.
+    """Return HTML, in which everything that comes from outside is escaped.
 
     Args:
         results: the dict of results.json.
         distilled: the set that was evaluated.
-        location: where it lies, for ``ddist.load``.
+        location: its folder, for ``ddist.load``.
         confusion: counts of predictions by the row of ``results`` they belong to:
             ``evaluation/0``, ``baselines/random``.
         metrics: logged values over the outer steps.
@@ -84,27 +84,28 @@ def page(
 
 
 def headline(results: dict[str, Any], distilled: "DistilledDataset") -> list[tuple[str, str, str]]:
-    """The few figures above everything: what, how much, and more about it."""
+    """Return the few figures above everything: what, how much, and more about it."""
     rows = compared_rows(results)
     first = rows[0][1]
-    found = [
+    lines = [
         (name, accuracy(row).rpartition(" (")[0] + " %", f"{row['network']}, {row['protocol']}")
         for name, row in rows
         if name in (DISTILLED, BASELINES["random"])
         and (row["network"], row["protocol"]) == (first["network"], first["protocol"])
     ]
     shape = "×".join(map(str, distilled.meta["image_shape"]))
-    found.append(("images", f"{len(distilled.images):,}", f"{shape}, {size(distilled.num_bytes)}"))
+    lines.append(("images", f"{len(distilled.images):,}", f"{shape}, {size(distilled.num_bytes)}"))
     seconds = results.get("cost", {}).get("distill_seconds")
     if seconds is not None:
         steps = results["steps"]
         more = f"{steps:,} outer steps" if steps else "no outer steps"
-        found.append(("distilled in", duration(seconds), more))
-    return found
+        lines.append(("distilled in", duration(seconds), more))
+    return lines
 
 
 def tables(results: dict[str, Any]) -> list[tuple[str, list[tuple[str, str, str, str]]]]:
-    """For each protocol, as two are never comparable: trained on, network, accuracy, interval."""
+    """Return for each protocol, as two are never comparable: trained on, network, accuracy,
+    interval."""
     rows = compared_rows(results)
     return [
         (
@@ -120,35 +121,36 @@ def tables(results: dict[str, Any]) -> list[tuple[str, list[tuple[str, str, str,
 
 
 def curves(metrics: Mapping[str, Sequence[Point]]) -> list[Curve]:
-    """Of each metric over the outer steps, the loss first. A metric that comes as ``/mean``,
-    ``/min`` and ``/max`` is one curve in a band."""
-    found = []
+    """Return a curve for each metric over the outer steps, the loss first. A metric that comes as
+    ``/mean``, ``/min`` and ``/max`` is one curve in a band."""
+    drawn = []
     for name in sorted(metrics, key=lambda name: (name != "distill/loss", name)):
-        stem, _, kind = name.rpartition("/")
+        stem, _, statistic = name.rpartition("/")
         low, high = metrics.get(f"{stem}/min"), metrics.get(f"{stem}/max")
         if low is None or high is None:
-            found.append(curve(name, metrics[name]))
-        elif kind == "mean" and len(low) == len(high) == len(metrics[name]):
-            found.append(curve(stem, metrics[name], low, high))
-    return [each for each in found if each is not None][:MAX_CURVES]
+            drawn.append(curve(name, metrics[name]))
+        elif statistic == "mean" and len(low) == len(high) == len(metrics[name]):
+            drawn.append(curve(stem, metrics[name], low, high))
+    return [line for line in drawn if line is not None][:MAX_CURVES]
 
 
 def networks(
     results: dict[str, Any], confusion: Mapping[str, Counts], names: Sequence[str]
 ) -> list[Classes]:
-    """The classes under each network, beside random real images where those were counted too."""
-    found = []
+    """Return the classes under each network, beside random real images where those were counted
+    too."""
+    shown = []
     for i, row in enumerate(results["evaluation"][:MAX_NETWORKS]):
         counts = confusion.get(f"evaluation/{i}")
         if counts is not None and counts.shape == (len(names), len(names)):
             other = confusion.get("baselines/random" + (f":{row['network']}" if i else ""))
             title = f"{row['network']}, {row['protocol']}"
-            found.append(classes(title, counts, names, other))
-    return found
+            shown.append(classes(title, counts, names, other))
+    return shown
 
 
 def facts(results: dict[str, Any], distilled: "DistilledDataset") -> list[tuple[str, str]]:
-    """What was run."""
+    """Return what was run: names and values."""
     provenance = results.get("provenance", {})
     meta = {"created": distilled.meta.get("created")}
     versions = {"versions": {key: provenance.get(key) for key in ("ddist", "torch")}}

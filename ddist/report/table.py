@@ -18,8 +18,8 @@ FIGURES = {
 
 
 def results_table(results: dict[str, Any]) -> Table:
-    """Accuracies, a pair of columns for each protocol (two protocols are never comparable), and
-    below them what the run cost, and in the caption what training on all images gives.
+    """Return accuracies, a pair of columns for each protocol (two protocols are never comparable),
+    and below them what the run cost, and in the caption what training on all images gives.
     ``results`` is results.json's dict, accuracies being fractions."""
     rows = compared_rows(results)
     protocols = list(dict.fromkeys(row["protocol"] for _, row in rows))
@@ -48,12 +48,12 @@ def results_table(results: dict[str, Any]) -> Table:
 
 
 def figure_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
-    """What the method knows of its set besides accuracies."""
+    """Return what the method knows of its set besides accuracies."""
     return [(FIGURES.get(k, k), f"{v:.4g}") for k, v in results.get("figures", {}).items()]
 
 
 def cost_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
-    """What is known of time, memory and size, in readable units."""
+    """Return what is known of time, memory and size, in readable units."""
     formats = {
         "distill_seconds": ("distilling", duration),
         "evaluate_seconds": ("evaluating", duration),

@@ -2,7 +2,21 @@ import numpy as np
 import pytest
 import torch
 
-from ddist.artifact.grid import MAX_IMAGES, arrange, column_steps, displayable, image_grid, tile
+from ddist.artifact.grid import (
+    FONT,
+    MAX_IMAGES,
+    MAX_TILE,
+    TILE_AREA,
+    arrange,
+    column_steps,
+    displayable,
+    font,
+    image_grid,
+    num_panels,
+    shorten,
+    tile,
+    tile_size,
+)
 from ddist.seeding import generator
 
 
@@ -53,6 +67,32 @@ def test_enlarging_copies_pixels(channels, size, times):
     top, left = next((y, x) for y, x in found if x >= 0)
     side = size * times
     assert np.array_equal(picture[top : top + side, left : left + side], expected)
+
+
+@pytest.mark.parametrize("num", [1, 10, 100, 300])
+@pytest.mark.parametrize("size", [(8, 8), (28, 28), (64, 32), (224, 224)])
+def test_tiles_keep_the_shape_and_share_a_bounded_area(num, size):
+    width, height = tile_size(num, *size)
+    assert max(width, height) <= MAX_TILE
+    assert num * width * height <= TILE_AREA
+    assert width / height == pytest.approx(size[0] / size[1], rel=0.02)
+    if width >= size[0]:
+        assert width % size[0] == 0 and height % size[1] == 0
+
+
+def test_ten_single_images_make_two_lines_of_five():
+    assert num_panels(10, 120, 140) == 5
+
+
+def test_one_column_of_wide_rows_stays_one():
+    assert num_panels(10, 1000, 90) == 1
+
+
+def test_long_names_are_cut_to_fit():
+    assert shorten("cat", 100, font(FONT)) == "cat"
+    cut = shorten("a very long class name", 100, font(FONT))
+    assert cut.endswith("…") and cut.startswith("a very")
+    assert font(FONT).getlength(cut) <= 100
 
 
 def test_big_images_are_shrunk():
