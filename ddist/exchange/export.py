@@ -3,7 +3,6 @@
 import io
 import json
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,14 @@ from torch import Tensor
 
 from ddist.artifact.card import card, loading
 from ddist.artifact.dataset import DistilledDataset
-from ddist.artifact.files import CONFIG, DATA, META, TENSORS, encode
+from ddist.artifact.files import TENSORS
 from ddist.errors import DdistError
 from ddist.exchange import readme
 from ddist.report.embed import encode as png_file
 
 Files = dict[str, bytes]
 
+FORMATS = ("png", "npz", "torch", "hub")
 LICENSE = "other"  # whoever uploads knows that of the real images
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))  # the hub's names
 HUB = """\
@@ -32,7 +32,8 @@ network. `distilled/` has the same as it was learned, without rounding, and `met
 
 
 def exported(distilled: DistilledDataset, format: str) -> Files:
-    """The files, by their paths in the exported folder. Raises DdistError for an unknown format.
+    """Return the files, by their paths in the exported folder. Raises DdistError for an unknown
+    format.
 
     - png: train/<class>/*.png, pixels in [0, 1] rounded to 8 bits, and train/metadata.jsonl, which
       has for each picture its label and, where there are such, soft label, weight and step; what
@@ -41,15 +42,23 @@ def exported(distilled: DistilledDataset, format: str) -> Files:
     - torch: distilled.pt, the same for ``torch.load(..., weights_only=True)``.
     - hub: a folder of a Hugging Face dataset, png and the artifact itself, the card with its YAML.
     """
-    formats: dict[str, Callable[[DistilledDataset], Files]] = {
-        "png": png,
-        "npz": npz,
-        "torch": torch_file,
-        "hub": hub,
-    }
-    if format not in formats:
-        raise DdistError(f"task=export needs format={'|'.join(formats)}, not {format!r}.")
-    files = formats[format](distilled)
+    tensors, texts = flat(distilled)
+    match format:
+        case "png":
+            held = ("images", "labels", "weights")
+            rest = {name: value for name, value in tensors.items() if name not in held}
+            files = {**pictures(distilled), "tensors.npz": npz_file(rest, {})}
+        case "npz":
+            files = {"distilled.npz": npz_file(tensors, texts)}
+        case "torch":
+            buffer = io.BytesIO()
+            torch.save({**tensors, **texts}, buffer)
+            files = {"distilled.pt": buffer.getvalue()}
+        case "hub":
+            artifact = {f"distilled/{name}": file for name, file in distilled.files().items()}
+            files = {**pictures(distilled), **artifact}
+        case _:
+            raise DdistError(f"task=export needs format={'|'.join(FORMATS)}, not {format!r}.")
     if format == "hub":
         text = front_matter(distilled) + card(distilled, HUB + loading(distilled, "distilled"), "")
     else:
@@ -57,80 +66,46 @@ def exported(distilled: DistilledDataset, format: str) -> Files:
     return {"README.md": text.encode(), "grid.png": distilled.picture(), **files}
 
 
-def png(distilled: DistilledDataset) -> Files:
-    tensors, _ = parts(distilled)
-    held = ("images", "labels", "weights")
-    rest = {name: value for name, value in tensors.items() if name not in held}
-    return {**pictures(distilled), "tensors.npz": npz_file(rest)}
-
-
 def pictures(distilled: DistilledDataset) -> Files:
-    """A folder for each class, whose sorted names are in the order of the labels. Raises DdistError
-    for images that are neither grey nor RGB."""
+    """Return a folder for each class, whose sorted names are in the order of the labels. Raises
+    DdistError for images that are neither grey nor RGB."""
     if distilled.images.shape[1] not in (1, 3):
         raise DdistError(
             f"Pictures have 1 or 3 channels and these images {distilled.images.shape[1]}: choose "
             "format=npz or format=torch."
         )
-    names = distilled.meta["class_names"]
+    names, labels = distilled.meta["class_names"], distilled.labels
+    soft = labels.is_floating_point()
+    classes = labels.argmax(1) if soft else labels
     pixels = (distilled.to_pixels() * 255).round().to(torch.uint8)
-    classes = hard_labels(distilled.labels)
-    soft = distilled.labels.float() if distilled.labels.is_floating_point() else None
     files: Files = {}
     lines = []
-    for i, (image, label) in enumerate(zip(pixels, classes.tolist(), strict=True)):
-        file = f"{label:05d}_{slug(names[label])}/{i:05d}.png"
-        files[f"train/{file}"] = png_file(image)
-        line: dict[str, Any] = {"file_name": file, "label": label}
-        if soft is not None:
-            line["soft_label"] = soft[i].tolist()
+    for i, (image, label) in enumerate(zip(pixels, classes, strict=True)):
+        slug = re.sub(r"[^\w.-]+", "_", names[int(label)])
+        folder = f"{int(label):05d}_{slug}"
+        files[f"train/{folder}/{i:05d}.png"] = png_file(image)
+        line: dict[str, Any] = {"file_name": f"{folder}/{i:05d}.png", "label": int(label)}
+        if soft:
+            line["soft_label"] = labels[i].float().tolist()
         if distilled.weights is not None:
             line["weight"] = float(distilled.weights[i])
         if distilled.step_index is not None:
             line["step"] = int(distilled.step_index[i])
-        lines.append(json.dumps(line))
-    return {**files, "train/metadata.jsonl": ("\n".join(lines) + "\n").encode()}
+        lines.append(json.dumps(line) + "\n")
+    return {**files, "train/metadata.jsonl": "".join(lines).encode()}
 
 
-def npz(distilled: DistilledDataset) -> Files:
-    tensors, texts = parts(distilled)
-    return {"distilled.npz": npz_file(tensors, texts)}
-
-
-def npz_file(tensors: dict[str, Tensor], texts: dict[str, str] | None = None) -> bytes:
+def npz_file(tensors: dict[str, Tensor], texts: dict[str, str]) -> bytes:
     arrays = {name: value.numpy() for name, value in tensors.items()}
-    arrays |= {name: np.array(text) for name, text in (texts or {}).items()}
+    arrays |= {name: np.array(text) for name, text in texts.items()}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
-def torch_file(distilled: DistilledDataset) -> Files:
-    tensors, texts = parts(distilled)
-    buffer = io.BytesIO()
-    torch.save({**tensors, **texts}, buffer)
-    return {"distilled.pt": buffer.getvalue()}
-
-
-def hub(distilled: DistilledDataset) -> Files:
-    files = pictures(distilled)
-    meta = {**distilled.meta, "bytes": distilled.num_bytes}
-    artifact = encode(
-        {name: getattr(distilled, name) for name in TENSORS},
-        distilled.initial_weights,
-        distilled.normalization,
-        meta,
-        distilled.config,
-    )
-    assert artifact.keys() == {DATA, META, CONFIG}
-    files |= {f"distilled/{name}": content for name, content in artifact.items()}
-    return files
-
-
 def front_matter(distilled: DistilledDataset) -> str:
-    """The hub's description, in YAML: what the columns are, and which files are the data."""
+    """Return the hub's description, in YAML: what the columns are, and which files are the data."""
     meta = distilled.meta
-    count = len(distilled.images)
     names = {str(i): name for i, name in enumerate(meta["class_names"])}
     features: list[dict[str, Any]] = [
         {"name": "image", "dtype": "image"},
@@ -142,7 +117,9 @@ def front_matter(distilled: DistilledDataset) -> str:
         features.append({"name": "weight", "dtype": "float32"})
     if distilled.step_index is not None:
         features.append({"name": "step", "dtype": "int64"})
+    count = len(distilled.images)
     title = f"{meta['dataset']}, distilled to {meta['ipc']} per class by {meta['method']}"
+    data_files = [{"split": "train", "path": "train/**"}]
     description = {
         "pretty_name": title,
         "license": LICENSE,
@@ -150,19 +127,14 @@ def front_matter(distilled: DistilledDataset) -> str:
         "tags": ["dataset-distillation", "ddist", str(meta["method"])],
         "size_categories": [next((name for most, name in SIZES if count < most), "100K<n<1M")],
         "dataset_info": {"features": features},
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [{"split": "train", "path": "train/**"}],
-            }
-        ],
+        "configs": [{"config_name": "default", "data_files": data_files}],
     }
     text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True, width=100)
     return f"---\n{text}---\n\n"
 
 
-def parts(distilled: DistilledDataset) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors by name, and the words: meta (JSON), config (YAML)."""
+def flat(distilled: DistilledDataset) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return all tensors by name, and the words: meta (JSON), config (YAML)."""
     tensors = {name: value for name in TENSORS if (value := getattr(distilled, name)) is not None}
     state = distilled.normalization
     tensors |= {f"normalization.{k}": v for k, v in state.items() if isinstance(v, Tensor)}
@@ -171,13 +143,3 @@ def parts(distilled: DistilledDataset) -> tuple[dict[str, Tensor], dict[str, str
     meta = {**distilled.meta, "normalization": words}
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     return plain, {"meta": json.dumps(meta, ensure_ascii=False), "config": distilled.config}
-
-
-def hard_labels(labels: Tensor) -> Tensor:
-    """The classes int64 [N] of hard or soft labels."""
-    return labels.argmax(1) if labels.is_floating_point() else labels
-
-
-def slug(name: str) -> str:
-    """``name`` as part of a folder's name."""
-    return re.sub(r"[^\w.-]+", "_", name)

@@ -1,4 +1,4 @@
-"""Whether the set that a file holds is of the dataset that it is said to be made from."""
+"""Checks that the set in a file is of the dataset that it is said to be made from."""
 
 import logging
 from pathlib import Path
@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 FAR = 0.5  # beyond [0, 1]: no pixels
 
 
-def check_fits(found: Foreign, data: RealData, path: Path, factor: int | None) -> None:
+def check_fits(foreign: Foreign, data: RealData, path: Path, factor: int | None) -> None:
     """Raise a DdistError unless images and labels are such as the dataset's."""
-    shape, labels = tuple(found.images.shape[1:]), found.labels
+    shape, labels = tuple(foreign.images.shape[1:]), foreign.labels
     if shape != tuple(data.image_shape):
         raise DdistError(
             f"{path} has images {shape} and {data.name} {tuple(data.image_shape)}: choose the "
@@ -49,13 +49,14 @@ def check_pixels(images: Tensor, path: Path) -> None:
         )
 
 
-def images_per_class(labels: Tensor, num_classes: int, path: Path, said: int | None) -> int:
-    """The images of a class, on average. Raises DdistError where ``said`` is another number."""
+def images_per_class(labels: Tensor, num_classes: int, path: Path, ipc: int | None) -> int:
+    """Return the images of a class, on average. Raises DdistError where ``ipc`` is another
+    number."""
     hard = labels.argmax(1) if labels.is_floating_point() else labels
     counts = torch.bincount(hard, minlength=num_classes)
-    told = f"{int(counts.min())} to {int(counts.max())} images of a class ({len(labels)} in all)"
-    if said is not None and said * num_classes != len(labels):
-        raise DdistError(f"{path} has {told}, and ipc={said} says otherwise.")
+    sizes = f"{int(counts.min())} to {int(counts.max())} images of a class ({len(labels)} in all)"
+    if ipc is not None and ipc * num_classes != len(labels):
+        raise DdistError(f"{path} has {sizes}, and ipc={ipc} says otherwise.")
     if not labels.is_floating_point() and counts.min() != counts.max():
-        log.warning("The classes differ in size: %s.", told)
+        log.warning("The classes differ in size: %s.", sizes)
     return max(1, round(len(labels) / num_classes))

@@ -18,12 +18,13 @@ from ddist.exchange.fits import check_fits, check_pixels, images_per_class
 from ddist.exchange.foreign import (
     Foreign,
     read_dc,
+    read_dd,
     read_folder,
     read_idc,
     read_mtt,
     read_own,
 )
-from ddist.exchange.tensors import read_results, read_tensors
+from ddist.exchange.tensors import read_tensors
 from ddist.tasks.build import build_data, build_network
 from ddist.tasks.config import composed_apart, to_plain
 from ddist.tasks.names import chosen, chosen_names, named
@@ -167,7 +168,7 @@ def read(cfg: DictConfig, path: Path, data: RealData) -> Foreign:
         case "idc":
             return read_idc(path)
         case "dd":
-            return read_results(path)
+            return read_dd(path)
         case "tensors":
             labels = [] if cfg.labels is None else paths_of(cfg.labels)
             return read_tensors(paths_of(cfg.path), labels, cfg.index, data.image_shape)

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from ddist.errors import DdistError
 from ddist.exchange.fits import images_per_class
-from ddist.exchange.foreign import Foreign
-from ddist.exchange.tensors import read_results, read_tensors
+from ddist.exchange.foreign import Foreign, read_dd
+from ddist.exchange.tensors import read_tensors
 
 X = torch.randn(6, 3, 4, 5, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(6) % 3
@@ -120,7 +120,7 @@ def test_other_contents_are_one_sentence(content: Any, said: str, tmp_path: Path
 
 def results(folder: Path, content: Any) -> Foreign:
     torch.save(content, folder / "results.pth")
-    return read_results(folder)
+    return read_dd(folder)
 
 
 def test_results_of_dd_are_steps_that_come_again_in_every_epoch(tmp_path: Path) -> None:
