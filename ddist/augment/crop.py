@@ -46,7 +46,7 @@ class RandomResizedCrop:
         self.mirror, self.size = mirror, size
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """The crops [N, C, height, width] of float images ``x`` [N, C, H, W]."""
+        """Return the crops [N, C, height, width] of float images ``x`` [N, C, H, W]."""
         boxes = self.boxes(len(x), (x.shape[2], x.shape[3]), generator)
         x = resize(x, boxes, self.size or (x.shape[2], x.shape[3]))
         if not self.mirror:
@@ -55,9 +55,9 @@ class RandomResizedCrop:
         return torch.where(heads.to(x.device)[:, None, None, None], x.flip(3), x)
 
     def boxes(self, num: int, side: tuple[int, int], generator: torch.Generator) -> Tensor:
-        """``num`` parts of images of height and width ``side``: int64 [num, 4], each the first row,
-        the rows, the first column, the columns. The first of ten draws that fits; else the largest
-        one in the middle."""
+        """Draw ``num`` parts of images of height and width ``side``: int64 [num, 4], each the first
+        row, the rows, the first column, the columns. The first of ten draws that fits; else the
+        largest one in the middle."""
         height, width = side
         device = generator.device
         u = torch.rand(4, num, _ATTEMPTS, generator=generator, device=device, dtype=torch.float64)
@@ -68,24 +68,25 @@ class RandomResizedCrop:
         fits = (rows >= 1) & (rows <= height) & (columns >= 1) & (columns <= width)
         first = fits.int().argmax(1, keepdim=True)
         rows, columns, place_y, place_x = (
-            each.gather(1, first)[:, 0] for each in (rows, columns, u[2], u[3])
+            drawn.gather(1, first)[:, 0] for drawn in (rows, columns, u[2], u[3])
         )
-        whole = ~fits.any(1)
-        rows[whole] = min(height, round(width / self.ratio[0]))
-        columns[whole] = min(width, round(height * self.ratio[1]))
-        place_y[whole] = place_x[whole] = 0.5
-        top = (place_y * (height - rows + 1 - whole.double())).floor()
-        left = (place_x * (width - columns + 1 - whole.double())).floor()
+        none_fits = ~fits.any(1)
+        rows[none_fits] = min(height, round(width / self.ratio[0]))
+        columns[none_fits] = min(width, round(height * self.ratio[1]))
+        place_y[none_fits] = place_x[none_fits] = 0.5
+        top = (place_y * (height - rows + 1 - none_fits.double())).floor()
+        left = (place_x * (width - columns + 1 - none_fits.double())).floor()
         return torch.stack([top, rows, left, columns], 1).long()
 
     def __repr__(self) -> str:
-        """All that it does, for the signatures of what is made with it."""
+        """Return all that it does, for the signatures of what is made with it."""
         return f"RandomResizedCrop({self.scale}, {self.ratio}, {self.mirror}, {self.size})"
 
 
 def resize(x: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """The parts ``boxes`` (int64 [N, 4], see :meth:`RandomResizedCrop.boxes`) of the images ``x``
-    [N, C, H, W], resized to ``size``, bilinearly and without aliasing. Differentiable in ``x``."""
+    """Return the parts ``boxes`` (int64 [N, 4], see :meth:`RandomResizedCrop.boxes`) of the images
+    ``x`` [N, C, H, W], resized to ``size``, bilinearly and without aliasing. Differentiable in
+    ``x``."""
     boxes = boxes.to(x.device)
     down = _matrices(boxes[:, 0], boxes[:, 1], x.shape[2], size[0], x.dtype)
     across = _matrices(boxes[:, 2], boxes[:, 3], x.shape[3], size[1], x.dtype)
@@ -93,7 +94,8 @@ def resize(x: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _matrices(start: Tensor, length: Tensor, side: int, size: int, dtype: torch.dtype) -> Tensor:
-    """[N, size, side]: row i has the weights of the ``length`` pixels from ``start`` in pixel i."""
+    """Return [N, size, side]: row i has the weights of the ``length`` pixels from ``start`` in
+    pixel i."""
     pixels = torch.arange(side, device=start.device)
     steps = (length.double() / size)[:, None, None]
     centres = (
@@ -117,7 +119,7 @@ class ShufflePatches:
         self.factor = factor
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Images [N, C, H, W], each in an order of its own."""
+        """Return images [N, C, H, W], the patches of each in an order of its own."""
         if self.factor == 1:
             return x
         columns = self._order(len(x), x.shape[3], generator).to(x.device)
@@ -126,8 +128,8 @@ class ShufflePatches:
         return x.gather(2, rows[:, None, :, None].expand_as(x))
 
     def _order(self, num: int, side: int, generator: torch.Generator) -> Tensor:
-        """The pixels of a side, patch by patch: int64 [num, side]; the last patch is the longest
-        where they do not come out even."""
+        """Draw the pixels of a side, patch by patch: int64 [num, side]; the last patch is the
+        longest where they do not come out even."""
         device = generator.device
         patch = (torch.arange(side, device=device) // (side // self.factor)).clamp_max(
             self.factor - 1

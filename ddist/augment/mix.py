@@ -29,7 +29,7 @@ Mix = Callable[[Tensor, torch.Generator], Mixed]
 
 
 def cutmix(x: Tensor, generator: torch.Generator, *, probability: float, beta: float) -> Mixed:
-    """With ``probability``, the same rectangle of every image [N, C, H, W] comes from another one.
+    """Replace, with ``probability``, the same rectangle of every image [N, C, H, W] by another's.
 
     Its area is a share 1 - l of the image's, l from Beta(``beta``, ``beta``), and its centre
     uniform; what lies beyond the border is cut off, and the labels' share follows what is left.
@@ -55,7 +55,7 @@ def cutmix(x: Tensor, generator: torch.Generator, *, probability: float, beta: f
 
 
 def _interval(u: float, size: int, side: float) -> slice:
-    """``side`` of ``size`` pixels, about pixel ``u * size``, within the image."""
+    """Return ``side`` of ``size`` pixels, about pixel ``u * size``, within the image."""
     centre, half = int(u * size), int(size * side) // 2
     return slice(max(0, centre - half), min(size, centre + half))
 
@@ -75,5 +75,5 @@ class InTurn:
         return x
 
     def __repr__(self) -> str:
-        """All that they do, for the signatures of what is made with them."""
+        """Return all that they do, for the signatures of what is made with them."""
         return f"InTurn({self.parts})"

@@ -91,20 +91,20 @@ class Siamese:
         self._operations = [known[name] for name in self.strategy]
 
     def __repr__(self) -> str:
-        """All that it does, for the signatures of what is made with it."""
+        """Return all that it does, for the signatures of what is made with it."""
         return f"Siamese({[(o.func.__name__, o.keywords) for o in self._operations]})"
 
     def draw(self, num: int, generator: torch.Generator) -> Draw:
-        """One operation and its random numbers for each of ``num`` groups."""
+        """Draw one operation and its random numbers for each of ``num`` groups."""
         return self._draw(num, num, generator)
 
     def draw_for_batch(self, num: int, generator: torch.Generator) -> Draw:
-        """One operation for a batch of ``num`` images, each with random numbers of its own: as
+        """Draw one operation for a batch of ``num`` images, each with random numbers of its own: as
         the papers train networks."""
         return self._draw(1, num, generator)
 
     def apply(self, x: Tensor, draw: Draw, group: Tensor) -> Tensor:
-        """The images ``x`` [N, C, H, W], floats, image i transformed by row ``group[i]`` of
+        """Transform float images ``x`` [N, C, H, W], image i by row ``group[i]`` of
         ``draw``. Differentiable in ``x``, twice.
 
         ``group``: int64 [N]. On the CPU nothing waits for an accelerator's work.
@@ -116,25 +116,25 @@ class Siamese:
         if bool((draw.operation == first).all()):
             return self._operations[first](x, uniform)
 
-        # Sorted by operation, transformed part by part, and put back.
+        # Sorted by operation, transformed group by group, and put back.
         operation, order = torch.sort(draw.operation[group.cpu()])
         present, counts = torch.unique_consecutive(operation, return_counts=True)
         sizes, there, back = counts.tolist(), order.to(x.device), order.argsort().to(x.device)
-        parts = zip(
+        groups = zip(
             present.tolist(),
             x.index_select(0, there).split(sizes),
             uniform.index_select(0, there).split(sizes),
             strict=True,
         )
-        done = [self._operations[index](images, numbers) for index, images, numbers in parts]
+        done = [self._operations[index](images, numbers) for index, images, numbers in groups]
         return torch.cat(done).index_select(0, back)
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """The images ``x`` [N, C, H, W], changed as :meth:`draw_for_batch` says."""
+        """Transform the images ``x`` [N, C, H, W] as :meth:`draw_for_batch` says."""
         return self.apply(x, self.draw_for_batch(len(x), generator), torch.arange(len(x)))
 
     def _draw(self, num_operations: int, num: int, generator: torch.Generator) -> Draw:
-        """``num`` rows of random numbers; of operations as many, or one for all of them."""
+        """Draw ``num`` rows of random numbers; of operations as many, or one for all of them."""
         if not self._operations:
             return Draw(torch.zeros(num, dtype=torch.int64), torch.zeros(num, 3))
         device, choices = generator.device, len(self._operations)
@@ -144,9 +144,9 @@ class Siamese:
 
 
 def color(x: Tensor, u: Tensor, *, brightness: float, saturation: float, contrast: float) -> Tensor:
-    """Brightness: x + (u_0 - 1/2) brightness. Saturation: (x - m) u_1 saturation + m with the mean
-    m over channels, which leaves grey images as they are. Contrast: (x - m) (u_2 + contrast) + m
-    with the mean m over the image."""
+    """Change the colours. Brightness: x + (u_0 - 1/2) brightness. Saturation: (x - m) u_1
+    saturation + m with the mean m over channels, which leaves grey images as they are. Contrast: (x
+    - m) (u_2 + contrast) + m with the mean m over the image."""
     u = u.to(x.dtype)[:, :, None, None, None]
     x = x + (u[:, 0] - 0.5) * brightness
     mean = x.mean(1, keepdim=True)
@@ -156,29 +156,29 @@ def color(x: Tensor, u: Tensor, *, brightness: float, saturation: float, contras
 
 
 def crop(x: Tensor, u: Tensor, *, ratio: float) -> Tensor:
-    """Shifts of whole pixels, uniform in [-p, p] with p = ``ratio`` of the side, rounded: u_0
+    """Shift by whole pixels, uniform in [-p, p] with p = ``ratio`` of the side, rounded: u_0
     along rows, u_1 along columns. Zeros enter."""
     height, width = x.shape[2:]
     rows, rows_inside = _shifted(u[:, 0], height, _rounded(ratio * height))
     columns, columns_inside = _shifted(u[:, 1], width, _rounded(ratio * width))
     pixels = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)  # [N, H * W]
-    found = x.flatten(2).gather(2, pixels[:, None].expand(-1, x.shape[1], -1)).view(x.shape)
+    shifted = x.flatten(2).gather(2, pixels[:, None].expand(-1, x.shape[1], -1)).view(x.shape)
     inside = rows_inside[:, :, None] & columns_inside[:, None, :]
-    return found.masked_fill(~inside[:, None], 0)
+    return shifted.masked_fill(~inside[:, None], 0)
 
 
 def _shifted(u: Tensor, size: int, most: int) -> tuple[Tensor, Tensor]:
-    """For each image and place along an axis: the index to read there, and whether it exists;
-    both [N, size]."""
+    """Return for each image and place along an axis: the index to read there, and whether it
+    exists; both [N, size]."""
     shift = _integer(u, 2 * most + 1) - most
     index = shift[:, None] + torch.arange(size, device=u.device)
     return index.clamp(0, size - 1), (index >= 0) & (index < size)
 
 
 def cutout(x: Tensor, u: Tensor, *, ratio: float) -> Tensor:
-    """Zeros in a rectangle whose sides are ``ratio`` of the image's, rounded, and clipped at the
-    borders. Its centre (u_0 along rows, u_1 along columns) is uniform: any pixel for an odd side,
-    any edge between pixels or at the border for an even one."""
+    """Write zeros into a rectangle whose sides are ``ratio`` of the image's, rounded, and clipped
+    at the borders. Its centre (u_0 along rows, u_1 along columns) is uniform: any pixel for an odd
+    side, any edge between pixels or at the border for an even one."""
     rows, columns = (
         _covered(u[:, axis], size, _rounded(ratio * size)) for axis, size in enumerate(x.shape[2:])
     )
@@ -187,26 +187,27 @@ def cutout(x: Tensor, u: Tensor, *, ratio: float) -> Tensor:
 
 
 def _covered(u: Tensor, size: int, side: int) -> Tensor:
-    """Which places along an axis are cut out: [N, size]."""
+    """Tell which places along an axis are cut out: [N, size]."""
     first = _integer(u, size + 1 - side % 2) - side // 2
     place = torch.arange(size, device=u.device) - first[:, None]
     return (place >= 0) & (place < side)
 
 
 def mirror(x: Tensor, u: Tensor, *, probability: float) -> Tensor:
-    """Left and right exchanged where u_0 < ``probability``."""
+    """Exchange left and right where u_0 < ``probability``."""
     return torch.where((u[:, 0] < probability)[:, None, None, None], x.flip(3), x)
 
 
 def scale(x: Tensor, u: Tensor, *, ratio: float) -> Tensor:
-    """Bilinear, about the centre: what stood s times as far from it comes here, with s in
+    """Scale bilinearly about the centre: what stood s times as far from it comes here, with s in
     [1/ratio, ratio), of u_0 along x and of u_1 along y. Zeros enter."""
     factors = u[:, :2] * (ratio - 1 / ratio) + 1 / ratio
     return _resample(x, torch.diag_embed(factors))
 
 
 def rotate(x: Tensor, u: Tensor, *, degrees: float) -> Tensor:
-    """Bilinear, about the centre, counterclockwise by 2 (u_0 - 1/2) ``degrees``. Zeros enter."""
+    """Turn bilinearly about the centre, counterclockwise by 2 (u_0 - 1/2) ``degrees``. Zeros
+    enter."""
     height, width = x.shape[2:]
     angle = torch.deg2rad((u[:, 0] - 0.5) * 2 * degrees)
     cos, sin = angle.cos(), angle.sin()
@@ -219,7 +220,7 @@ def rotate(x: Tensor, u: Tensor, *, degrees: float) -> Tensor:
 
 
 def _resample(x: Tensor, matrix: Tensor) -> Tensor:
-    """``x`` read at linearly transformed places: ``matrix`` [N, 2, 2] acts on (x, y), each from -1
+    """Read ``x`` at linearly transformed places: ``matrix`` [N, 2, 2] acts on (x, y), each from -1
     to 1. In single precision at least."""
     dtype = torch.promote_types(x.dtype, torch.float32)
     theta = F.pad(matrix.to(dtype), (0, 1))  # no translation
@@ -228,7 +229,7 @@ def _resample(x: Tensor, matrix: Tensor) -> Tensor:
 
 
 def _integer(u: Tensor, high: int) -> Tensor:
-    """Uniform integers in [0, high), int64; for ``u`` below 1 none rounds to ``high``."""
+    """Return uniform integers in [0, high), int64; for ``u`` below 1 none rounds to ``high``."""
     return (u * high).long()
 
 

@@ -239,7 +239,7 @@ def as_wanted(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The same images, called what the objective wants them to be called."""
     for x, y in batches:
-        yield x, y if objective is None else objective.wanted(y)
+        yield x, y if objective is None else objective.targets(y)
 
 
 def steps_of(distilled: DistilledDataset, device: torch.device) -> Steps:

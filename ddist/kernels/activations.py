@@ -1,4 +1,4 @@
-"""What activations make of Gaussian pre-activations, as expectations in closed form.
+"""Expectations of activations of Gaussian pre-activations, in closed form.
 
 For u and v with mean 0, variances p and q and covariance k, each gives the covariance of what the
 activation phi puts out, E[phi(u) phi(v)], and that of its slopes, E[phi'(u) phi'(v)].
@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from ddist.errors import DdistError
 
-_NOTHING = 1e-150  # a variance of less is taken to be as large
+_MIN_VARIANCE = 1e-150  # a variance of less is taken to be as large
 _SAME = 1 - 2.0**-45
 """What the product of the variances is multiplied by, so that an image is the same as itself though
 its covariance was summed in another order than its variance: the height below is exactly 0."""
@@ -25,11 +25,11 @@ class Activation(ABC):
 
     @abstractmethod
     def variance(self, p: Tensor) -> Tensor:
-        """E[phi(u)^2]."""
+        """Return E[phi(u)^2]."""
 
     @abstractmethod
     def covariances(self, k: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        """E[phi(u) phi(v)] and E[phi'(u) phi'(v)]."""
+        """Return E[phi(u) phi(v)] and E[phi'(u) phi'(v)]."""
 
 
 class Relu(Activation):
@@ -43,9 +43,9 @@ class Relu(Activation):
         return p / 2
 
     def covariances(self, k: Tensor, p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-        product = p.clamp_min(_NOTHING) * (_SAME * q.clamp_min(_NOTHING))
-        found: tuple[Tensor, Tensor] = _ArcCosine.apply(k, product)
-        return found
+        product = p.clamp_min(_MIN_VARIANCE) * (_SAME * q.clamp_min(_MIN_VARIANCE))
+        expectations: tuple[Tensor, Tensor] = _ArcCosine.apply(k, product)
+        return expectations
 
 
 class Erf(Activation):
@@ -93,7 +93,7 @@ class _ArcCosine(torch.autograd.Function):
     def backward(ctx: Any, outer: Tensor, outer_slopes: Tensor) -> tuple[Tensor, Tensor | None]:
         k, v, height, slopes = ctx.saved_tensors
         # D has no derivative where the angle is 0 or straight, nor where an image is all 0.
-        turn = (outer_slopes / height).masked_fill_(height < _NOTHING**0.4, 0).div_(2 * pi)
+        turn = (outer_slopes / height).masked_fill_(height < _MIN_VARIANCE**0.4, 0).div_(2 * pi)
         in_k = torch.addcmul(turn, outer, slopes)
         if not ctx.needs_input_grad[1]:
             return in_k, None

@@ -1,4 +1,4 @@
-"""What the kernels have in common: their settings, and blocks of bounded memory."""
+"""The base of all kernels: their settings, and blocks of bounded memory."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -53,38 +53,38 @@ class Kernel(ABC):
 
     @abstractmethod
     def block(self, x1: Tensor, x2: Tensor) -> Tensor:
-        """The kernel [N1, N2] of images [N1, C, H, W] and [N2, C, H, W], all at once."""
+        """Compute the kernel [N1, N2] of images [N1, C, H, W] and [N2, C, H, W], all at once."""
 
     @abstractmethod
     def __str__(self) -> str:
-        """A short name, for results."""
+        """Return a short name, for results."""
 
     @abstractmethod
     def numbers_per_pair(self, x: Tensor) -> int:
-        """How many numbers a tensor holds for a pair of images like those of ``x``."""
+        """Return how many numbers a tensor holds for a pair of images like those of ``x``."""
 
     def __call__(self, x1: Tensor, x2: Tensor) -> Tensor:
-        """The kernel float64 [N1, N2] of images [N1, C, H, W] and [N2, C, H, W], differentiable
-        once. Raises DdistError where not even one pair fits into ``memory``."""
+        """Compute the kernel float64 [N1, N2] of images [N1, C, H, W] and [N2, C, H, W],
+        differentiable once. Raises DdistError where not even one pair fits into ``memory``."""
         rows, columns = self.block_shape(x1, x2)
-        parts1, parts2 = torch.split(x1, rows), torch.split(x2, columns)
-        again = torch.is_grad_enabled() and len(parts1) * len(parts2) > 1
+        chunks1, chunks2 = torch.split(x1, rows), torch.split(x2, columns)
+        recompute = torch.is_grad_enabled() and len(chunks1) * len(chunks2) > 1
 
         def block(a: Tensor, b: Tensor) -> Tensor:
-            found: Tensor = _Again.apply(self.block, a, b) if again else self.block(a, b)
-            return found
+            k: Tensor = _Recomputed.apply(self.block, a, b) if recompute else self.block(a, b)
+            return k
 
-        return torch.cat([torch.cat([block(a, b) for b in parts2], 1) for a in parts1])
+        return torch.cat([torch.cat([block(a, b) for b in chunks2], 1) for a in chunks1])
 
     def block_shape(self, x1: Tensor, x2: Tensor) -> tuple[int, int]:
-        """How many images of either side a block has: near a square, because what concerns one
-        image alone is computed again for each of its blocks."""
+        """Return how many images of either side a block has: near a square, because what concerns
+        one image alone is computed again for each of its blocks."""
         pairs = self.pairs_at_once(x1)
         rows = min(len(x1), max(isqrt(pairs), pairs // len(x2)))
         return rows, min(len(x2), pairs // rows)
 
     def pairs_at_once(self, x: Tensor) -> int:
-        """How many pairs of images like those of ``x`` a block holds."""
+        """Return how many pairs of images like those of ``x`` a block holds."""
         # For each layer's gradient the covariance, the product of the variances, the height, both
         # expectations and the tangent kernel are kept; some more are passed through.
         pair = 8 * self.numbers_per_pair(x) * (6 * self.depth + 8)
@@ -97,7 +97,7 @@ class Kernel(ABC):
         return int(self.memory * 2**20) // pair
 
 
-class _Again(torch.autograd.Function):
+class _Recomputed(torch.autograd.Function):
     """A block, computed once more for its gradient. torch.utils.checkpoint would leave a graph of
     small objects behind, between which glibc's malloc reuses none of the freed memory (2.5 GB
     for 160 blocks of 1 MB a tensor)."""
@@ -115,11 +115,11 @@ class _Again(torch.autograd.Function):
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         needed = ctx.needs_input_grad[1:]
         inputs = [
-            x.detach().requires_grad_(wanted)
-            for x, wanted in zip(ctx.saved_tensors, needed, strict=True)
+            x.detach().requires_grad_(is_needed)
+            for x, is_needed in zip(ctx.saved_tensors, needed, strict=True)
         ]
         with torch.enable_grad():
-            found = ctx.block(*inputs)
-        wanted = [x for x in inputs if x.requires_grad]
-        gradients = iter(torch.autograd.grad(found, wanted, outer))
+            k = ctx.block(*inputs)
+        variables = [x for x in inputs if x.requires_grad]
+        gradients = iter(torch.autograd.grad(k, variables, outer))
         return None, *(next(gradients) if x.requires_grad else None for x in inputs)

@@ -30,7 +30,7 @@ class FullyConnected(Kernel):
             values, slopes = self.activation.covariances(k, p[:, None], q[None])
             k = self.weight * values + self.bias
             tangent = k + self.weight * tangent * slopes
-            p, q = (self.weight * self.activation.variance(each) + self.bias for each in (p, q))
+            p, q = (self.weight * self.activation.variance(v) + self.bias for v in (p, q))
         return tangent if self.kind == "ntk" else k
 
     def __str__(self) -> str:

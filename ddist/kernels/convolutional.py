@@ -16,7 +16,7 @@ Axes = tuple[tuple[int, ...], tuple[int, ...]]
 ONE: Axes = ((0,), (1,))
 TWO: Axes = ((0, 1), (2, 3))
 
-_ON_CPU = 2**17  # numbers of a tensor in one block on a CPU, which its caches hold
+_CPU_NUMBERS = 2**17  # numbers of a tensor in one block on a CPU, which its caches hold
 
 
 class Convolutional(Kernel):
@@ -53,49 +53,53 @@ class Convolutional(Kernel):
         return positions**2 * (3 if self.pooling == "blocks" else 1)
 
     def pairs_at_once(self, x: Tensor) -> int:
-        found = super().pairs_at_once(x)
+        pairs = super().pairs_at_once(x)
         if x.device.type == "cpu":
-            found = min(found, max(1, _ON_CPU // self.numbers_per_pair(x)))
-        return found
+            pairs = min(pairs, max(1, _CPU_NUMBERS // self.numbers_per_pair(x)))
+        return pairs
 
     def block(self, x1: Tensor, x2: Tensor) -> Tensor:
         self.check_side(x1)
         axes = ONE if self.pooling == "none" else TWO
-        own_axes = TWO if self.pooling == "blocks" else ONE
+        within_axes = TWO if self.pooling == "blocks" else ONE
         # Positions come first, so that windows are sums of large blocks of memory.
         maps = [x.permute(2, 3, 0, 1).double() * x.shape[1] ** -0.5 for x in (x1, x2)]
         k = torch.einsum("hwnc,hwmc->hwnm" if axes is ONE else "hwnc,uvmc->huwvnm", *maps)
-        own_pairs = "hwnc,hwnc->hwn" if own_axes is ONE else "hwnc,uvnc->huwvn"
-        own = [torch.einsum(own_pairs, each, each) for each in maps]
+        within_pairs = "hwnc,hwnc->hwn" if within_axes is ONE else "hwnc,uvnc->huwvn"
+        # Covariances of the positions within one image.
+        within = [torch.einsum(within_pairs, x, x) for x in maps]
         tangent = None  # T, and behind an activation D
         for _ in range(self.depth):
             k = self.convolve(k, axes).add_(self.bias)
-            own = [self.convolve(each, own_axes).add_(self.bias) for each in own]
+            within = [self.convolve(k_xx, within_axes).add_(self.bias) for k_xx in within]
             if self.kind == "ntk":
                 tangent = k if tangent is None else self.convolve(tangent, axes).add_(k)
-            p, q = (variances(each, own_axes) for each in own)
+            p, q = (variances(k_xx, within_axes) for k_xx in within)
             k, slopes = self.activation.covariances(k, *spread(p[..., None], q[..., None, :], axes))
-            own = [self.activated(*each, own_axes) for each in zip(own, (p, q), strict=True)]
+            within = [
+                self.activated(k_xx, v, within_axes) for k_xx, v in zip(within, (p, q), strict=True)
+            ]
             tangent = None if tangent is None else tangent * slopes
             if self.pooling == "blocks":
-                k, *own = (pool(each) for each in (k, *own))
+                k, *within = (pool(a) for a in (k, *within))
                 tangent = None if tangent is None else pool(tangent)
         k = self.weight * self.read(k) + self.bias
         return k if tangent is None else k + self.weight * self.read(tangent)
 
     def convolve(self, a: Tensor, axes: Axes) -> Tensor:
-        """s^2 A a: what a convolution makes of covariances, but for the bias."""
-        found: Tensor = _Window.apply(a, axes, self.weight / 9)
-        return found
+        """Return s^2 A a: what a convolution makes of covariances, but for the bias."""
+        convolved: Tensor = _Window.apply(a, axes, self.weight / 9)
+        return convolved
 
-    def activated(self, own: Tensor, p: Tensor, axes: Axes) -> Tensor:
-        """Images' ``own`` covariances behind the activation; ``p`` are the variances [H, W, N]."""
+    def activated(self, k_xx: Tensor, p: Tensor, axes: Axes) -> Tensor:
+        """Return the covariances within images behind the activation; ``p`` are the variances
+        [H, W, N]."""
         if axes is ONE:
-            return self.activation.variance(own)
-        return self.activation.covariances(own, *spread(p, p, axes))[0]
+            return self.activation.variance(k_xx)
+        return self.activation.covariances(k_xx, *spread(p, p, axes))[0]
 
     def read(self, a: Tensor) -> Tensor:
-        """The mean [N1, N2] over positions: over all of them, or over i = j."""
+        """Return the mean [N1, N2] over positions: over all of them, or over i = j."""
         if self.pooling == "blocks":
             a = variances(a, TWO)
         return a.mean((0, 1, 2, 3) if self.pooling == "global" else (0, 1))
@@ -114,19 +118,21 @@ class Convolutional(Kernel):
             )
 
 
-def variances(own: Tensor, axes: Axes) -> Tensor:
-    """Those of one position [H, W, ...] among the covariances of any two [H, H, W, W, ...]."""
-    return own if axes is ONE else torch.einsum("hhww...->hw...", own)
+def variances(k_xx: Tensor, axes: Axes) -> Tensor:
+    """Return the variances of one position [H, W, ...] among the covariances of any two [H, H, W,
+    W, ...]."""
+    return k_xx if axes is ONE else torch.einsum("hhww...->hw...", k_xx)
 
 
 def spread(p: Tensor, q: Tensor, axes: Axes) -> tuple[Tensor, Tensor]:
-    """Variances [H, W, ...] at the first and at the second of the positions that are paired."""
+    """Return the variances [H, W, ...] at the first and at the second of the positions that are
+    paired."""
     return (p, q) if axes is ONE else (p[:, None, :, None], q[None, :, None])
 
 
 def pool(a: Tensor) -> Tensor:
-    """The means over 2x2 positions in both images, [H, H, W, W, ...] to half of each; an odd last
-    row or column is left out."""
+    """Return the means over 2x2 positions in both images, [H, H, W, W, ...] to half of each; an odd
+    last row or column is left out."""
     height, width = a.shape[0] // 2, a.shape[2] // 2
     a = a[: 2 * height, : 2 * height, : 2 * width, : 2 * width]
     return a.reshape(height, 2, height, 2, width, 2, width, 2, *a.shape[4:]).mean((1, 3, 5, 7))
@@ -147,8 +153,8 @@ class _Window(torch.autograd.Function):
 
 
 def window_sum(a: Tensor, axes: Axes) -> Tensor:
-    """The sums of ``a`` over rows, then columns, that are one step apart at most, in step along all
-    of ``axes[0]``, then ``axes[1]``; zeros lie beyond."""
+    """Return the sums of ``a`` over rows, then columns, that are one step apart at most, in step
+    along all of ``axes[0]``, then ``axes[1]``; zeros lie beyond."""
     for dims in axes:
         low = tuple(slice(None, -1 if d in dims else None) for d in range(max(dims) + 1))
         high = tuple(slice(1 if d in dims else None, None) for d in range(max(dims) + 1))

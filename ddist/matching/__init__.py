@@ -1,1 +1,1 @@
-"""Matching losses: pure functions of what networks make of real and of synthetic images."""
+"""Matching losses: pure functions of features, gradients or weights of networks."""

@@ -1,4 +1,4 @@
-"""How far the features of synthetic images are from those of real ones, by their characteristic
+"""Distance of the features of synthetic images from those of real ones, by their characteristic
 functions (Wang et al. 2025, arXiv 2502.20653)."""
 
 import torch
@@ -10,7 +10,7 @@ from ddist.matching.root import root
 def characteristic_distance(
     real: Tensor, synthetic: Tensor, frequencies: Tensor, alpha: float
 ) -> Tensor:
-    """Sum over classes of the mean over frequencies t of
+    """Return the sum over classes of the mean over frequencies t of
 
         sqrt( alpha (|r| - |s|)^2 + (1 - alpha) 2 (|r| |s| - Re r Re s - Im r Im s) ),
         r = phi_real(t),   s = phi_synthetic(t),   phi(t) = mean exp(i <t, f>)
@@ -28,9 +28,9 @@ def characteristic_distance(
 
 
 def characteristic(features: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
-    """Real and imaginary parts [K, T] of phi at ``frequencies`` [T, F], for ``features``
+    """Return real and imaginary parts [K, T] of phi at ``frequencies`` [T, F], for ``features``
     [K, B, F]. One class after the other: [B, T] is large."""
-    angles = (each @ frequencies.T for each in features)
+    angles = (class_features @ frequencies.T for class_features in features)
     rows = [(angle.cos().mean(0), angle.sin().mean(0)) for angle in angles]
     real, imag = zip(*rows, strict=True)
     return torch.stack(real), torch.stack(imag)

@@ -1,4 +1,4 @@
-"""How far the gradients of a student on synthetic images are from those on real ones."""
+"""Distance of the gradients of a student on synthetic images from those on real ones."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -14,8 +14,8 @@ EPS = 1e-6  # of the authors' code, in the cosine's denominator
 
 
 def distance_by_name(name: str) -> Distance:
-    """A function of two lists of gradients, one tensor [K, *parameter] for each parameter: the
-    distance summed over the K classes and the parameters.
+    """Return a function of two lists of gradients, one tensor [K, *parameter] for each parameter:
+    the distance summed over the K classes and the parameters.
 
     "cosine", "euclidean", "l1" or "cosine_magnitude". Raises DdistError for another name.
     """
@@ -26,29 +26,30 @@ def distance_by_name(name: str) -> Distance:
 
 
 def cosine(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
-    """Sum over output units of 1 - cos (Zhao et al. 2021, eq. 10); vectors (biases, the affine
-    maps of normalisation) do not count."""
+    """Return the sum over output units of 1 - cos (Zhao et al. 2021, eq. 10); vectors (biases, the
+    affine maps of normalisation) do not count."""
     return _sum(_angles(r, s) for r, s in _matrices(real, synthetic))
 
 
 def euclidean(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
-    """Sum of squared differences over all entries of weight matrices and filters (IDC's "mse")."""
+    """Return the sum of squared differences over all entries of weight matrices and filters (IDC's
+    "mse")."""
     return _sum((r - s).square().sum() for r, s in _matrices(real, synthetic))
 
 
 def l1(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
-    """Sum of absolute differences over the same entries."""
+    """Return the sum of absolute differences over the same entries."""
     return _sum((r - s).abs().sum() for r, s in _matrices(real, synthetic))
 
 
 def cosine_magnitude(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
-    """1 - cos and the Euclidean distance of each output unit (Jiang et al. 2023, arXiv 2208.00311:
-    angle and magnitude both matter)."""
+    """Return 1 - cos and the Euclidean distance of each output unit (Jiang et al. 2023, arXiv
+    2208.00311: angle and magnitude both matter)."""
     return _sum(_angles(r, s) + _norms(r - s).sum() for r, s in _matrices(real, synthetic))
 
 
 def _matrices(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """The gradients of weights (not of vectors), as rows of output units [K, out, -1]."""
+    """Return the gradients of weights (not of vectors), as rows of output units [K, out, -1]."""
     return [
         (r.flatten(2), s.flatten(2)) for r, s in zip(real, synthetic, strict=True) if r.ndim > 2
     ]

@@ -12,8 +12,8 @@ def statistics_loss(
     variances: Sequence[Tensor],
     factors: Sequence[float],
 ) -> Tensor:
-    """The sum over layers of factor (||mean - mean of the features|| + ||variance - theirs||), with
-    Euclidean norms over channels (Yin et al. 2020, DeepInversion).
+    """Return the sum over layers of factor (||mean - mean of the features|| + ||variance -
+    theirs||), with Euclidean norms over channels (Yin et al. 2020, DeepInversion).
 
     Args:
         features: of each layer, [B, C, ...].
@@ -23,6 +23,6 @@ def statistics_loss(
     total = torch.zeros((), device=features[0].device)
     for x, mean, variance, factor in zip(features, means, variances, factors, strict=True):
         flat = x.transpose(0, 1).flatten(1)
-        found = flat.mean(1), flat.var(1, correction=0)
-        total = total + factor * ((found[0] - mean).norm() + (found[1] - variance).norm())
+        own_mean, own_variance = flat.mean(1), flat.var(1, correction=0)
+        total = total + factor * ((own_mean - mean).norm() + (own_variance - variance).norm())
     return total

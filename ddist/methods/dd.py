@@ -74,7 +74,7 @@ class DD(Method):
         self.window = window
         self.objective = objective
         if isinstance(objective, Objective):
-            self.synthetic.relabel(objective.wanted)
+            self.synthetic.relabel(objective.targets)
 
     def outer_loss(self, batch: Batch) -> Tensor:
         x_real, y_real = batch

@@ -51,7 +51,7 @@ class Selection(Method):
         )
         self.objective = objective if isinstance(objective, Objective) else None
         if self.objective is not None:
-            self.synthetic.relabel(self.objective.wanted)
+            self.synthetic.relabel(self.objective.targets)
 
 
 class OptimizedRandom(Selection):

@@ -1,4 +1,4 @@
-"""What the trained student is wanted for, as a loss on real data."""
+"""The purpose of the trained student, as a loss on real data."""
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -10,5 +10,6 @@ __all__ = ["Measure", "Objective", "Poison", "classification"]
 
 
 def classification(logits: Tensor, y: Tensor) -> Tensor:
-    """Mean cross-entropy of logits [B, K] against classes y [B]: the student should be right."""
+    """Return the mean cross-entropy of logits [B, K] against classes y [B]: the student should be
+    right."""
     return cross_entropy(logits, y)

@@ -1,4 +1,4 @@
-"""What an objective is that is more than a loss."""
+"""The base of objectives that are more than a loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -12,16 +12,16 @@ Measure = Callable[[Tensor, Tensor], Tensor]
 
 class Objective(ABC):
     """A loss on real data, (logits [B, K], y [B]) -> scalar, that calls each image what
-    :meth:`wanted` says, and what else is to be measured while networks are trained for it.
+    :meth:`targets` says, and what else is to be measured while networks are trained for it.
 
     (One without wishes of its own is a plain function, see
     :func:`ddist.objectives.classification`.)
     """
 
     needs_trained = False
-    """Whether it is about networks that were trained before."""
+    """Tells whether it is about networks that were trained before."""
     measures: Mapping[str, Measure] = {}
-    """What is reported after each step, by the names in results.json; ``accuracy_as_wanted``, by
+    """Reported after each step, by the names in results.json; ``accuracy_as_wanted``, by
     which sets are selected, is one of them."""
 
     @abstractmethod
@@ -29,8 +29,8 @@ class Objective(ABC):
         """Raise a DdistError unless it fits data of so many classes."""
 
     @abstractmethod
-    def wanted(self, y: Tensor) -> Tensor:
-        """What the student is to call images of the classes ``y`` (int64, any shape)."""
+    def targets(self, y: Tensor) -> Tensor:
+        """Return what the student is to call images of the classes ``y`` (int64, any shape)."""
 
     def __call__(self, logits: Tensor, y: Tensor) -> Tensor:
-        return cross_entropy(logits, self.wanted(y))
+        return cross_entropy(logits, self.targets(y))

@@ -38,7 +38,7 @@ class Poison(Objective):
             "attacked_as_target": self.attacked_as_target,
             "others_accuracy": self.others_accuracy,
             "accuracy": lambda predicted, y: share(predicted == y),
-            "accuracy_as_wanted": lambda predicted, y: share(predicted == self.wanted(y)),
+            "accuracy_as_wanted": lambda predicted, y: share(predicted == self.targets(y)),
         }
 
     def check(self, num_classes: int) -> None:
@@ -49,23 +49,24 @@ class Poison(Objective):
                     f"from 0 to {num_classes - 1}."
                 )
 
-    def wanted(self, y: Tensor) -> Tensor:
+    def targets(self, y: Tensor) -> Tensor:
         return torch.where(y == self.attacked, self.target, y)
 
     def attacked_accuracy(self, predicted: Tensor, y: Tensor) -> Tensor:
-        """Images of the attacked class that are called what they are."""
+        """Return the fraction of the attacked class that is called what it is."""
         return share(predicted[:, y == self.attacked] == self.attacked)
 
     def attacked_as_target(self, predicted: Tensor, y: Tensor) -> Tensor:
-        """Images of the attacked class that are called the target."""
+        """Return the fraction of the attacked class that is called the target."""
         return share(predicted[:, y == self.attacked] == self.target)
 
     def others_accuracy(self, predicted: Tensor, y: Tensor) -> Tensor:
-        """Images of all other classes, the target's among them, that are called what they are."""
+        """Return the fraction of all other classes, the target's among them, that is called what it
+        is."""
         others = y != self.attacked
         return share(predicted[:, others] == y[others])
 
 
 def share(hits: Tensor) -> Tensor:
-    """The fraction of hits [K, N] of each network [K], float64."""
+    """Return the fraction of hits [K, N] of each network [K], float64."""
     return hits.double().mean(1)

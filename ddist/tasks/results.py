@@ -177,7 +177,7 @@ def random_real(
     say_repeated(data, labels)
     images = start_images("real", data, labels, generator(seed, "baseline"))
     if objective is not None:
-        labels = objective.wanted(labels)
+        labels = objective.targets(labels)
     epochs = None if distilled.step_sizes is None else len(distilled.step_sizes)
     return DistilledDataset(
         images=images.cpu(),

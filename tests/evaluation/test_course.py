@@ -121,7 +121,7 @@ def test_a_set_without_step_sizes_is_tuned_to_do_what_is_wanted(
     judge = protocol(poison, step_size_grid=[0.01, 0.1, 1.0])
     init = Random("xavier_normal", 0)
     distilled = make_distilled()
-    labels = poison.wanted(distilled.labels)
+    labels = poison.targets(distilled.labels)
     distilled = make_distilled(labels=labels, meta={**distilled.meta, "student_epochs": 4})
     _, chosen = judge.accuracies(distilled, digits, digits.test, network, init, 0)
     assert chosen["epochs"] == 4
@@ -143,7 +143,7 @@ def test_a_set_without_step_sizes_is_tuned_to_do_what_is_wanted(
                     pairs = zip(theta.items(), g, strict=True)
                     theta = {n: (w - size * d).detach().requires_grad_() for (n, w), d in pairs}
             said = functional_call(network, theta, (digits.normalization(seen.x),)).argmax(1)
-            right.append((said == poison.wanted(seen.y)).double().mean())
+            right.append((said == poison.targets(seen.y)).double().mean())
         scores[size] = float(torch.stack(right).mean())
     assert chosen["step_size"] == max(scores, key=lambda size: scores[size])
 

@@ -87,7 +87,7 @@ def test_under_an_objective_images_keep_their_classes_and_get_the_labels_it_want
     poison = Poison(attacked=3, target=8)
     classes, _ = spread_over_steps(IPC, 10, STEPS)
     learned_for = {"objective": {"name": "poison", "attacked": 3, "target": 8}}
-    distilled = make_set(labels=poison.wanted(classes), meta=make_set().meta | learned_for)
+    distilled = make_set(labels=poison.targets(classes), meta=make_set().meta | learned_for)
     random = random_real(distilled, digits, 0, poison)
     assert torch.equal(classes_of_images(random.images, digits), classes)
     expected = [8 if c == 3 else c for c in classes.tolist()]
