@@ -12,7 +12,8 @@ from ddist.callbacks.schedule import step_finished
 
 
 class Checkpoint(LightningCheckpoint):
-    """Saves ``path`` every ``seconds`` seconds and when distilling ends or is stopped.
+    """Callback that saves ``path`` every ``seconds`` seconds and when distilling ends or is
+    stopped.
 
     Lightning's ModelCheckpoint is not used for three reasons, read in 2.6.6: with
     ``save_last`` alone it leaves a stale file when training ends; it writes to the system's

@@ -16,7 +16,7 @@ from ddist.artifact.dataset import DistilledDataset
 
 
 def log_picture(logger: Logger, name: str, picture: Image, step: int) -> None:
-    """``picture`` after the outer step that Lightning logs as ``step``."""
+    """Log ``picture`` after the outer step that Lightning logs as ``step``."""
     match logger:
         case WandbLogger():
             logger.log_image(key=name, images=[picture], step=step)
@@ -29,7 +29,7 @@ def log_picture(logger: Logger, name: str, picture: Image, step: int) -> None:
 def log_table(
     logger: Logger, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 ) -> None:
-    """A table of words, numbers and None."""
+    """Log a table of words, numbers and None."""
     match logger:
         case WandbLogger():
             logger.log_table(name, columns=list(columns), data=[list(row) for row in rows])
@@ -40,7 +40,7 @@ def log_table(
 
 
 def log_summary(logger: Logger, figures: Mapping[str, Any]) -> None:
-    """Single figures of the whole run; TensorBoard knows numbers only."""
+    """Log single figures of the whole run; TensorBoard knows numbers only."""
     match logger:
         case WandbLogger():
             logger.experiment.summary.update(dict(figures))
@@ -51,7 +51,7 @@ def log_summary(logger: Logger, figures: Mapping[str, Any]) -> None:
 
 
 def log_set(logger: WandbLogger, distilled: DistilledDataset, name: str) -> None:
-    """The distilled set as an artifact, a version of ``name``: the folder that ``ddist.load``
+    """Log the distilled set as an artifact, a version of ``name``: the folder that ``ddist.load``
     reads."""
     import wandb
 

@@ -1,4 +1,4 @@
-"""The outer loss has to be a number."""
+"""A check that the outer loss is a number."""
 
 import math
 from collections.abc import Mapping
@@ -31,6 +31,6 @@ def check_finite(
 
 
 def _span(values: Tensor) -> str:
-    """``0.02`` or ``0.01 to 0.04``: the range of the values."""
+    """Return ``0.02`` or ``0.01 to 0.04``: the range of the values."""
     low, high = values.min().item(), values.max().item()
     return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"

@@ -11,13 +11,14 @@ from ddist.callbacks.dashboards import log_picture
 
 
 class HasPicture(Protocol):
-    """What this callback needs of the method: the synthetic images as one picture."""
+    """A method that shows the synthetic images as one picture."""
 
     def picture(self) -> Image: ...
 
 
 class SaveImages(Callback):
-    """Saves ``num_pictures`` pictures, evenly spaced over the run, as ``folder/step_000100.png``.
+    """Callback that saves ``num_pictures`` pictures, evenly spaced over the run, as
+    ``folder/step_000100.png``.
 
     Dashboards (``logger=wandb``, ``logger=tensorboard``) get them as ``synthetic/images`` too.
     """

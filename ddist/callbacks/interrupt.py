@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Interrupt(Callback):
-    """Turns the first Ctrl-C (or SIGTERM) into a stop after the current outer step.
+    """Callback that turns the first Ctrl-C (or SIGTERM) into a stop after the current outer step.
 
     A KeyboardInterrupt may hit the middle of an optimizer step, where no exact checkpoint can be
     taken. A second Ctrl-C interrupts at once, and so does a step that is not over after

@@ -1,4 +1,4 @@
-"""Where metrics go: a CSV file that survives a kill and a resume, or wandb that never asks."""
+"""Loggers of metrics: a CSV file that survives a kill and a resume, or wandb that never asks."""
 
 import csv
 import netrc
@@ -15,12 +15,13 @@ from pytorch_lightning.loggers.logger import DummyLogger, Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ddist.errors import DdistError
+from ddist.storage.atomic import replacing
 
 _STEP = "step"
 
 
 class MetricsCSV(Logger):
-    """Writes one row per logged step to exactly ``path``, with one column per metric.
+    """Logger that writes one row per logged step to exactly ``path``, with one column per metric.
 
     Lightning's CSVLogger deletes the file when a run is resumed and holds rows back in memory.
     Here each row is on disk at once, and the first row logged decides what stays of a file from
@@ -48,7 +49,7 @@ class MetricsCSV(Logger):
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
     ) -> None:
-        """Nothing: the run's folder has the whole config already."""
+        """Log nothing: the run's folder has the whole config already."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -69,25 +70,22 @@ class MetricsCSV(Logger):
                 rows = [r for r in reader if before is None or int(r[_STEP]) < before]
                 self._columns = list(reader.fieldnames or [])
         self._columns += [key for key in new if key not in self._columns]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_name(self.path.name + ".partial")
-        with partial.open("w", newline="") as file:
+        with replacing(self.path, alone=True) as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(partial, self.path)
 
 
 def with_metrics_file(logger: Logger, path: str | Path) -> list[Logger]:
-    """``logger`` and, beside what shows its curves elsewhere, the file at ``path``, of which the
-    run's page draws them. logger=none stays without one."""
+    """Return ``logger`` and, beside what shows its curves elsewhere, the file at ``path``, of which
+    the run's page draws them. logger=none stays without one."""
     if isinstance(logger, MetricsCSV | DummyLogger):
         return [logger]
     return [logger, MetricsCSV(path)]
 
 
 class Wandb(WandbLogger):
-    """Lightning's, which knows whether the distilled set is to be kept there."""
+    """Lightning's logger, which knows whether the distilled set is to be kept there."""
 
     keeps_set = False
 
@@ -101,7 +99,7 @@ def wandb_logger(
     offline: bool | None,
     artifact: bool,
 ) -> WandbLogger:
-    """A WandbLogger that never stops to ask for a key.
+    """Return a WandbLogger that never stops to ask for a key.
 
     ``offline=None`` means offline when there is no key: neither ``WANDB_API_KEY`` nor a login in
     the netrc file; ``WANDB_MODE`` wins over both. Raises :class:`DdistError` for ``offline=False``
@@ -134,7 +132,8 @@ def wandb_logger(
 
 
 def tensorboard_logger(save_dir: str | Path) -> TensorBoardLogger:
-    """TensorBoard's event files in ``save_dir``; its package is not one of ddist's."""
+    """Return a logger of TensorBoard's event files in ``save_dir``; its package is not one of
+    ddist's."""
     if find_spec("tensorboard") is None:
         raise DdistError(
             "logger=tensorboard needs a package that is not installed: pip install tensorboard, "
@@ -144,7 +143,8 @@ def tensorboard_logger(save_dir: str | Path) -> TensorBoardLogger:
 
 
 def has_wandb_key() -> bool:
-    """Whether wandb can log in without asking (``WANDB_API_KEY``, or its host in the netrc)."""
+    """Tell whether wandb can log in without asking (``WANDB_API_KEY``, or its host in the
+    netrc)."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""

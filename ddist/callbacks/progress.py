@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 
 
 class Progress(ProgressBar):
-    """Shows the outer step, the metrics logged with ``prog_bar=True``, steps/s and the time left.
+    """Bar or lines with the outer step, the metrics logged with ``prog_bar=True``, steps/s and the
+    time left.
 
     ``live``: whether to draw a bar that moves; None means in a terminal only. Otherwise a plain
     line is logged every ``line_fraction`` of the schedule or every ``line_seconds``, whichever is
@@ -89,17 +90,17 @@ class Progress(ProgressBar):
             self._bar = None
 
     def _text(self, trainer: Trainer) -> str:
-        """``step 120/1,000 · loss 0.412 · 4.1 steps/s · 3 min 35 s left``."""
+        """Return ``step 120/1,000 · loss 0.412 · 4.1 steps/s · 3 min 35 s left``."""
         step, total = trainer.global_step, trainer.max_steps
-        parts = [f"step {step:,}/{total:,}"]
+        words = [f"step {step:,}/{total:,}"]
         for name, value in trainer.progress_bar_metrics.items():
-            parts.append(f"{name.rsplit('/', 1)[-1]} {float(value):.3g}")
+            words.append(f"{name.rsplit('/', 1)[-1]} {float(value):.3g}")
         first_step, first_time = self._first or (step, 0.0)
         steps, seconds = step - first_step, time.monotonic() - first_time
         if steps > 0 and seconds > 0:
-            left = (total - step) * seconds / steps
+            seconds_left = (total - step) * seconds / steps
             budget = find_budget(trainer)
             if budget is not None:
-                left = max(0.0, min(left, budget.left))
-            parts += [f"{steps / seconds:.3g} steps/s", f"{format_duration(left)} left"]
-        return " · ".join(parts)
+                seconds_left = max(0.0, min(seconds_left, budget.left))
+            words += [f"{steps / seconds:.3g} steps/s", f"{format_duration(seconds_left)} left"]
+        return " · ".join(words)

@@ -1,4 +1,4 @@
-"""How the student's step sizes move while they are being learned."""
+"""The student's step sizes while they are being learned."""
 
 from typing import Any, Protocol, cast
 
@@ -7,13 +7,14 @@ from torch import Tensor
 
 
 class HasStepSizes(Protocol):
-    """What this callback needs of the method."""
+    """A method that tells its step sizes."""
 
     def step_sizes(self) -> Tensor | None: ...
 
 
 class LogStepSizes(Callback):
-    """Logs the mean, the smallest and the largest step size; nothing where none are learned."""
+    """Callback that logs the mean, the smallest and the largest step size; nothing where none are
+    learned."""
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         sizes = cast(HasStepSizes, pl_module).step_sizes()

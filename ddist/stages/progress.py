@@ -1,4 +1,4 @@
-"""How far a long stage is and how long the rest takes: a bar in a terminal, lines elsewhere."""
+"""Progress of a long stage and the time it still takes: a bar in a terminal, lines elsewhere."""
 
 import logging
 import time
@@ -64,7 +64,7 @@ class Progress:
             self._bar.stop()
 
     def to(self, done: int, total: int | None = None) -> None:
-        """So many units are done, of ``total`` where that was not known before."""
+        """Show that so many units are done, of ``total`` where that was not known before."""
         self.total = self.total if total is None else total
         now = time.monotonic()
         if current() is not None or now - self._started < self._quiet:
@@ -84,12 +84,13 @@ class Progress:
             log.info("%s", self._shorter)
 
     def part(self, number: int, parts: int) -> Callable[[int, int], None]:
-        """Takes the units done, and their total, of one of so many equal parts of the stage."""
+        """Return what takes the units done, and their total, of one of so many equal parts of the
+        stage."""
         return lambda done, total: self.to(number * total + done, parts * total)
 
     @property
     def seconds(self) -> float:
-        """Since the beginning."""
+        """Return the seconds since the beginning."""
         return time.monotonic() - self._started
 
     def _due(self, done: int, now: float) -> bool:

@@ -1,8 +1,7 @@
 """Stopping on Ctrl-C (SIGINT) or SIGTERM within seconds, and saying what was kept.
 
-Every finished piece of work is written whole or not at all. So a process may be left at any point
-but within an outer step, which :class:`ddist.callbacks.Interrupt` lets finish.
-"""
+Every finished piece of work is written completely or not at all. So a process may be left at any
+point but within an outer step, which :class:`ddist.callbacks.Interrupt` lets finish."""
 
 import atexit
 import os
@@ -36,8 +35,8 @@ class Interrupted(KeyboardInterrupt):
 
 
 def stop_on_signals() -> None:
-    """From now on SIGINT and SIGTERM raise :class:`Interrupted` in the main thread. A handler of
-    somebody else (a cluster's launcher) stays as it is."""
+    """Have SIGINT and SIGTERM raise :class:`Interrupted` in the main thread from now on. A handler
+    of somebody else (a cluster's launcher) stays as it is."""
     if threading.current_thread() is not threading.main_thread():
         return  # only there Python handles signals
     for number in SIGNALS:
@@ -47,7 +46,7 @@ def stop_on_signals() -> None:
 
 
 def heard() -> None:
-    """To be called by each handler of a signal: Python is not stuck in a library's call."""
+    """Note that Python is not stuck in a library's call; each handler of a signal calls this."""
     global _heard
     _heard = time.monotonic()
 
@@ -58,29 +57,29 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def keeping(kept: Callable[[], str]) -> Iterator[None]:
-    """Notes ``kept()`` where the block is interrupted: what was finished, and how to go on, such
+def keeping(summary: Callable[[], str]) -> Iterator[None]:
+    """Note ``summary()`` where the block is interrupted: what was finished, and how to go on, such
     as "3 of 20 networks stay in FOLDER: the same command goes on from there"."""
     try:
         yield
     except KeyboardInterrupt as stop:
-        if clause := kept():
+        if clause := summary():
             stop.add_note(clause)
         raise
 
 
 def exit_status(stop: KeyboardInterrupt) -> int:
-    """128 and the signal's number."""
+    """Return 128 and the signal's number."""
     return 128 + (stop.number if isinstance(stop, Interrupted) else signal.SIGINT)
 
 
 def farewell(stop: KeyboardInterrupt) -> str:
-    """One sentence: which signal, what was kept, and what to do to go on."""
+    """Say in one sentence: which signal, what was kept, and what to do to go on."""
     name = signal.Signals(exit_status(stop) - 128).name
-    kept = dict.fromkeys(getattr(stop, "__notes__", ()))  # each once, the innermost first
-    if not kept:
+    notes = dict.fromkeys(getattr(stop, "__notes__", ()))  # each once, the innermost first
+    if not notes:
         return f"Stopped by {name}: nothing was finished yet; the same command starts again."
-    return f"Stopped by {name}: {'; '.join(kept)}."
+    return f"Stopped by {name}: {'; '.join(notes)}."
 
 
 def leave_quickly(status: int) -> None:
@@ -104,9 +103,9 @@ def _watch() -> None:
         return
     _watched = True
     atexit.register(_end)  # the first that is registered is the last that is called
-    before = signal.set_wakeup_fd(-1)
-    if before != -1:  # somebody's, who keeps it
-        signal.set_wakeup_fd(before)
+    others_fd = signal.set_wakeup_fd(-1)
+    if others_fd != -1:  # somebody's, who keeps it
+        signal.set_wakeup_fd(others_fd)
         return
     numbers, ours = socket.socketpair()
     ours.setblocking(False)
