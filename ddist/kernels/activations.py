@@ -16,7 +16,7 @@ from ddist.errors import DdistError
 
 _MIN_VARIANCE = 1e-150  # a variance of less is taken to be as large
 _SAME = 1 - 2.0**-45
-"""What the product of the variances is multiplied by, so that an image is the same as itself though
+"""Factor of the product of the variances, so that an image is the same as itself though
 its covariance was summed in another order than its variance: the height below is exactly 0."""
 
 

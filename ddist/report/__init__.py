@@ -1,2 +1,1 @@
-"""What people look at: log lines (`console`), pictures (`grid`), the results table (`table`) and
-the artifact's card."""
+"""A run for people to look at: the page, its pictures and curves, tables and log lines."""

@@ -1,1 +1,1 @@
-"""What the long stages of a run have in common: they show how far they are, and stop when asked."""
+"""The base of a run's long stages: they show how far they are, and stop when asked."""

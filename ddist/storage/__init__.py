@@ -1,1 +1,1 @@
-"""Files that are written whole or not at all, shared between processes, and kept by signature."""
+"""Files that are complete or as they were, shared between processes, and cached by signature."""
