@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ddist.artifact.soft_labels import keep_top, spread
+from ddist.artifact.soft_labels import keep_top, restore_top
 from ddist.errors import DdistError
 
 FORMAT, SCHEMA = "ddist.DistilledDataset", 2
@@ -88,7 +88,7 @@ def read_folder(path: Path) -> dict[str, Any]:
         raise DdistError(f"{DATA} or {CONFIG} cannot be read ({error}).") from None
     if tensors.keys() >= set(TOP) and isinstance(meta.get("num_classes"), int):
         values, indices = (tensors[name] for name in TOP)
-        tensors["labels"] = spread(values, indices, meta["num_classes"])
+        tensors["labels"] = restore_top(values, indices, meta["num_classes"])
     missing = {"images", "labels"} - tensors.keys()
     if missing:
         raise DdistError(f"{DATA} lacks the tensors {sorted(missing)}.")

@@ -39,7 +39,7 @@ def keep_top(p: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values.half(), indices.to(small if num_classes <= 2**15 else torch.int32)
 
 
-def spread(values: Tensor, indices: Tensor, num_classes: int) -> Tensor:
+def restore_top(values: Tensor, indices: Tensor, num_classes: int) -> Tensor:
     """Return what :func:`keep_top` kept as probabilities float16 [N, ``num_classes``]: the other
     classes share what is left of 1 evenly."""
     rest = (1 - values.float().sum(1, keepdim=True)).clamp_min(0)

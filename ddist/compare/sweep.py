@@ -135,7 +135,7 @@ def sweep_sheet(protocol: str, rows: list[SweepRow]) -> Sheet:
     return make_sheet(protocol, cells)
 
 
-def best(rows: list[SweepRow]) -> str | None:
+def best_settings(rows: list[SweepRow]) -> str | None:
     """Return which settings did best on the held-out images; None where there are none, or no
     choice."""
     known = [row for row in rows if row.selection and row.selection[0] == "validation_accuracy"]
@@ -152,7 +152,7 @@ def remarks(summary: Summary) -> list[str]:
     lines = []
     if any(len(row.figures) > 1 for row in rows):
         lines.append("Over several seeds: mean and standard deviation over seeds.")
-    lines += [line for table in summary.tables.values() if (line := best(table))]
+    lines += [line for table in summary.tables.values() if (line := best_settings(table))]
     return lines + [f"Failed: {job}: {why}" for job, why in summary.failed.items()]
 
 

@@ -101,7 +101,7 @@ def scores_sheet(scores: list[Scores]) -> Sheet:
     return make_sheet("robust scores (DD-Ranking)", cells)
 
 
-def numbers(rows: list[ComparedRow]) -> str:
+def protocol_csv(rows: list[ComparedRow]) -> str:
     """Return the rows of one protocol as CSV for programs: accuracies are fractions."""
     lines = []
     for row in rows:

@@ -15,7 +15,7 @@ from ddist.artifact.dataset import DistilledDataset
 from ddist.artifact.files import TENSORS
 from ddist.errors import DdistError
 from ddist.exchange import readme
-from ddist.report.embed import encode as png_file
+from ddist.report.embed import image_png
 
 Files = dict[str, bytes]
 
@@ -83,7 +83,7 @@ def pictures(distilled: DistilledDataset) -> Files:
     for i, (image, label) in enumerate(zip(pixels, classes, strict=True)):
         slug = re.sub(r"[^\w.-]+", "_", names[int(label)])
         folder = f"{int(label):05d}_{slug}"
-        files[f"train/{folder}/{i:05d}.png"] = png_file(image)
+        files[f"train/{folder}/{i:05d}.png"] = image_png(image)
         line: dict[str, Any] = {"file_name": f"{folder}/{i:05d}.png", "label": int(label)}
         if soft:
             line["soft_label"] = labels[i].float().tolist()

@@ -75,7 +75,7 @@ class Convolutional(Kernel):
             if self.kind == "ntk":
                 tangent = k if tangent is None else self.convolve(tangent, axes).add_(k)
             p, q = (variances(k_xx, within_axes) for k_xx in within)
-            k, slopes = self.activation.covariances(k, *spread(p[..., None], q[..., None, :], axes))
+            k, slopes = self.activation.covariances(k, *paired(p[..., None], q[..., None, :], axes))
             within = [
                 self.activated(k_xx, v, within_axes) for k_xx, v in zip(within, (p, q), strict=True)
             ]
@@ -96,7 +96,7 @@ class Convolutional(Kernel):
         [H, W, N]."""
         if axes is ONE:
             return self.activation.variance(k_xx)
-        return self.activation.covariances(k_xx, *spread(p, p, axes))[0]
+        return self.activation.covariances(k_xx, *paired(p, p, axes))[0]
 
     def read(self, a: Tensor) -> Tensor:
         """Return the mean [N1, N2] over positions: over all of them, or over i = j."""
@@ -124,7 +124,7 @@ def variances(k_xx: Tensor, axes: Axes) -> Tensor:
     return k_xx if axes is ONE else torch.einsum("hhww...->hw...", k_xx)
 
 
-def spread(p: Tensor, q: Tensor, axes: Axes) -> tuple[Tensor, Tensor]:
+def paired(p: Tensor, q: Tensor, axes: Axes) -> tuple[Tensor, Tensor]:
     """Return the variances [H, W, ...] at the first and at the second of the positions that are
     paired."""
     return (p, q) if axes is ONE else (p[:, None, :, None], q[None, :, None])

@@ -44,7 +44,7 @@ def images_by_class(distilled: "DistilledDataset") -> tuple[list[tuple[str, list
     chosen = [index for indices in rows.values() for index in indices]
     to_pixels = Normalization.from_state(distilled.normalization).inverse
     shown, mapping = displayable(to_pixels(distilled.images.detach().cpu()[chosen]), "auto")
-    uris = {index: png_uri(encode(image)) for index, image in zip(chosen, shown, strict=True)}
+    uris = {index: png_uri(image_png(image)) for index, image in zip(chosen, shown, strict=True)}
     height, width = shown.shape[2:]
     classes = [
         (
@@ -53,7 +53,7 @@ def images_by_class(distilled: "DistilledDataset") -> tuple[list[tuple[str, list
                 Embedded(
                     uris[index],
                     f"distilled image {index} of class {names[label]}",
-                    describe(distilled, index, names[label]),
+                    caption(distilled, index, names[label]),
                     width,
                     height,
                 )
@@ -65,7 +65,7 @@ def images_by_class(distilled: "DistilledDataset") -> tuple[list[tuple[str, list
     return classes, " · ".join(filter(None, [mapping, left_out]))
 
 
-def describe(distilled: "DistilledDataset", index: int, name: str) -> str:
+def caption(distilled: "DistilledDataset", index: int, name: str) -> str:
     """Return ``3 · image 17 · step 2 · weight 1.25 · label 3 0.91, 8 0.05``."""
     words = [name, f"image {index}"]
     if distilled.step_index is not None and int(distilled.step_index.max()) > 0:
@@ -87,7 +87,7 @@ def pictures_over_steps(
     ``MAX_PICTURE_BYTES``, as many as fit, evenly spaced to the last, and a note says so; what is no
     picture is left out."""
     readable = [
-        (step, size, content) for step, content in sorted(pictures) if (size := opened(content))
+        (step, size, content) for step, content in sorted(pictures) if (size := png_size(content))
     ]
     for count in range(len(readable), 0, -1):
         spaced = np.linspace(len(readable) - 1, 0, count).round().astype(int)[::-1]
@@ -104,7 +104,7 @@ def pictures_over_steps(
     return embedded, note
 
 
-def opened(content: bytes) -> tuple[int, int] | None:
+def png_size(content: bytes) -> tuple[int, int] | None:
     """Return width and height of a complete PNG file; None of anything else."""
     try:
         with Image.open(io.BytesIO(content), formats=["png"]) as image:
@@ -114,7 +114,7 @@ def opened(content: bytes) -> tuple[int, int] | None:
         return None
 
 
-def encode(image: Tensor) -> bytes:
+def image_png(image: Tensor) -> bytes:
     """Return uint8 [C, H, W] as a PNG file: grey, RGB, or the mean of any other number of
     channels."""
     if len(image) not in (1, 3):

@@ -20,7 +20,7 @@ from ddist.compare.tables import (
     latex,
     legend,
     markdown,
-    numbers,
+    protocol_csv,
     protocol_sheet,
     rich_table,
     scores_sheet,
@@ -48,7 +48,7 @@ def run(
         log.warning("%s", problem)
     tables, sheets, notes = found.tables, found.sheets, found.notes
     folder = Path(cfg.paths.run)
-    texts = {f"{file_name(name)}.csv": numbers(rows) for name, rows in tables.items()}
+    texts = {f"{file_name(name)}.csv": protocol_csv(rows) for name, rows in tables.items()}
     if found.scores is not None:
         texts["robust_scores.csv"] = comma_separated(found.scores.rows)
     texts |= {"compare.md": markdown(sheets, notes), "compare.tex": latex(sheets, notes)}

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from ddist.artifact.dataset import DistilledDataset
-from ddist.artifact.soft_labels import keep_top, spread
+from ddist.artifact.soft_labels import keep_top, restore_top
 from ddist.errors import DdistError
 from ddist.teachers.base import Teacher
 
@@ -24,7 +24,7 @@ def with_labels(
     labels = teacher.probabilities(images, temperature).cpu().half()
     meta = {**distilled.meta, "label_temperature": float(temperature)}
     if top_k is not None:
-        labels = spread(*keep_top(labels, top_k), num_classes)
+        labels = restore_top(*keep_top(labels, top_k), num_classes)
         meta["label_top_k"] = top_k
     return replace(distilled, labels=labels, meta=meta)
 

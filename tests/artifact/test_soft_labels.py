@@ -9,7 +9,7 @@ from ddist.artifact.soft_labels import (
     at_temperature,
     keep_top,
     nearest_probabilities,
-    spread,
+    restore_top,
 )
 
 
@@ -62,7 +62,7 @@ def test_the_largest_are_kept_and_the_rest_is_spread(num_classes: int, dtype: to
     p = draw(5, num_classes).softmax(1)
     values, indices = keep_top(p, 4)
     assert (values.dtype, indices.dtype) == (torch.float16, dtype)
-    dense = spread(values, indices, num_classes)
+    dense = restore_top(values, indices, num_classes)
     for row, of, at in zip(dense.float(), p, indices.long(), strict=True):
         kept = sorted(range(num_classes), key=lambda k: -float(of[k]))[:4]
         assert at.tolist() == kept
@@ -70,5 +70,5 @@ def test_the_largest_are_kept_and_the_rest_is_spread(num_classes: int, dtype: to
         others = [k for k in range(num_classes) if k not in kept]
         rest = (1 - float(of[kept].sum())) / len(others)
         torch.testing.assert_close(row[others], torch.full((len(others),), rest), rtol=5e-3, atol=0)
-    again = spread(*keep_top(dense, 4), num_classes)
+    again = restore_top(*keep_top(dense, 4), num_classes)
     assert torch.equal(again, dense)

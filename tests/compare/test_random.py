@@ -14,7 +14,7 @@ import pytest
 from ddist.compare.gather import gather
 from ddist.compare.robust import robust_scores
 from ddist.compare.rows import ComparedRow, make_rows
-from ddist.compare.tables import numbers, protocol_sheet
+from ddist.compare.tables import protocol_csv, protocol_sheet
 
 NETWORKS = {"convnet": {"width": 128, "depth": 3}}
 RANDOM = "baselines.random"
@@ -39,7 +39,7 @@ def test_their_column_is_over_seeds(write: Callable[..., Path], tmp_path: Path) 
     assert row.random.num_networks == 15
     (cells,) = protocol_sheet(name, [row]).rows
     assert cells["random %"] == f"{100 * mean:.2f} ± {100 * std:.2f}"
-    (written,) = csv.DictReader(io.StringIO(numbers([row])))
+    (written,) = csv.DictReader(io.StringIO(protocol_csv([row])))
     assert float(written["random_mean"]) == pytest.approx(mean, abs=1e-4)
     assert float(written["random_std"]) == pytest.approx(std, abs=1e-4)
 

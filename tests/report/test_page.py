@@ -20,7 +20,7 @@ import ddist.report.embed
 from ddist.artifact.dataset import DistilledDataset
 from ddist.report.classes import classes, heat, most_confused, shares
 from ddist.report.curve import curve
-from ddist.report.embed import images_by_class, opened, pictures_over_steps
+from ddist.report.embed import images_by_class, pictures_over_steps, png_size
 from ddist.report.page import page
 
 ROW: dict[str, Any] = {
@@ -230,7 +230,7 @@ def test_pictures_are_thinned_out_to_the_last(monkeypatch: pytest.MonkeyPatch) -
     assert [step for step, _ in found] == [10, 30, 50] and note == "3 of 5 pictures"
     monkeypatch.setattr(ddist.report.embed, "MAX_PICTURE_BYTES", 1)
     assert pictures_over_steps(pictures) == ([], "") and pictures_over_steps([]) == ([], "")
-    assert opened(picture(1)[:40]) is None
+    assert png_size(picture(1)[:40]) is None
 
 
 def test_many_classes_are_a_picture_and_their_extremes() -> None:
@@ -238,7 +238,7 @@ def test_many_classes_are_a_picture_and_their_extremes() -> None:
     matrix[5] = 0
     found = classes("mlp", matrix, [str(i) for i in range(200)])
     assert found.matrix == [] and found.picture is not None
-    assert opened(found.picture) == (200, 200)
+    assert png_size(found.picture) == (200, 200)
     assert len(found.rows) == 40 and "20 lowest and the 20 highest of 200" in found.rows_note
     assert "5" not in [row.name for row in found.rows[:20]]  # no images, so no accuracy
     with Image.open(io.BytesIO(heat(np.eye(3)))) as image:
