@@ -154,11 +154,10 @@ def composition(error: BaseException, overrides: Sequence[str]) -> str:
     text = str(error)
     if said := no_option("must be a string", overrides):
         return said
-    option = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
-    if option:
-        return unknown_option(*option.groups(), re.findall(r"^\t([^_\s]\S*)$", text, re.M))
-    key = re.search(r"Could not (?:override|delete from config\.) '?([^'\s]+)'", text)
-    if key:
+    if option := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        known = re.findall(r"^\t([^_\s]\S*)$", text, re.M)
+        return unknown_option(option[1], option[2], known)
+    if key := re.search(r"Could not (?:override|delete from config\.) '?([^'\s]+)'", text):
         name = key.group(1)
         hint = did_you_mean(near(name, known_settings(overrides)))
         return f"Unknown option {name!r}{hint}: ddist --cfg job lists all of them."
