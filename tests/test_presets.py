@@ -75,7 +75,7 @@ def test_all_columns_of_a_preset_are_used_and_each_row_by_its_runs(preset: Path)
                 assert from_row(column, table, _root_=cfg) == expected
 
 
-USPS = "dataset=usps init.source=usps init.fixed=false"
+USPS = "dataset=usps init.source=usps"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ USPS = "dataset=usps init.source=usps init.fixed=false"
          "There are no settings for dataset=svhn in this preset: choose one of dataset=mnist, "
          "dataset=fashion_mnist, dataset=cifar10."),
         ("experiment=laptop/dd_adaptation dataset=usps",
-         f"There are no settings for {USPS} in this preset: choose one of dataset=mnist "),
+         f"There are no settings for {USPS} in this preset: choose one of dataset=mnist init"),
         ("experiment=laptop/dm_fashion_mnist_ipc10",
          "experiment=laptop/dm_fashion_mnist_ipc10 is now experiment=laptop/dm "
          "dataset=fashion_mnist ipc=10."),
