@@ -39,7 +39,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from fork_server import become
 
 from ddist.cli.suggest import known_settings
-from ddist.tasks.config import composed_apart, conf_dir, register_resolvers
+from ddist.tasks.config import composed_apart, option_names, register_resolvers
 
 SECONDS = 60  # of a command, at most
 BEFORE = """
@@ -179,8 +179,8 @@ ODD = (
     "hydra.run.dir=/proc/nothing", "hydra.run.dir=''", "hydra/launcher=nothing",
     "hydra.job.chdir=true", "hydra/job_logging=none", "paths.cache=/proc/nothing",
     "paths.data=/proc/nothing", "paths.cache=''", "experiment=laptop/nothing", "experiment=nothing",
-    "experiment=[laptop/dd_mnist_ipc1]", "experiment=laptop/dd_mnist_ipc1",
-    "experiment=laptop/datm_digits_ipc1", "experiment=paper/ddoq_imagenette_dit",
+    "experiment=[laptop/dm]", "experiment=laptop/dm_mnist_ipc1", "experiment=laptop/dm",
+    "experiment=laptop/datm", "experiment=paper/imagenet10_dit",
     "+recipe=dd/mnist", "recipe=dm/cifar10", "method=[dd,dm]", "method=''", "method=null",
     "~method", "~dataset", "~task", "~evaluation", "~logger", "~callbacks", "~callbacks.progress",
     "~network", "callbacks.images=null", "callbacks=null", "trainer=null", "trainer.max_epochs=2",
@@ -227,10 +227,6 @@ class Outcome:
 
 
 @cache
-def options(group: str) -> list[str]:
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
-
-
 @cache
 def settings(*groups: str) -> dict[str, Any]:
     """Every setting under the chosen options by its dotted name, with its default."""
@@ -240,7 +236,7 @@ def settings(*groups: str) -> dict[str, Any]:
 def make(number: int, seed: int, files: Path) -> Command:
     """The command of that number; ``files`` are those of :func:`prepare`."""
     rng = random.Random(f"{seed}/{number}")
-    method = rng.choice(options("method"))
+    method = rng.choice(option_names("method"))
     words = {"method": method}
     for group, share in (
         ("network", 0.15), ("init", 0.15), ("evaluation", 0.2), ("augment", 0.05),
@@ -248,7 +244,7 @@ def make(number: int, seed: int, files: Path) -> Command:
         ("teacher", 0.1), ("trajectories", 0.05),
     ):  # fmt: skip
         if rng.random() < share:
-            words[group] = rng.choice(options(group))
+            words[group] = rng.choice(option_names(group))
     more = unusual(rng, words, files)
     for group in USED_BY_METHODS:
         if group in words and rng.random() < 0.8:
@@ -291,7 +287,7 @@ def each_setting() -> Iterator[Command]:
     numbers, done = itertools.count(), set()
     without = ["dataset.download=false"]
     for group in EACH:
-        for option in options(group):
+        for option in option_names(group):
             words = {"method": METHOD_OF.get(group, "dd"), group: option}
             known = settings(*(f"{name}={chosen}" for name, chosen in words.items()))
             made = known_target(group, option)
@@ -330,7 +326,9 @@ def unusual(rng: random.Random, words: dict[str, str], files: Path) -> list[str]
     more: list[str] = []
     chance = rng.random()
     if chance < 0.06:
-        words["dataset"] = rng.choice([each for each in options("dataset") if each != "digits"])
+        words["dataset"] = rng.choice(
+            [each for each in option_names("dataset") if each != "digits"]
+        )
         more.append("dataset.download=false")
     elif chance < 0.1:
         words["dataset"] = rng.choice(("arrays", "imagefolder"))

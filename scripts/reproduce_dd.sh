@@ -12,12 +12,10 @@ out=${OUT:-outputs/dd}
 here=$(dirname "$0")
 [[ $# -gt 0 ]] || set -- fixed random baselines steps cifar10_cpu adaptation poisoning labels linear
 
-preset() { # preset FOLDER NAME ...
-  local folder=$1 name
+run() { # run NAME WORD ...
+  local name=$1
   shift
-  for name; do
-    ddist experiment="$folder/$name" hydra.run.dir="$out/$name"
-  done
+  ddist "$@" hydra.run.dir="$out/$name"
 }
 
 for part; do
@@ -43,32 +41,47 @@ for part; do
     cifar10) # 100 images, known initial weights: the paper's 54.0 %, for a GPU
       ddist method=dd dataset=cifar10 init=fixed ipc=10 hydra.run.dir="$out/cifar10_fixed_ipc10" ;;
     cifar10_cpu) # the same in 600 outer steps, for 2 CPU cores
-      ddist experiment=laptop/dd_cifar10_ipc10 hydra.run.dir="$out/cifar10_fixed_ipc10_cpu" ;;
+      run cifar10_fixed_ipc10_cpu experiment=laptop/dd ;;
     adaptation) # the digits' table; random real images and "no adaptation" are in every run's own
       for pair in mnist_usps usps_mnist; do
-        for fixed in "" fixed_; do
-          name=dd_${pair}_${fixed}ipc10
-          ddist experiment=laptop/"$name" reference.measure=true reference.training.num_networks=3 \
-            hydra.run.dir="$out/$name"
+        for fixed in false true; do
+          words=(experiment=laptop/dd_adaptation dataset=${pair#*_} init.source=${pair%_*})
+          [[ $fixed = false ]] || words+=(init.fixed=true)
+          name=${pair}${words[3]:+_fixed}_ipc10
+          run "dd_$name" "${words[@]}" reference.measure=true reference.training.num_networks=3
           for method in optimized_random kmeans average; do
-            ddist experiment=laptop/"$name" method=$method task.baseline=false \
-              hydra.run.dir="$out/${name/dd/$method}"
+            run "${method}_$name" "${words[@]}" method=$method task.baseline=false
           done
         done
       done ;;
-    poisoning) preset laptop dd_mnist_poison_ipc10 dd_cifar10_poison_ipc10 ;;
+    poisoning)
+      run dd_mnist_poison_ipc10 experiment=laptop/dd_poison
+      run dd_cifar10_poison_ipc10 experiment=laptop/dd_poison dataset=cifar10 ;;
     labels) # hard, soft, and labels of real images; known weights (hard: the part fixed) and random ones
-      preset laptop dd_mnist_ipc1_{soft,labels,random,random_soft,random_labels} ;;
+      random=(init=random steps=1500)
+      run dd_mnist_ipc1_random method=dd dataset=mnist "${random[@]}" threads=1
+      for labels in soft labels; do
+        run "dd_mnist_ipc1_$labels" experiment=laptop/dd_$labels
+        run "dd_mnist_ipc1_random_$labels" experiment=laptop/dd_$labels "${random[@]}"
+      done ;;
     linear) python "$here/linear_theorem.py" --out "$out/linear_theorem.png" ;;
-    svhn) preset paper dd_svhn_mnist_ipc10 dd_svhn_mnist_fixed_ipc10 ;;
+    svhn)
+      words=(experiment=paper/dd_adaptation init.source=svhn dataset.channels=3)
+      run dd_svhn_mnist_ipc10 "${words[@]}"
+      run dd_svhn_mnist_fixed_ipc10 "${words[@]}" init.fixed=true ;;
     alexnet) # ImageNet's AlexNet, one image per class; downloads datasets and weights
       for dataset in voc_crops cub200; do
         ddist method=dd dataset=$dataset network=alexnet init=pretrained init.source=imagenet ipc=1 \
           hydra.run.dir="$out/dd_$dataset"
       done ;;
     published) # adaptation and poisoning with the paper's numbers of networks and steps
-      preset paper dd_mnist_usps{,_fixed}_ipc10 dd_usps_mnist{,_fixed}_ipc10 \
-        dd_mnist_poison_ipc10 dd_cifar10_poison_ipc30 ;;
+      for pair in mnist_usps usps_mnist; do
+        words=(experiment=paper/dd_adaptation dataset=${pair#*_} init.source=${pair%_*})
+        run "dd_${pair}_ipc10" "${words[@]}"
+        run "dd_${pair}_fixed_ipc10" "${words[@]}" init.fixed=true
+      done
+      run dd_mnist_poison_ipc10 experiment=paper/dd_poison
+      run dd_cifar10_poison_ipc30 experiment=paper/dd_poison dataset=cifar10 ipc=30 ;;
     *) echo "reproduce_dd.sh: unknown part '$part'" >&2; exit 2 ;;
   esac
 done

@@ -17,10 +17,10 @@ for part; do
           hydra.sweep.dir="$out/cifar10_${part}_ipc$ipc"
       done ;;
     laptop)
-      for preset in "$(dirname "$0")"/../conf/experiment/laptop/{dm,dc,dsa,cafe,idc,ncfm}_*.yaml; do
-        [[ -e $preset ]] || continue
-        name=$(basename "$preset" .yaml)
-        ddist experiment=laptop/"$name" hydra.run.dir="$out/$name"
+      for cell in {dm,dc,dsa,cafe,idc,ncfm}:mnist:{1,10} {dm,dsa}:{fashion_mnist:10,cifar10:1}; do
+        IFS=: read -r method dataset ipc <<<"$cell"
+        ddist experiment=laptop/"$method" dataset="$dataset" ipc="$ipc" \
+          hydra.run.dir="$out/${method}_${dataset}_ipc$ipc"
       done ;;
     *) echo "reproduce_matching.sh: unknown part '$part'" >&2; exit 2 ;;
   esac

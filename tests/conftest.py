@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ddist.data import RealData
+from ddist.tasks.config import read_option
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -57,8 +58,7 @@ def real_data(tmp_path: Path) -> Callable[..., RealData]:
     """
 
     def build(name: str, *, seed: int = 0, root: Path = tmp_path, **options: Any) -> RealData:
-        config = OmegaConf.load(CONF / "dataset" / f"{name}.yaml")
-        config.pop("defaults")
+        config = read_option("dataset", name)
         batch_size = options.pop("batch_size", None)
         config = OmegaConf.merge(config, {"download": False, **options})
         data = instantiate(config)(

@@ -1,4 +1,4 @@
-"""Every recipe and experiment composes, names its source, and its tables give what they say."""
+"""Every recipe composes, names its source, and its tables give what they say."""
 
 import functools
 import re
@@ -10,13 +10,18 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from ddist.tasks.config import borrowed_ipcs, by_ipc, conf_dir, nearest_ipc, register_resolvers
+from ddist.tasks.config import (
+    borrowed_ipcs,
+    by_ipc,
+    conf_dir,
+    nearest_ipc,
+    register_resolvers,
+)
 
 pytestmark = pytest.mark.slow
 
 CONF = conf_dir()
 RECIPES = sorted((CONF / "recipe").rglob("*.yaml"))
-EXPERIMENTS = sorted((CONF / "experiment").rglob("*.yaml"))
 METHODS = sorted(file.stem for file in (CONF / "method").glob("*.yaml"))
 # What is learned and reached, without where it lies or what it looks like.
 GROUPS = (
@@ -44,11 +49,6 @@ def settings(*overrides: str) -> dict[str, Any]:
 def cell(recipe: Path) -> list[str]:
     """The command-line words that pick up a recipe."""
     return [f"method={recipe.parent.name}", f"dataset={recipe.stem}"]
-
-
-def option(experiment: Path) -> str:
-    """The command-line word that picks up an experiment."""
-    return f"experiment={experiment.relative_to(CONF / 'experiment').with_suffix('')}"
 
 
 def name(file: Path) -> str:
@@ -160,25 +160,3 @@ def test_a_table_gives_the_nearest_published_ipc(
 def test_nearest_is_by_ratio(ipc: int, nearest: int) -> None:
     assert nearest_ipc(ipc, [50, 1, 10]) == nearest
     assert by_ipc(ipc, {1: "a", 10: "b", 50: "c"}) == {1: "a", 10: "b", 50: "c"}[nearest]
-
-
-@pytest.mark.docs
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=name)
-def test_an_experiment_states_its_time_and_accuracy(experiment: Path) -> None:
-    text = header(experiment)
-    assert re.search(r"\d ?(s|min|h|seconds|minutes?|hours?)\b", text) and re.search(r"\d ?%", text)
-
-
-@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=name)
-def test_an_experiment_is_what_its_name_says_and_the_command_line_wins(experiment: Path) -> None:
-    words = (option(experiment), "steps=7")
-    cfg = composed(*words)
-    assert settings(*words) != settings("steps=7")
-    assert cfg.steps == 7 and steps_of(experiment, cfg.ipc) != 7
-    choices = cfg.hydra.runtime.choices
-    source, objective = cfg.init.get("source"), choices.objective
-    parts = [choices.method, source, cfg.dataset.name]
-    parts += [objective if objective != "classification" else None]
-    parts += ["fixed" if source and cfg.init.fixed else None]
-    parts += [f"ipc{cfg.ipc}" if experiment.parent.name == "laptop" else None]
-    assert experiment.stem.startswith("_".join(part for part in parts if part))

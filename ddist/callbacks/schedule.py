@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -94,13 +93,13 @@ class TimeEstimate(Callback):
 
     The first step is left out (caches, lazy initialisation). The line comes after ``num_steps``
     further steps or ``seconds``, whichever is sooner. Where a CPU would need more than an hour and
-    no budget is set, it also names the ``presets`` or the budget that help.
+    no budget is set, it also names the ``preset`` or the budget that help.
     """
 
-    def __init__(self, num_steps: int, seconds: float, presets: Sequence[str]) -> None:
+    def __init__(self, num_steps: int, seconds: float, preset: str | None) -> None:
         self.num_steps = num_steps
         self.seconds = seconds
-        self.presets = list(presets)
+        self.preset = preset
         self._first: tuple[int, float] | None = None  # (step, time) once warm
         self._said = False
 
@@ -132,7 +131,7 @@ class TimeEstimate(Callback):
         on_cpu = trainer.strategy.root_device.type == "cpu"
         budget = find_budget(trainer)
         if on_cpu and total > _HOUR and (budget is None or budget.limit is None):
-            log.info(too_long(self.presets))
+            log.info(too_long(self.preset))
 
 
 class Paced(Callback):
@@ -151,11 +150,11 @@ class Paced(Callback):
             trainer.should_stop = True
 
 
-def too_long(presets: Sequence[str]) -> str:
+def too_long(preset: str | None) -> str:
     """The line for a CPU that would need more than an hour."""
-    preset = f" experiment={presets[0]} is made for 2 CPU cores;" if presets else ""
+    made = f" experiment={preset} has settings for 2 CPU cores;" if preset else ""
     return (
-        f"Published schedules are made for GPUs:{preset} budget=20m stops after 20 minutes and "
+        f"Published schedules are made for GPUs:{made} budget=20m stops after 20 minutes and "
         "evaluates what is there."
     )
 

@@ -13,7 +13,16 @@ from hydra.errors import (
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from ddist.cli.suggest import is_sweep, known_groups, known_settings, misfit, near, parse
+from ddist.cli.suggest import (
+    did_you_mean,
+    is_sweep,
+    known_groups,
+    known_settings,
+    misfit,
+    near,
+    parse,
+    unknown_option,
+)
 from ddist.errors import DdistError
 from ddist.tasks.config import composed_apart
 
@@ -24,7 +33,6 @@ PLUGINS = {
     "hydra_ray_launcher": ("ray", "ray"),
 }
 """By the module that Hydra would need: what is missing, and the extra that has it."""
-
 
 LOST_JOB = {"TerminatedWorkerError", "UncompletedJobError", "FailedJobError", "WorkerCrashedError"}
 """What joblib, submitit and Ray raise for a job that was killed."""
@@ -146,14 +154,10 @@ def composition(error: BaseException, overrides: Sequence[str]) -> str:
     text = str(error)
     if said := no_option("must be a string", overrides):
         return said
-    option = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
-    if option:
-        known = re.findall(r"^\t(\S+)$", text, re.M)
-        group, name = option.groups()
-        listed = f": choose one of {', '.join(known)}" if known else ""
-        return f"Unknown {group} {name!r}{did_you_mean(near(name, known))}{listed}."
-    key = re.search(r"Could not (?:override|delete from config\.) '?([^'\s]+)'", text)
-    if key:
+    if option := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        known = re.findall(r"^\t([^_\s]\S*)$", text, re.M)
+        return unknown_option(option[1], option[2], known)
+    if key := re.search(r"Could not (?:override|delete from config\.) '?([^'\s]+)'", text):
         name = key.group(1)
         hint = did_you_mean(near(name, known_settings(overrides)))
         return f"Unknown option {name!r}{hint}: ddist --cfg job lists all of them."
@@ -225,10 +229,6 @@ def unexplained(error: BaseException, overrides: Sequence[str]) -> str:
 def resolution(error: BaseException) -> str:
     """The first line, without the type of the error that an interpolation met."""
     return re.sub(r"^\w+ raised while resolving interpolation: ", "", first_line(error))
-
-
-def did_you_mean(name: str) -> str:
-    return f" (did you mean {name}?)" if name else ""
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

@@ -8,14 +8,15 @@ from typing import NoReturn
 from hydra._internal import hydra as hydra_internal
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ddist.cli.explain import did_you_mean, explain
-from ddist.cli.suggest import flatten, near
+from ddist.cli.explain import explain
+from ddist.cli.suggest import did_you_mean, flatten, near
 from ddist.errors import DdistError
 
 
@@ -100,6 +101,17 @@ class JobConfigLoader(ConfigLoaderImpl):
                 "_target_": f"{__name__}.refuse", "_partial_": True, "sentence": sentence,
             }  # fmt: skip
         return config
+
+    def get_group_options(
+        self,
+        group_name: str,
+        results_filter: ObjectType | None = ObjectType.CONFIG,
+        config_name: str | None = None,
+        overrides: list[str] | None = None,
+    ) -> list[str]:
+        """The options of a group, which a file is not that only others start from (``_base``)."""
+        found = super().get_group_options(group_name, results_filter, config_name, overrides)
+        return [name for name in found if not name.startswith("_")]
 
     def read(self, config_name: str | None, overrides: list[str]) -> Words:
         _, repository = self._parse_overrides_and_create_caching_repo(config_name, overrides)

@@ -1,7 +1,7 @@
 """What somebody may have meant: the names that exist, and values of another kind than expected."""
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -9,7 +9,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from ddist.tasks.config import composed_apart, conf_dir
+from ddist.tasks.config import composed_apart, conf_dir, option_names
+from ddist.tasks.upgrade import words_of_preset
 
 _NUMBERS = ("${at_most:", "${by_ipc:", "${share:")  # what these resolvers give
 
@@ -23,6 +24,21 @@ def near(name: str, known: Iterable[str]) -> str:
         return found[0]
     ends = {each.rsplit(".", 1)[-1]: each for each in known}
     return next((ends[end] for end in difflib.get_close_matches(name, ends, 1)), "")
+
+
+def did_you_mean(name: str) -> str:
+    return f" (did you mean {name}?)" if name else ""
+
+
+def unknown_option(group: str, name: str, known: Sequence[str]) -> str:
+    """A sentence for an option that is not there, of a group that has the ``known`` ones."""
+    if not known:  # Hydra lists none for folders below a group
+        group, _, name = f"{group}/{name}".partition("/")
+        known = option_names(group)
+    if group == "experiment" and (words := words_of_preset(name)):
+        return f"experiment={name} is now {words}."
+    listed = f": choose one of {', '.join(known)}" if known else ""
+    return f"Unknown {group} {name!r}{did_you_mean(near(name, known))}{listed}."
 
 
 def known_groups() -> set[str]:

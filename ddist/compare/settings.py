@@ -18,6 +18,7 @@ _SAME_PROTOCOL = {
 _NO_MATTER = {
     "task", "paths", "logger", "callbacks", "budget", "resume", "artifact", "evaluation", "threads",
     "compile", "reference",
+    "preset", "by_ipc",  # tables, whose values stand where they are used
     "trajectories", "kernel", "generative", "teacher",  # methods that use these hold a copy
 }  # fmt: skip
 _NO_MATTER_IN = {

@@ -4,14 +4,14 @@ settings are called."""
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ddist.compare.settings import learned
 from ddist.errors import DdistError, check_whole
@@ -20,6 +20,7 @@ from ddist.storage.signature import signature
 _BY_IPC = re.compile(r"\$\{by_ipc:\$\{ipc\},\s*(\{.*?\})\s*\}", re.S)
 _LONGEST_NAME = 200
 _KEY = re.compile(r"[{,]\s*(\d+)\s*:")  # of such a table
+_SETTING = {"dataset": "dataset.name"}  # what a row calls otherwise
 
 
 def conf_dir() -> Path:
@@ -38,7 +39,7 @@ def register_resolvers() -> None:
         "times": numeric(lambda value, factor: value * factor),
         "inverse": numeric(lambda value: 1 / value),
         "ddist_path": default_path,
-        "laptop_presets": laptop_presets,
+        "laptop_preset": laptop_preset,
         "factors": lambda value, factors: ",".join(f"{value * factor:g}" for factor in factors),
         "between": lambda value, low, high: (
             f"tag(log, interval({float(value * low)}, {float(value * high)}))"
@@ -69,23 +70,36 @@ def by_ipc(ipc: int, table: Mapping[int, Any]) -> Any:
 
 
 def from_row(column: str, table: str = "by_ipc", *, _root_: DictConfig) -> Any:
-    """Return the value of ``column`` in the row of the paper's table that the run is nearest to.
+    """Return the value of ``column`` in the row of a table that the run is nearest to.
 
-    A table is a list of rows at the config's root: ``{ipc: 10, student_steps: 30, ...}``. A row
-    with ``dataset`` belongs to that dataset alone. A recipe's table replaces its method's.
+    A table is a list of rows in the config, ``{ipc: 10, student_steps: 30, ...}``, by its name from
+    the root. A row with ``dataset`` belongs to that dataset alone, one with the name of a setting
+    (``init.fixed: true``) to runs with that value, and one without ``ipc`` to all of them. A
+    recipe's table replaces its method's.
     """
-    rows = [
-        row for row in _root_[table]
-        if "dataset" not in row or row["dataset"] == _root_.dataset.name
-    ]  # fmt: skip
-    check_whole("", {"ipc": _root_.ipc})
-    if not rows:
+    rows = OmegaConf.select(_root_, table)
+    names = list(dict.fromkeys(name for row in rows for name in _conditions(row)))
+    run = {name: OmegaConf.select(_root_, _SETTING.get(name, name)) for name in names}
+    fitting = [row for row in rows if _conditions(row).items() <= run.items()]
+    if not fitting:
+        known = dict.fromkeys(_in_words(_conditions(row)) for row in rows)
         raise DdistError(
-            f"This preset has no settings for dataset={_root_.dataset.name}: choose one of "
-            f"{', '.join(dict.fromkeys(row.dataset for row in _root_[table]))}."
+            f"There are no settings for {_in_words(run)} in this preset: choose one of "
+            f"{', '.join(known)}."
         )
-    nearest = nearest_ipc(_root_.ipc, [row["ipc"] for row in rows])
-    return next(row[column] for row in rows if row["ipc"] == nearest)
+    check_whole("", {"ipc": _root_.ipc})
+    published = [row.ipc for row in fitting if "ipc" in row]
+    nearest = nearest_ipc(_root_.ipc, published) if published else None
+    return next(row[column] for row in fitting if row.get("ipc") == nearest)
+
+
+def _conditions(row: DictConfig) -> dict[str, Any]:
+    """Return the settings of the runs that a row of a table is for."""
+    return {name: row[name] for name in map(str, row) if name in _SETTING or "." in name}
+
+
+def _in_words(settings: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={str(value).lower()}" for name, value in settings.items())
 
 
 def nearest_ipc(ipc: int, published: list[int]) -> int:
@@ -105,11 +119,9 @@ def default_path(variable: str, subfolder: str) -> str:
     return os.environ.get(variable) or str(Path.home() / ".cache" / "ddist" / (subfolder or ""))
 
 
-def laptop_presets(method: str, dataset: str) -> ListConfig:
-    """The experiments made for 2 CPU cores that distil ``dataset`` with ``method``."""
-    files = sorted((conf_dir() / "experiment" / "laptop").glob(f"{method}_{dataset}_ipc*.yaml"))
-    # OmegaConf cannot resolve an interpolation to a plain list for good (--cfg job --resolve).
-    return ListConfig([f"laptop/{file.stem}" for file in files])
+def laptop_preset(method: str) -> str | None:
+    """Return the experiment that has settings of ``method`` for 2 CPU cores, if there is one."""
+    return f"laptop/{method}" if method in option_names("experiment/laptop") else None
 
 
 def job_folder(overrides: str, number: int) -> str:
@@ -152,21 +164,34 @@ def composed_apart(overrides: Iterable[str]) -> DictConfig:
         GlobalHydra.instance().hydra = running
 
 
+def option_names(group: str) -> list[str]:
+    """Return the names of the options of a group. A file whose name begins with ``_`` is none: it
+    holds what others of its group start from."""
+    folder = conf_dir() / group
+    files = folder.rglob("[!_]*.yaml")
+    return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in files)
+
+
 def load_option(group: str, name: str) -> DictConfig:
     """The config of one option of a group, e.g. ("network", "convnet"), beyond the composed one.
 
     Looks where Hydra looks (so --config-dir works). Raises DdistError for unknown names.
     """
-    roots = [
-        Path(source.path) for source in HydraConfig.get().runtime.config_sources
-        if source.schema == "file"
-    ]  # fmt: skip
+    sources = HydraConfig.get().runtime.config_sources
+    return read_option(group, name, [Path(s.path) for s in sources if s.schema == "file"])
+
+
+def read_option(group: str, name: str, roots: Sequence[Path] = ()) -> DictConfig:
+    """Return what the file of an option says, on top of the options of its group that it starts
+    from, without what else it would have chosen. ``roots`` are searched, or :func:`conf_dir`."""
+    roots = roots or [conf_dir()]
     for root in roots:
         if (root / group / f"{name}.yaml").is_file():
             option = DictConfig(OmegaConf.load(root / group / f"{name}.yaml"))
-            option.pop("defaults", None)  # what else the option would have chosen
-            return option
-    known = sorted({file.stem for root in roots for file in (root / group).glob("*.yaml")})
+            above = [each for each in option.pop("defaults", ()) if isinstance(each, str)]
+            starts = [read_option(group, each, roots) for each in above if each != "_self_"]
+            return DictConfig(OmegaConf.merge(*starts, option))
+    known = sorted({file.stem for root in roots for file in (root / group).glob("[!_]*.yaml")})
     near = difflib.get_close_matches(name, known, 1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     raise DdistError(f"Unknown {group} {name!r}{hint}: choose one of {', '.join(known)}.")

@@ -1,5 +1,7 @@
-"""Configs that earlier versions left in runs' folders and artifacts, as they would be today."""
+"""What earlier versions left, as it would be today: configs in runs' folders and artifacts, and the
+names of presets."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,3 +57,51 @@ def _target(name: Any) -> Any:
         if isinstance(name, str) and name.startswith(old):
             return new + name.removeprefix(old)
     return name
+
+
+_ADAPTATION = "dataset=usps init.source=mnist"
+_OLD_PRESETS = {
+    "laptop/dd_mnist_ipc1": "method=dd dataset=mnist init=fixed",
+    "laptop/dd_mnist_ipc10": "method=dd dataset=mnist ipc=10",
+    "laptop/dd_mnist_ipc1_random": "method=dd dataset=mnist steps=1500 threads=1",
+    "laptop/dd_mnist_ipc1_soft": "experiment=laptop/dd_soft",
+    "laptop/dd_mnist_ipc1_random_soft": "experiment=laptop/dd_soft init=random steps=1500",
+    "laptop/dd_mnist_ipc1_labels": "experiment=laptop/dd_labels",
+    "laptop/dd_mnist_ipc1_random_labels": "experiment=laptop/dd_labels init=random steps=1500",
+    "laptop/dd_mnist_poison_ipc10": "experiment=laptop/dd_poison",
+    "laptop/dd_cifar10_poison_ipc10": "experiment=laptop/dd_poison dataset=cifar10",
+    "laptop/dd_usps_mnist_ipc10": "experiment=laptop/dd_adaptation",
+    "laptop/dd_usps_mnist_fixed_ipc10": "experiment=laptop/dd_adaptation init.fixed=true",
+    "laptop/dd_mnist_usps_ipc10": f"experiment=laptop/dd_adaptation {_ADAPTATION}",
+    "laptop/dd_mnist_usps_fixed_ipc10":
+        f"experiment=laptop/dd_adaptation {_ADAPTATION} init.fixed=true",
+    "laptop/mtt_cifar10_ipc1": "experiment=laptop/mtt dataset=cifar10 evaluation=mtt",
+    "paper/dd_mnist_poison_ipc10": "experiment=paper/dd_poison",
+    "paper/dd_cifar10_poison_ipc30": "experiment=paper/dd_poison dataset=cifar10 ipc=30",
+    "paper/dd_usps_mnist_ipc10": "experiment=paper/dd_adaptation",
+    "paper/dd_mnist_usps_ipc10": f"experiment=paper/dd_adaptation {_ADAPTATION}",
+    "paper/dd_svhn_mnist_ipc10":
+        "experiment=paper/dd_adaptation init.source=svhn dataset.channels=3",
+    "paper/ddoq_imagenet1k_sd15": "experiment=paper/imagenet1k",
+    "paper/ddoq_imagenet1k_dit": "experiment=paper/imagenet1k generative=dit",
+    "paper/d4m_imagenet1k_sd15": "experiment=paper/imagenet1k method=d4m",
+    "paper/ddoq_imagenette_dit": "experiment=paper/imagenet10_dit",
+    "paper/ddoq_imagenette_sd15": "experiment=paper/imagenet10_sd15",
+    "paper/d4m_imagenette_sd15": "experiment=paper/imagenet10_sd15 method=d4m",
+}  # fmt: skip
+
+
+def words_of_preset(name: str) -> str:
+    """Return the words that choose what an earlier version had as the preset ``name``, such as
+    ``laptop/dm_mnist_ipc10``; nothing where it had none of that name."""
+    if name in _OLD_PRESETS:
+        return _OLD_PRESETS[name]
+    if found := re.fullmatch(r"(paper/dd_\w+)_fixed(_ipc10)", name):
+        other = _OLD_PRESETS.get("".join(found.groups()))
+        return f"{other} init.fixed=true" if other else ""
+    if found := re.fullmatch(r"(paper/\w+)_imagewoof(_\w+)", name):
+        other = _OLD_PRESETS.get("_imagenette".join(found.groups()))
+        return f"{other} dataset.name=imagewoof" if other else ""
+    if found := re.fullmatch(r"laptop/([a-z0-9]+)_([a-z0-9_]+)_ipc(\d+)", name):
+        return "experiment=laptop/{} dataset={} ipc={}".format(*found.groups())
+    return ""

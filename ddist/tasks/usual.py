@@ -6,13 +6,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ddist.tasks.config import composed_apart, conf_dir
+from ddist.tasks.config import composed_apart, option_names, read_option
 
 
 def usual_protocols(names: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
     """The settings of conf/evaluation, by the name of the protocol; of those of ``names`` that are
     there, where these are given: each takes a moment."""
-    known = sorted(file.stem for file in (conf_dir() / "evaluation").glob("*.yaml"))
+    known = option_names("evaluation")
     wanted = known if names is None else sorted(set(known) & set(names))
     return {name: usual_protocol(name) for name in wanted}
 
@@ -24,10 +24,7 @@ def usual_protocol(name: str) -> dict[str, Any]:
 
 def usual_networks() -> dict[str, dict[str, Any]]:
     """The settings of conf/network, by name."""
-    return {
-        file.stem: plain(DictConfig(OmegaConf.load(file)))
-        for file in (conf_dir() / "network").glob("*.yaml")
-    }
+    return {name: plain(read_option("network", name)) for name in option_names("network")}
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ddist.augment import Draw, Siamese
 from ddist.errors import DdistError
 from ddist.seeding import generator
-from ddist.tasks.config import conf_dir, register_resolvers
+from ddist.tasks.config import conf_dir, option_names, register_resolvers
 
 OPERATIONS = ["color", "crop", "cutout", "flip", "scale", "rotate"]
 PUBLISHED: dict[str, Any] = {
@@ -357,7 +357,7 @@ def test_dsa_has_the_published_values_and_mirrors_no_digits() -> None:
     assert augment.strategy == ("color", "crop", "cutout", "scale", "rotate")
 
 
-@pytest.mark.parametrize("dataset", sorted(p.stem for p in (conf_dir() / "dataset").glob("*.yaml")))
+@pytest.mark.parametrize("dataset", option_names("dataset"))
 def test_every_dataset_says_whether_it_may_be_mirrored(dataset: str) -> None:
     options, _ = configured("augment=dsa", f"dataset={dataset}")
     assert options["flip"] is (dataset not in ("digits", "mnist", "usps", "svhn"))

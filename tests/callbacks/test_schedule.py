@@ -29,7 +29,7 @@ def test_estimate_leaves_the_first_step_out_and_speaks_once(
         passes(5 if step == 0 else 0.02)
 
     with caplog.at_level(logging.INFO, "ddist"):
-        toy_run(10, [TimeEstimate(num_steps=4, seconds=10, presets=[])], on_step=slow_start)
+        toy_run(10, [TimeEstimate(num_steps=4, seconds=10, preset=None)], on_step=slow_start)
     (line,) = [r.getMessage() for r in caplog.records if "per step" in r.getMessage()]
     assert float(line.split()[0]) == pytest.approx(0.02)
     assert "the 5 steps that are left" in line
@@ -40,10 +40,10 @@ def test_a_long_schedule_on_a_cpu_names_the_preset_and_the_budget(
     toy_run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, limit: str | None
 ) -> None:
     monkeypatch.setattr(schedule, "_HOUR", 0.0)
-    estimate = TimeEstimate(num_steps=2, seconds=10, presets=["laptop/dd_mnist_ipc1"])
+    estimate = TimeEstimate(num_steps=2, seconds=10, preset="laptop/dm")
     with caplog.at_level(logging.INFO, "ddist"):
         toy_run(6, [estimate, Budget(limit)])
-    assert ("experiment=laptop/dd_mnist_ipc1" in caplog.text) == (limit is None)
+    assert ("experiment=laptop/dm has settings for 2 CPU cores" in caplog.text) == (limit is None)
     assert ("budget=20m" in caplog.text) == (limit is None)
 
 
@@ -59,7 +59,7 @@ def test_nothing_is_estimated_where_no_step_is_left(
     said: str | None,
 ) -> None:
     with caplog.at_level(logging.INFO, "ddist"):
-        toy_run(steps, [TimeEstimate(4, 10, presets=[])], on_step=lambda step: passes(1))
+        toy_run(steps, [TimeEstimate(4, 10, preset=None)], on_step=lambda step: passes(1))
     lines = [r.getMessage() for r in caplog.records if "per step" in r.getMessage()]
     assert [said in line for line in lines] == ([] if said is None else [True])
 

@@ -57,7 +57,7 @@ def test_a_setting_of_a_swept_group_waits_for_the_jobs(jobs: Jobs) -> None:
         ("method=dm,dsa", "network.width", 8),  # which the method chooses
         ("method=dm,dsa", "method.real_per_class", 32),
         ("evaluation=dc2021,dc2021_dsa", "evaluation.epochs", 5),
-        ("experiment=laptop/dm_mnist_ipc1,laptop/dc_mnist_ipc1", "method.real_per_class", 3),
+        ("experiment=laptop/dm,laptop/dc", "method.real_per_class", 3),
         ("method=glob(ds*)", "method.real_per_class", 4),
     ):
         group, _, names = groups.partition("=")

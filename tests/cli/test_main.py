@@ -111,8 +111,8 @@ MISTAKES = [
     ("method.optimizer.momentum=-1 method=dsa method.real_per_class=4",
      "method.optimizer cannot work: Invalid momentum value: -1."),
     ("method.scheduler.step_size=0", "method.scheduler cannot work with what it was given: torch."),
-    ("experiment=paper/ddoq_imagenette_dit dataset=digits",
-     "experiment=paper/ddoq_imagenette_dit sets 'folder', which another"),
+    ("experiment=paper/imagenet10_dit dataset=digits",
+     "experiment=paper/imagenet10_dit sets 'folder', which another"),
     ("~evaluation", "Nothing is left of evaluation, which a run needs: leave ~"),
     ("~method=true", "method takes the name of one of its options: ddist --help lists"),
     ("seed=0,1", "seed has several values: put -m before them for a sweep, or quotes"),
@@ -256,7 +256,7 @@ def test_help_and_config_come_without_torch(tmp_path: Path) -> None:
 def test_the_config_is_shown_resolved(ddist) -> None:
     done = ddist("method=dd", "dataset=mnist", "ipc=10", "--cfg", "job", "--resolve")
     assert done.code == 0
-    assert "- laptop/dd_mnist_ipc10\n" in done.out and "student_steps: 10\n" in done.out
+    assert "preset: laptop/dd\n" in done.out and "student_steps: 10\n" in done.out
 
 
 def test_a_mistake_beside_a_flag_is_one_sentence(ddist) -> None:

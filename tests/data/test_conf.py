@@ -1,22 +1,16 @@
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-import yaml
 
 from ddist.data import RealData
+from ddist.tasks.config import conf_dir, option_names, read_option
 
-FILES = sorted((Path(__file__).parents[2] / "conf" / "dataset").glob("*.yaml"))
 
-
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("name", option_names("dataset"))
 def test_every_dataset_has_the_same_options_and_builds(
-    file: Path, real_data: Callable[..., RealData]
+    name: str, real_data: Callable[..., RealData]
 ) -> None:
     """So that ``dataset.verify=false`` and the like are valid whichever dataset is chosen."""
-    options, digits = (
-        yaml.safe_load(path.read_text()) for path in (file, file.with_stem("digits"))
-    )
-    assert options.keys() == digits.keys()
-    assert file.read_text().startswith("# ")
-    assert real_data(file.stem).name == file.stem
+    assert read_option("dataset", name).keys() == read_option("dataset", "digits").keys()
+    assert (conf_dir() / "dataset" / f"{name}.yaml").read_text().startswith("# ")
+    assert real_data(name).name == name

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 import ddist.evaluation.training
@@ -25,7 +24,13 @@ from ddist.inner.stacking import member
 from ddist.networks import MLP, ConvNet, Weights
 from ddist.seeding import generator
 from ddist.synthetic.start import start_images
-from ddist.tasks.config import conf_dir, register_resolvers, to_plain
+from ddist.tasks.config import (
+    conf_dir,
+    option_names,
+    read_option,
+    register_resolvers,
+    to_plain,
+)
 
 CONF = conf_dir()
 Make = Callable[..., DistilledDataset]
@@ -380,7 +385,7 @@ def test_frepo_trains_on_centred_labels_as_they_were_learned(
 
 
 def test_protocols_have_names_of_their_own() -> None:
-    names = {file.stem: OmegaConf.load(file)["name"] for file in (CONF / "evaluation").glob("*")}
+    names = {each: read_option("evaluation", each).name for each in option_names("evaluation")}
     assert all(file == name for file, name in names.items())
 
 

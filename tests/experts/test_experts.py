@@ -19,6 +19,7 @@ from ddist.init.schemes import draw_weights
 from ddist.inner.fit import fit
 from ddist.networks import MLP, ConvNet, Network, Weights
 from ddist.seeding import generator
+from ddist.tasks.config import read_option
 
 CONF = Path(__file__).parents[2] / "conf"
 SHAPE = (1, 8, 8)
@@ -27,8 +28,7 @@ SHAPE = (1, 8, 8)
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> RealData:
     """100 of them, ten of each class."""
-    config = OmegaConf.load(CONF / "dataset" / "digits.yaml")
-    config.pop("defaults")
+    config = read_option("dataset", "digits")
     folder = tmp_path_factory.mktemp("data")
     data: RealData = instantiate(config, subset=10)(seed=0, root=folder, cache=folder)
     return data.load()

@@ -464,7 +464,8 @@ def test_presets_name_ten_classes_as_the_model_does(subset: str) -> None:
     """DiT's numbers are those of ImageNet's names, which torchvision has in the same order."""
     names = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
     one, other = (
-        composed(f"experiment=paper/ddoq_{subset}_{model}").generative for model in ("sd15", "dit")
+        composed(f"experiment=paper/imagenet10_{model}", f"dataset.name={subset}").generative
+        for model in ("sd15", "dit")
     )
     assert [names[n] for n in other.class_ids] == list(one.class_names)
     assert list(other.class_ids) == sorted(set(other.class_ids)) and len(other.class_ids) == 10

@@ -16,7 +16,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import Container, OmegaConf
 
-from ddist.tasks.config import conf_dir, register_resolvers
+from ddist.tasks.config import conf_dir, option_names, register_resolvers
+from ddist.tasks.upgrade import words_of_preset
 
 FILE = Path(__file__).with_name("configs.json.xz")
 MOVED = Path(__file__).with_name("moved.yaml")
@@ -30,14 +31,7 @@ def command_lines() -> list[str]:
     """Return the words of every method × dataset, at 10 images per class too where a recipe has
     published settings, and of every preset."""
     conf = conf_dir()
-    methods, datasets = (
-        sorted(file.stem for file in (conf / group).glob("*.yaml"))
-        for group in ("method", "dataset")
-    )
-    presets = sorted(
-        str(file.relative_to(conf / "experiment").with_suffix(""))
-        for file in (conf / "experiment").rglob("*.yaml")
-    )
+    methods, datasets = option_names("method"), option_names("dataset")
     cells = [
         f"method={method} dataset={dataset} ipc={ipc}"
         for method in methods
@@ -45,7 +39,7 @@ def command_lines() -> list[str]:
         for ipc in (1, 10)
         if ipc == 1 or (conf / "recipe" / method / f"{dataset}.yaml").exists()
     ]
-    return [*cells, *(f"experiment={preset}" for preset in presets)]
+    return [*cells, *(f"experiment={preset}" for preset in option_names("experiment"))]
 
 
 def settings(words: str) -> Flat:
@@ -64,6 +58,12 @@ def settings(words: str) -> Flat:
         for name in names
     }
     return dict(flat(resolved))
+
+
+def words_today(words: str) -> str:
+    """Return what says today what ``words`` said, of which presets had other names."""
+    option, _, name = words.partition("=")
+    return (words_of_preset(name) if option == "experiment" else "") or words
 
 
 def flat(config: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from ddist.errors import DdistError
 from ddist.init import Pretrained, Random
 from ddist.inner.predict import accuracy
 from ddist.networks import MLP, ConvNet, Weights
+from ddist.tasks.config import read_option
 
 CONF = Path(__file__).parents[2] / "conf"
 SHAPE = (1, 8, 8)
@@ -25,9 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def digits(folder: Path) -> RealData:
-    config = OmegaConf.to_container(OmegaConf.load(CONF / "dataset" / "digits.yaml"))
-    assert isinstance(config, dict)
-    config.pop("defaults", None)
+    config = read_option("dataset", "digits")
     data: RealData = instantiate(config)(seed=0, root=folder, cache=folder)
     return data.load()
 

@@ -9,13 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from ddist.networks import Network
 from ddist.networks.layers import ACTIVATIONS, NORMS, POOLINGS
 from ddist.seeding import generator
-from ddist.tasks.config import conf_dir
+from ddist.tasks.config import option_names, read_option
 
 CIFAR, MNIST = (3, 32, 32), (1, 28, 28)
 PLAIN = {"relu": F.relu, "leaky_relu": F.leaky_relu, "gelu": F.gelu, "sigmoid": torch.sigmoid,
@@ -120,7 +119,7 @@ REFERENCES: dict[str, Callable[..., Tensor]] = {
 
 def build(name: str, shape: tuple[int, int, int], **options: object) -> Network:
     """In double precision, all its parameters random, those of normalisation too."""
-    config = OmegaConf.load(conf_dir() / "network" / f"{name}.yaml")
+    config = read_option("network", name)
     network: Network = instantiate(config, **options)(num_classes=10, image_shape=shape).double()
     for number, (key, w) in enumerate(network.named_parameters()):
         noise = torch.randn(w.shape, generator=generator(0, "w", number), dtype=w.dtype)
@@ -144,8 +143,7 @@ def assert_same(name: str, network: Network, norm: str, shape: tuple[int, int, i
 
 
 def test_every_network_has_a_reference() -> None:
-    files = {path.stem for path in (conf_dir() / "network").glob("*.yaml")}
-    assert files - {"timm"} == REFERENCES.keys()  # timm's are timm's own
+    assert {*option_names("network")} - {"timm"} == REFERENCES.keys()  # timm's are timm's own
 
 
 @pytest.mark.parametrize("shape", [CIFAR, MNIST], ids=["32x32", "28x28"])
@@ -153,7 +151,7 @@ def test_every_network_has_a_reference() -> None:
 def test_it_is_what_its_file_says(name: str, shape: tuple[int, int, int]) -> None:
     narrow = {"convnet": 6, "convnet_bn": 6, "convnet_wide_bn": [6, 8, 10]}
     options = {"width": narrow[name]} if name in narrow else {}
-    config = OmegaConf.load(conf_dir() / "network" / f"{name}.yaml")
+    config = read_option("network", name)
     assert_same(name, build(name, shape, **options), config.get("norm", "none"), shape)
 
 

@@ -1,7 +1,5 @@
 """Every network of conf/network: its size, its double backward, stacked and alone."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -13,14 +11,14 @@ from ddist.errors import DdistError
 from ddist.init import Random
 from ddist.networks import MLP, ConvNet, Network, Timm, Weights
 from ddist.seeding import generator
+from ddist.tasks.config import option_names, read_option
 
-CONF = Path(__file__).parents[2] / "conf" / "network"
 CIFAR, MNIST = (3, 32, 32), (1, 28, 28)
 SMALL = {"convnet": {"width": 8}, "mlp": {"widths": [16]}}
 
 
 def build(name: str, shape: tuple[int, int, int], **options: object) -> Network:
-    config = OmegaConf.load(CONF / f"{name}.yaml")
+    config = read_option("network", name)
     network = instantiate(config, **options)(num_classes=10, image_shape=shape)
     assert isinstance(network, Network)
     return network
@@ -35,14 +33,14 @@ BATCH_NORM = {"convnet_bn": {}, "vgg11_bn": {}, "resnet18_bn": {},
 
 
 def test_every_config_is_covered() -> None:
-    assert {path.stem for path in CONF.glob("*.yaml")} == {*SIZES, *BATCH_NORM, "timm"}
+    assert set(option_names("network")) == {*SIZES, *BATCH_NORM, "timm"}
 
 
 @pytest.mark.parametrize("name", BATCH_NORM)
 def test_networks_with_batch_normalisation_are_the_others_but_for_it(name: str) -> None:
     """As ``evaluation.networks`` reads them: each file by itself."""
     other = name.removesuffix("_bn").removesuffix("_wide")
-    plain, ours = (OmegaConf.load(CONF / f"{n}.yaml") for n in (other, name))
+    plain, ours = (read_option("network", n) for n in (other, name))
     assert ours == OmegaConf.merge(plain, {"norm": "batch"}, BATCH_NORM[name])
 
 

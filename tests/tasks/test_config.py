@@ -10,7 +10,6 @@ from omegaconf.errors import InterpolationResolutionError
 
 from ddist.cli.sweep import share_of_cores
 from ddist.storage.signature import signature
-from ddist.tasks import config
 from ddist.tasks.config import (
     borrowed_ipcs,
     conf_dir,
@@ -18,9 +17,10 @@ from ddist.tasks.config import (
     differences,
     job_folder,
     jobs_at_once,
-    laptop_presets,
+    laptop_preset,
     learned_settings,
     num_cores,
+    option_names,
     register_resolvers,
 )
 
@@ -85,17 +85,13 @@ def test_an_empty_variable_means_the_default_folder(monkeypatch: pytest.MonkeyPa
     assert default_path("DDIST_X", "") == str(Path.home() / ".cache/ddist")
 
 
-def test_laptop_presets_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "experiment" / "laptop"
-    folder.mkdir(parents=True)
-    for name in ("dd_mnist_ipc10", "dd_mnist_ipc1", "dd_cifar10_ipc1", "dc_mnist_ipc1"):
-        (folder / f"{name}.yaml").touch()
-    monkeypatch.setattr(config, "conf_dir", lambda: tmp_path)
-    assert laptop_presets("dd", "mnist") == ["laptop/dd_mnist_ipc1", "laptop/dd_mnist_ipc10"]
-    assert laptop_presets("mtt", "mnist") == []
+def test_the_laptop_preset_of_a_method_is_known_where_there_is_one() -> None:
+    assert [laptop_preset(name) for name in ("dm", "herding", "_trajectories")] == [
+        "laptop/dm", None, None,
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize("dataset", sorted(p.stem for p in (conf_dir() / "dataset").glob("*.yaml")))
+@pytest.mark.parametrize("dataset", option_names("dataset"))
 def test_every_dataset_composes_with_its_recipe(dataset: str) -> None:
     cfg = composed(f"dataset={dataset}", "method=dd", "ipc=10")
     assert cfg.dataset.name == dataset
@@ -105,9 +101,9 @@ def test_every_dataset_composes_with_its_recipe(dataset: str) -> None:
 
 def test_every_method_that_learns_can_average_its_images() -> None:
     learning = [
-        path.stem
-        for path in (conf_dir() / "method").glob("*.yaml")
-        if composed(f"method={path.stem}").method.get("lr") is not None
+        name
+        for name in option_names("method")
+        if composed(f"method={name}").method.get("lr") is not None
     ]
     assert {"dd", "dsa", "idc", "kip", "ncfm", "rat", "tesla"} < set(learning)
     assert all("ema" in composed(f"method={name}").method for name in learning)
