@@ -24,6 +24,7 @@ from ddist.tasks.config import conf_dir, register_resolvers, to_plain
 from ddist.tasks.jobs import is_job, note_failure, note_success
 from ddist.tasks.names import words
 from ddist.tasks.processes import check_common_folder, first_process
+from ddist.tasks.targets import make
 from ddist.tasks.values import check_groups, check_values
 
 log = logging.getLogger(__name__)
@@ -143,8 +144,7 @@ def _job(cfg: DictConfig) -> float | None:
         if job:
             note_failure(job)
         _check_settings(cfg)
-        task = hydra.utils.instantiate(cfg.task)
-        result: float | None = task(cfg)
+        result: float | None = make(cfg.task, cfg)
         if job:
             note_success(job)
         return result

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ _NO_MATTER = {
     "preset", "by_ipc",  # tables, whose values stand where they are used
     "trajectories", "kernel", "generative", "teacher",  # methods that use these hold a copy
 }  # fmt: skip
+_HOW = {"_partial_", "_convert_"}
 _NO_MATTER_IN = {
     "dataset": {"verify", "download"},
     "trainer": {"default_root_dir", "log_every_n_steps"},
@@ -31,7 +31,7 @@ _NO_MATTER_IN = {
 
 def learned(plain: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a plain config, as results.json has it, that change what is learned."""
-    kept = deepcopy({key: value for key, value in plain.items() if key not in _NO_MATTER})
+    kept = values_alone({key: value for key, value in plain.items() if key not in _NO_MATTER})
     for path, keys in _NO_MATTER_IN.items():
         part = kept
         for name in path.split("."):
@@ -39,6 +39,13 @@ def learned(plain: Mapping[str, Any]) -> dict[str, Any]:
         for key in keys:
             part.pop(key, None)
     return kept
+
+
+def values_alone(node: Any) -> Any:
+    """Return a copy of ``node`` without what tells Hydra how to call a target."""
+    if isinstance(node, Mapping):
+        return {k: values_alone(v) for k, v in node.items() if k not in _HOW}
+    return [values_alone(each) for each in node] if isinstance(node, list) else node
 
 
 @dataclass(frozen=True, kw_only=True)
