@@ -20,13 +20,15 @@ _NO_MATTER = {
     "preset", "by_ipc",  # tables, whose values stand where they are used
     "trajectories", "kernel", "generative", "teacher",  # methods that use these hold a copy
 }  # fmt: skip
-_HOW = {"_partial_", "_convert_"}
 _NO_MATTER_IN = {
     "dataset": {"verify", "download"},
     "trainer": {"default_root_dir", "log_every_n_steps"},
+    "method": {"published"},  # of older runs: wishes for other groups, which had them
     "method.trajectories": {"epochs", "shard"},
     "method.teacher": {"store", "temperature", "top_k"},
 }
+# No settings of what is called: how Hydra calls it, and tables that settings are taken from.
+_ASIDE = {"_partial_", "_convert_", "by_dataset"}
 
 
 def learned(plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -42,9 +44,9 @@ def learned(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def values_alone(node: Any) -> Any:
-    """Return a copy of ``node`` without what tells Hydra how to call a target."""
+    """Return a copy of ``node`` without what is beside the settings of its targets."""
     if isinstance(node, Mapping):
-        return {k: values_alone(v) for k, v in node.items() if k not in _HOW}
+        return {k: values_alone(v) for k, v in node.items() if k not in _ASIDE}
     return [values_alone(each) for each in node] if isinstance(node, list) else node
 
 

@@ -110,7 +110,7 @@ def build_method(
         options["trajectories"] = build_trajectories(cfg, data)
     if "teacher" in config:
         options["teacher"] = (teacher or partial(find_teacher, cfg, data))()
-    for key in ("batch_real", "real_per_class", "published", "trajectories", "teacher"):
+    for key in ("batch_real", "real_per_class", "trajectories", "teacher"):
         config.pop(key, None)  # for other parts of the run, or made already
     method: Method = make(config, **options)
     method.compiles = cfg.compile

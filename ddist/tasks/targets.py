@@ -20,8 +20,16 @@ def maker(config: Mapping[str, Any] | DictConfig) -> partial[Any]:
     called with the rest; what is nested in the settings is made already."""
     plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
     assert isinstance(plain, Mapping)
-    made: partial[Any] = instantiate({**plain, "_partial_": True, "_convert_": "all"})
+    settings = without_tables(plain)
+    made: partial[Any] = instantiate({**settings, "_partial_": True, "_convert_": "all"})
     return made
+
+
+def without_tables(node: Any) -> Any:
+    """Return ``node`` without the tables that settings within it are taken from."""
+    if isinstance(node, Mapping):
+        return {k: without_tables(v) for k, v in node.items() if k != "by_dataset"}
+    return [without_tables(each) for each in node] if isinstance(node, list) else node
 
 
 def find_target(target: str, place: str) -> Any:

@@ -37,12 +37,24 @@ def composed(*overrides: str) -> DictConfig:
     return cfg
 
 
-def test_tables_over_several_lines_are_found() -> None:
-    # OmegaConf folds long lines when it writes YAML
-    table = "{" + ", ".join(f"{ipc}: [{ipc}, {ipc}]" for ipc in (1, 10, 50, 100, 1000)) + "}"
-    cfg = OmegaConf.create({"ipc": 49, "deep": {"value": f"${{by_ipc:${{ipc}}, {table}}}"}})
+def test_tables_that_settings_are_taken_from_are_found() -> None:
+    config = {
+        "ipc": 49,
+        "dataset": {"name": "digits"},
+        "by_ipc": [{"ipc": 1, "lr": 1}, {"ipc": 50, "lr": [50, 50]}],
+        "unused": [{"ipc": 3, "lr": 3}],
+        "deep": {"value": "${row:lr}"},
+    }
+    cfg = OmegaConf.create(config)
     assert cfg.deep.value == [50, 50]
     assert borrowed_ipcs(cfg) == {50}
+    cfg.deep.value = "${row:lr,  deep.table}"
+    cfg.deep.table = [{"dataset": "mnist", "lr": 0}, {"lr": 1}]  # of all ipc
+    assert cfg.deep.value == 1
+    assert borrowed_ipcs(cfg) == set()
+    cfg.deep.value = "${row:nothing}"
+    with pytest.raises(InterpolationResolutionError, match="by_ipc has no column nothing"):
+        _ = cfg.deep.value
 
 
 def test_the_signature_names_what_is_learned_and_nothing_else() -> None:
