@@ -59,7 +59,7 @@ def experts(digits: RealData, tmp_path: Path) -> Callable[..., Trajectories]:
         run = {"source": digits, "cache": tmp_path / folder, "seed": 0, "compile": False}
         run |= {key: changes.pop(key) for key in run.keys() & changes.keys()}
         quick = {"num_experts": 3, "batch_size": 40, "lr": 0.1}
-        found: Trajectories = make({**config, **quick, **changes}, **run)
+        found: Trajectories = make(OmegaConf.merge(config, quick, changes), **run)
         return found
 
     return build
