@@ -28,7 +28,7 @@ _NO_MATTER_IN = {
     "method.teacher": {"store", "temperature", "top_k"},
 }
 # No settings of what is called: how Hydra calls it, and tables that settings are taken from.
-_ASIDE = {"_partial_", "_convert_", "by_dataset"}
+_ASIDE = {"_partial_", "_convert_", "_by_dataset_"}
 
 
 def learned(plain: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def maker(config: Mapping[str, Any] | DictConfig) -> partial[Any]:
 def without_tables(node: Any) -> Any:
     """Return ``node`` without the tables that settings within it are taken from."""
     if isinstance(node, Mapping):
-        return {k: without_tables(v) for k, v in node.items() if k != "by_dataset"}
+        return {k: without_tables(v) for k, v in node.items() if k != "_by_dataset_"}
     return [without_tables(each) for each in node] if isinstance(node, list) else node
 
 

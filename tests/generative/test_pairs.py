@@ -10,7 +10,7 @@ from ddist.errors import DdistError
 from ddist.generative import PCA, Autoencoder, Identity, Pair
 from ddist.generative.autoencoder import Network, negative_elbo
 from ddist.seeding import generator
-from ddist.tasks.config import composed_apart
+from ddist.tasks.config import composed_apart, register_resolvers
 from ddist.tasks.targets import make
 
 QUICK = {"dims": 8, "width": 8, "steps": 60, "batch_size": 64, "lr": 0.01, "noise": 0.2}
@@ -31,6 +31,7 @@ def error(pair: Pair, data: RealData) -> float:
 @pytest.mark.parametrize("name", ["identity", "pca", "autoencoder"])
 def test_every_option_encodes_and_decodes(digits: RealData, name: str) -> None:
     quick = {"steps": 60} if name == "autoencoder" else {}
+    register_resolvers()
     config = composed_apart([f"generative={name}"]).generative
     pair: Pair = make({**config, **quick})
     pair.prepare(digits, 0)

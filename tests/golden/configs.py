@@ -23,8 +23,8 @@ FILE = Path(__file__).with_name("configs.json.xz")
 MOVED = Path(__file__).with_name("moved.yaml")
 # Where things lie and what is shown: other on each machine.
 ELSEWHERE = {"paths", "callbacks", "logger", "task"}
-# How Hydra calls a target: the code says it in one place.
-HOW = {"_partial_", "_convert_"}
+# Beside the settings: how Hydra calls a target, which the code says in one place, and tables.
+HOW = {"_partial_", "_convert_", "_by_dataset_"}
 
 Flat = dict[str, Any]  # dotted name: plain value
 
