@@ -35,8 +35,11 @@ job_config.install()
 # conf/hydra/launcher and sweeper hold better defaults under the plugins' own names.
 warnings.filterwarnings("ignore", message=r"\n'hydra/(launcher|sweeper)/\w+' is validated")
 
-# Tasks that read what runs have left: they do without Lightning, which takes seconds to import.
-READERS = ("ddist.tasks.compare.run", "ddist.tasks.export.run", "ddist.tasks.page.run")
+# Tasks that read what is there: they do without Lightning, which takes seconds to import.
+READERS = (
+    "ddist.tasks.compare.run", "ddist.tasks.export.run", "ddist.tasks.page.run",
+    "ddist.cli.settings.run",
+)  # fmt: skip
 # Lightning sets levels of its own on these as it is imported, over those of conf/hydra.
 LOUD = ("pytorch_lightning", "lightning_fabric")
 

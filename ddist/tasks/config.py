@@ -18,7 +18,7 @@ from ddist.errors import DdistError, check_whole
 from ddist.storage.signature import signature
 
 _LONGEST_NAME = 200
-_ROW = re.compile(r"\$\{row:\w+(?:,\s*([\w.]+))?\}")  # a value from a table, and which
+ROW = re.compile(r"\$\{row:\w+(?:,\s*([\w.]+))?\}")  # a value from a table, and which
 _SETTING = {"dataset": "dataset.name"}  # what a row calls otherwise
 
 
@@ -113,7 +113,7 @@ def _in_words(settings: Mapping[str, Any]) -> str:
 
 def borrowed_ipcs(cfg: DictConfig) -> set[int]:
     """The published ipcs whose settings stand in because there are none for ``cfg.ipc``."""
-    tables = {name or "by_ipc" for name in _ROW.findall(OmegaConf.to_yaml(cfg, resolve=False))}
+    tables = {name or "by_ipc" for name in ROW.findall(OmegaConf.to_yaml(cfg, resolve=False))}
     return {row_of(cfg, table).get("ipc", cfg.ipc) for table in tables} - {cfg.ipc}
 
 

@@ -82,7 +82,10 @@ def test_what_experts_are_matters_to_the_methods_that_follow_them() -> None:
 
 
 def test_how_settings_are_called_and_where_they_are_from_is_none_of_them() -> None:
-    now = {"by_ipc": [{"ipc": 1}], "method": {"lr": 1, "augment": {"_by_dataset_": [], "flip": True}}}
+    now = {
+        "by_ipc": [{"ipc": 1}],
+        "method": {"lr": 1, "augment": {"_by_dataset_": [], "flip": True}},
+    }
     then = {
         "method": {
             "_partial_": True, "lr": 1, "published": {"steps": 3},
