@@ -10,14 +10,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from ddist.tasks.config import borrowed_ipcs, conf_dir, register_resolvers
+from ddist.tasks.config import borrowed_ipcs, conf_dir, option_names, register_resolvers
 
 pytestmark = pytest.mark.slow
 
 CONF = conf_dir()
 RECIPES = sorted((CONF / "recipe").rglob("*.yaml"))
 METHOD_FILES = sorted((CONF / "method").glob("*.yaml"))
-METHODS = [file.stem for file in METHOD_FILES]
+METHODS = option_names("method")
 # What is learned and reached, without where it lies or what it looks like.
 GROUPS = (
     "method", "dataset", "network", "init", "synthetic", "objective", "augment", "evaluation",
