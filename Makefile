@@ -7,7 +7,7 @@ OLDEST := .venv-oldest
 JOBS ?= 2
 DEMO := outputs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
-.PHONY: help setup demo test test-fast test-oldest lint type format bench wheel clean
+.PHONY: help setup demo test test-fast test-oldest lint type settings format bench wheel clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -43,10 +43,13 @@ $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 lint: $(STAMP) ## ruff, and what comments and documents have to say; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q -m docs tests/test_recipes.py tests/test_results.py
+	$(BIN)/python -m pytest -q -m docs tests/test_recipes.py tests/test_results.py tests/cli/test_settings.py
 
 type: $(STAMP) ## mypy
 	$(BIN)/mypy
+
+settings: $(STAMP) ## docs/settings.md, from conf/
+	$(BIN)/ddist task=settings task.page=docs/settings.md
 
 format: $(STAMP) ## let ruff mend the style
 	$(BIN)/ruff check --fix .

@@ -40,7 +40,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -256,11 +255,13 @@ def in_memory(options: Options) -> Callable[[], Iterator[Batch]]:
     from omegaconf import OmegaConf
 
     from ddist.tasks.config import conf_dir
+    from ddist.tasks.targets import make
 
-    config = OmegaConf.load(conf_dir() / "dataset" / "mnist.yaml")
+    config = {**OmegaConf.load(conf_dir() / "dataset" / "mnist.yaml")}
     config.pop("defaults")
-    made = instantiate(config, download=False, verify=False)
-    data = made(seed=0, root=options.data, cache=options.data / "cache").load().to(options.device)
+    config |= {"download": False, "verify": False}
+    data = make(config, seed=0, root=options.data, cache=options.data / "cache")
+    data = data.load().to(options.device)
     stream = torch.Generator().manual_seed(0)
     return lambda: (data.batch(BATCH, stream) for _ in cycle((None,)))
 
@@ -380,12 +381,13 @@ def plain_step(name: str, ipc: int, real: int, options: Options) -> tuple[float,
     """In a fresh process: the same step as the papers write it, one class after the other."""
     from ddist.augment import Siamese
     from ddist.tasks.build import build_data
+    from ddist.tasks.targets import make
 
     torch.set_num_threads(options.threads)
     cfg = compose_run([f"method={name}", f"ipc={ipc}"], options)
     data = build_data(cfg).to(options.device)
     network = plain_network(cfg, data, options)
-    augment: Siamese = instantiate(cfg.augment)
+    augment: Siamese = make(cfg.augment)
     x_syn = torch.randn(10, ipc, *data.image_shape, device=options.device, requires_grad=True)
     stream = torch.Generator().manual_seed(0)
 

@@ -144,7 +144,7 @@ WORDS = {
 ANYTHING = (
     "-1", "0", "1", "2", "3", "0.5", "-0.5", "nan", "inf", "-inf", "1e-9", "null", "true", "false",
     "word", "''", "' '", "[]", "[1]", "[1,2,3]", "[a,b]", "{}", "{a: 1}", "é", "数", "3x", "0x10",
-    "${nothing}", "${ipc}", "${oc.env:NOTHING}", "${by_ipc:${ipc},{}}", "???", "1_0", "-0",
+    "${nothing}", "${ipc}", "${oc.env:NOTHING}", "${row:nothing}", "???", "1_0", "-0",
 )  # fmt: skip
 USED_BY_METHODS = ("kernel", "generative", "teacher", "trajectories", "augment")
 HUGE = ("1e30", "1000000000000000000000", "9223372036854775808", "2147483648", "-1e30", "1e400")

@@ -15,13 +15,13 @@ from uuid import uuid4
 
 import pytest
 import torch
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ddist.data import RealData
 from ddist.tasks.config import read_option
+from ddist.tasks.targets import make
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -61,9 +61,7 @@ def real_data(tmp_path: Path) -> Callable[..., RealData]:
         config = read_option("dataset", name)
         batch_size = options.pop("batch_size", None)
         config = OmegaConf.merge(config, {"download": False, **options})
-        data = instantiate(config)(
-            seed=seed, root=root, cache=tmp_path / "cache", batch_size=batch_size
-        )
+        data = make(config, seed=seed, root=root, cache=tmp_path / "cache", batch_size=batch_size)
         assert isinstance(data, RealData)
         return data
 

@@ -97,9 +97,7 @@ class JobConfigLoader(ConfigLoaderImpl):
             config.hydra.job.override_dirname = get_overrides_dirname(
                 words.all, list(naming.exclude_keys), naming.item_sep, naming.kv_sep
             )
-            config.task = {
-                "_target_": f"{__name__}.refuse", "_partial_": True, "sentence": sentence,
-            }  # fmt: skip
+            config.task = {"_target_": f"{__name__}.refuse", "sentence": sentence}
         return config
 
     def get_group_options(

@@ -24,6 +24,7 @@ from ddist.tasks.config import conf_dir, register_resolvers, to_plain
 from ddist.tasks.jobs import is_job, note_failure, note_success
 from ddist.tasks.names import words
 from ddist.tasks.processes import check_common_folder, first_process
+from ddist.tasks.targets import make
 from ddist.tasks.values import check_groups, check_values
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,11 @@ job_config.install()
 # conf/hydra/launcher and sweeper hold better defaults under the plugins' own names.
 warnings.filterwarnings("ignore", message=r"\n'hydra/(launcher|sweeper)/\w+' is validated")
 
-# Tasks that read what runs have left: they do without Lightning, which takes seconds to import.
-READERS = ("ddist.tasks.compare.run", "ddist.tasks.export.run", "ddist.tasks.page.run")
+# Tasks that read what is there: they do without Lightning, which takes seconds to import.
+READERS = (
+    "ddist.tasks.compare.run", "ddist.tasks.export.run", "ddist.tasks.page.run",
+    "ddist.cli.settings.run",
+)  # fmt: skip
 # Lightning sets levels of its own on these as it is imported, over those of conf/hydra.
 LOUD = ("pytorch_lightning", "lightning_fabric")
 
@@ -143,8 +147,7 @@ def _job(cfg: DictConfig) -> float | None:
         if job:
             note_failure(job)
         _check_settings(cfg)
-        task = hydra.utils.instantiate(cfg.task)
-        result: float | None = task(cfg)
+        result: float | None = make(cfg.task, cfg)
         if job:
             note_success(job)
         return result

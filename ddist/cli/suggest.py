@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from ddist.tasks.config import composed_apart, conf_dir, option_names
 from ddist.tasks.upgrade import words_of_preset
 
-_NUMBERS = ("${at_most:", "${by_ipc:", "${share:")  # what these resolvers give
+_NUMBERS = ("${at_most:", "${row:", "${share:")  # what these resolvers give
 
 
 def near(name: str, known: Iterable[str]) -> str:

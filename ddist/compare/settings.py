@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,14 +23,17 @@ _NO_MATTER = {
 _NO_MATTER_IN = {
     "dataset": {"verify", "download"},
     "trainer": {"default_root_dir", "log_every_n_steps"},
+    "method": {"published"},  # of older runs: wishes for other groups, which had them
     "method.trajectories": {"epochs", "shard"},
     "method.teacher": {"store", "temperature", "top_k"},
 }
+# No settings of what is called: how Hydra calls it, and tables that settings are taken from.
+_ASIDE = {"_partial_", "_convert_", "_by_dataset_"}
 
 
 def learned(plain: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a plain config, as results.json has it, that change what is learned."""
-    kept = deepcopy({key: value for key, value in plain.items() if key not in _NO_MATTER})
+    kept = values_alone({key: value for key, value in plain.items() if key not in _NO_MATTER})
     for path, keys in _NO_MATTER_IN.items():
         part = kept
         for name in path.split("."):
@@ -39,6 +41,13 @@ def learned(plain: Mapping[str, Any]) -> dict[str, Any]:
         for key in keys:
             part.pop(key, None)
     return kept
+
+
+def values_alone(node: Any) -> Any:
+    """Return a copy of ``node`` without what is beside the settings of its targets."""
+    if isinstance(node, Mapping):
+        return {k: values_alone(v) for k, v in node.items() if k not in _ASIDE}
+    return [values_alone(each) for each in node] if isinstance(node, list) else node
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from ddist.tasks.checks import (
 )
 from ddist.tasks.config import load_option, to_plain
 from ddist.tasks.networks import build_network, build_network_for
+from ddist.tasks.targets import make, maker
 from ddist.teachers import Teacher
 
 log = logging.getLogger(__name__)
@@ -38,10 +39,11 @@ def build_data(
     cfg: DictConfig, batch_size: int | None = None, per_class: int | None = None
 ) -> RealData:
     """The dataset of ``cfg``, read."""
-    config = {**cfg.dataset, "_partial_": True}
-    if isinstance(cfg.dataset.source, DictConfig):
-        config["source"] = {**cfg.dataset.source, "_partial_": True}
-    data: RealData = instantiate(DictConfig(config))(
+    config = to_plain(cfg.dataset)
+    if isinstance(config["source"], dict):
+        config["source"]["_partial_"] = True
+    data: RealData = make(
+        config,
         seed=cfg.seed,
         root=cfg.paths.data,
         cache=cfg.paths.cache,
@@ -53,9 +55,9 @@ def build_data(
 
 def build_init(cfg: DictConfig, data: RealData) -> InitialWeights:
     """p(theta_0)."""
-    config = DictConfig({**cfg.init})
+    config = to_plain(cfg.init)
     if "source" not in config:
-        init: InitialWeights = instantiate(config)(seed=cfg.seed)
+        init: InitialWeights = make(config, seed=cfg.seed)
         return init
     name, subset, weights = (config.pop(key) for key in ("source", "subset", "weights"))
     classes = config.pop("classes", None)
@@ -70,9 +72,7 @@ def build_init(cfg: DictConfig, data: RealData) -> InitialWeights:
     if subset is not None:
         check_subset(subset)
         source = source.limited(subset, "source")
-    pretrained: InitialWeights = instantiate(config)(
-        seed=cfg.seed, source=source, cache=cfg.paths.cache
-    )
+    pretrained: InitialWeights = make(config, seed=cfg.seed, source=source, cache=cfg.paths.cache)
     return pretrained
 
 
@@ -104,15 +104,15 @@ def build_method(
     check_augment(cfg)
     options: dict[str, Any] = {"ipc": cfg.ipc, "seed": cfg.seed, "data": data, "init": init}
     options["network"] = build_network_for(cfg.method, cfg.network, data)
-    options["synthetic"] = instantiate(cfg.synthetic)
+    options["synthetic"] = maker(cfg.synthetic)
     config = to_plain(cfg.method)
     if "trajectories" in config:
         options["trajectories"] = build_trajectories(cfg, data)
     if "teacher" in config:
         options["teacher"] = (teacher or partial(find_teacher, cfg, data))()
-    for key in ("batch_real", "real_per_class", "published", "trajectories", "teacher"):
+    for key in ("batch_real", "real_per_class", "trajectories", "teacher"):
         config.pop(key, None)  # for other parts of the run, or made already
-    method: Method = instantiate(config)(**options)
+    method: Method = make(config, **options)
     method.compiles = cfg.compile
     if cfg.trainer.precision == "bf16-mixed":
         method.student_precision = "bf16-mixed"
@@ -121,8 +121,8 @@ def build_method(
 
 def build_trajectories(cfg: DictConfig, data: RealData) -> Trajectories | Stored:
     """The experts, trained on ``data``."""
-    trajectories: Trajectories | Stored = instantiate(cfg.trajectories)(
-        source=data, cache=cfg.paths.cache, seed=cfg.seed, compile=cfg.compile
+    trajectories: Trajectories | Stored = make(
+        cfg.trajectories, source=data, cache=cfg.paths.cache, seed=cfg.seed, compile=cfg.compile
     )
     return trajectories
 
@@ -145,7 +145,7 @@ def build_teacher(cfg: DictConfig, data: RealData) -> Teacher | None:
                 raise DdistError(f"teacher.network is a network or the name of one, not {other!r}.")
         trains = get_object(config["_target_"]).trains
         options["network"] = build_network(described, data, trains=trains)
-    teacher: Teacher = instantiate(config)(**options)
+    teacher: Teacher = make(config, **options)
     teacher.check()
     return teacher
 
@@ -188,7 +188,7 @@ def build_evaluator(
     options = {}
     if config.get("labels") == "teacher":
         options["teacher"] = (teacher or partial(find_teacher, cfg, data))().probabilities
-    protocol: Protocol = instantiate(config)(**options)
+    protocol: Protocol = make(config, **options)
     protocol.compile, protocol.precision = cfg.compile, precision
     check_held_out(init, protocol)
     objective = instantiate(cfg.objective)

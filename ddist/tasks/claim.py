@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from ddist.compare.settings import learned
 from ddist.errors import DdistError
 from ddist.storage.atomic import write_file_whole
 from ddist.tasks.config import differences, learned_settings
@@ -33,7 +34,7 @@ def claim(folder: Path, cfg: DictConfig) -> None:
     elif left and not note.exists():
         raise DdistError(f"{folder} has no note of its settings: choose another {place()}.")
     elif left:
-        check_same(folder, cfg, upgrade(json.loads(note.read_text())))
+        check_same(folder, cfg, learned(upgrade(json.loads(note.read_text()))))
     write_file_whole(note, json.dumps(learned_settings(cfg), indent=2).encode())
 
 

@@ -17,9 +17,8 @@ from ddist.compare.settings import learned
 from ddist.errors import DdistError, check_whole
 from ddist.storage.signature import signature
 
-_BY_IPC = re.compile(r"\$\{by_ipc:\$\{ipc\},\s*(\{.*?\})\s*\}", re.S)
 _LONGEST_NAME = 200
-_KEY = re.compile(r"[{,]\s*(\d+)\s*:")  # of such a table
+ROW = re.compile(r"\$\{row:\w+(?:,\s*([\w.]+))?\}")  # a value from a table, and which
 _SETTING = {"dataset": "dataset.name"}  # what a row calls otherwise
 
 
@@ -32,7 +31,6 @@ def conf_dir() -> Path:
 def register_resolvers() -> None:
     """Makes the functions that the YAML files call available to OmegaConf."""
     resolvers: dict[str, Callable[..., Any]] = {
-        "by_ipc": by_ipc,
         "row": from_row,
         "at_most": numeric(min),
         "share": numeric(lambda count, share: max(1, round(count * share))),
@@ -63,12 +61,6 @@ def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
-def by_ipc(ipc: int, table: Mapping[int, Any]) -> Any:
-    """The entry of the published ipc nearest to ``ipc`` (by ratio; of two, the smaller)."""
-    check_whole("", {"ipc": ipc})
-    return table[nearest_ipc(ipc, list(table))]
-
-
 def from_row(column: str, table: str = "by_ipc", *, _root_: DictConfig) -> Any:
     """Return the value of ``column`` in the row of a table that the run is nearest to.
 
@@ -77,20 +69,37 @@ def from_row(column: str, table: str = "by_ipc", *, _root_: DictConfig) -> Any:
     (``init.fixed: true``) to runs with that value, and one without ``ipc`` to all of them. A
     recipe's table replaces its method's.
     """
-    rows = OmegaConf.select(_root_, table)
-    names = list(dict.fromkeys(name for row in rows for name in _conditions(row)))
-    run = {name: OmegaConf.select(_root_, _SETTING.get(name, name)) for name in names}
-    fitting = [row for row in rows if _conditions(row).items() <= run.items()]
+    row = row_of(_root_, table)
+    if column not in row:
+        raise DdistError(f"The table {table} has no column {column}.")
+    return row[column]
+
+
+def row_of(cfg: DictConfig, table: str) -> DictConfig:
+    """Return that row."""
+    rows = OmegaConf.select(cfg, table) or []
+    fitting = [row for row in rows if _conditions(row).items() <= _run(cfg, rows).items()]
+    if not rows:
+        raise DdistError(f"The table {table} is empty.")
     if not fitting:
         known = dict.fromkeys(_in_words(_conditions(row)) for row in rows)
         raise DdistError(
-            f"There are no settings for {_in_words(run)} in this preset: choose one of "
+            f"There are no settings for {_in_words(_run(cfg, rows))} in this preset: choose one of "
             f"{', '.join(known)}."
         )
-    check_whole("", {"ipc": _root_.ipc})
-    published = [row.ipc for row in fitting if "ipc" in row]
-    nearest = nearest_ipc(_root_.ipc, published) if published else None
-    return next(row[column] for row in fitting if row.get("ipc") == nearest)
+    check_whole("", {"ipc": cfg.ipc})
+    return min(fitting, key=lambda row: _distance(cfg.ipc, row.get("ipc", cfg.ipc)))
+
+
+def _distance(ipc: int, published: int) -> tuple[float, int]:
+    """Order published ipcs by their ratio to ``ipc``; of two the smaller is nearer."""
+    return max(ipc / published, published / ipc), published
+
+
+def _run(cfg: DictConfig, rows: Iterable[DictConfig]) -> dict[str, Any]:
+    """Return the settings of ``cfg`` that any of ``rows`` asks for."""
+    names = dict.fromkeys(name for row in rows for name in _conditions(row))
+    return {name: OmegaConf.select(cfg, _SETTING.get(name, name)) for name in names}
 
 
 def _conditions(row: DictConfig) -> dict[str, Any]:
@@ -102,16 +111,10 @@ def _in_words(settings: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={str(value).lower()}" for name, value in settings.items())
 
 
-def nearest_ipc(ipc: int, published: list[int]) -> int:
-    """The published ipc with the smallest ratio to ``ipc``."""
-    return min(sorted(published), key=lambda known: max(ipc / known, known / ipc))
-
-
 def borrowed_ipcs(cfg: DictConfig) -> set[int]:
     """The published ipcs whose settings stand in because there are none for ``cfg.ipc``."""
-    text = OmegaConf.to_yaml(cfg, resolve=False)
-    tables = [[int(key) for key in _KEY.findall(found)] for found in _BY_IPC.findall(text)]
-    return {nearest_ipc(cfg.ipc, keys) for keys in tables if cfg.ipc not in keys}
+    tables = {name or "by_ipc" for name in ROW.findall(OmegaConf.to_yaml(cfg, resolve=False))}
+    return {row_of(cfg, table).get("ipc", cfg.ipc) for table in tables} - {cfg.ipc}
 
 
 def default_path(variable: str, subfolder: str) -> str:
@@ -187,8 +190,11 @@ def read_option(group: str, name: str, roots: Sequence[Path] = ()) -> DictConfig
     roots = roots or [conf_dir()]
     for root in roots:
         if (root / group / f"{name}.yaml").is_file():
-            option = DictConfig(OmegaConf.load(root / group / f"{name}.yaml"))
+            text = (root / group / f"{name}.yaml").read_text()
+            option = DictConfig(OmegaConf.create(text))
             above = [each for each in option.pop("defaults", ()) if isinstance(each, str)]
+            if text.startswith("# @package _global_"):
+                option = DictConfig(option.get(group) or {})
             starts = [read_option(group, each, roots) for each in above if each != "_self_"]
             return DictConfig(OmegaConf.merge(*starts, option))
     known = sorted({file.stem for root in roots for file in (root / group).glob("[!_]*.yaml")})

@@ -53,6 +53,7 @@ from ddist.tasks.networks import uses_network
 from ddist.tasks.results import evaluate, publish
 from ddist.tasks.selection import outer_loss, searched, select
 from ddist.tasks.sweep import finished
+from ddist.tasks.targets import make
 from ddist.teachers.labels import check_stored, with_labels
 
 log = logging.getLogger(__name__)
@@ -180,7 +181,7 @@ def fit(
 def make_trainer(cfg: DictConfig, **parts: Any) -> pytorch_lightning.Trainer:
     """The Trainer of ``cfg``. Raises DdistError where Lightning will not have it."""
     try:
-        trainer: pytorch_lightning.Trainer = instantiate(cfg.trainer)(**parts)
+        trainer: pytorch_lightning.Trainer = make(cfg.trainer, **parts)
     except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
         if "unexpected keyword" in str(error):
             raise  # +trainer.nothing=1: an option that there is not

@@ -7,7 +7,7 @@ from inspect import Parameter, signature
 from typing import Any
 
 import torch
-from hydra.utils import get_object, instantiate
+from hydra.utils import get_object
 from omegaconf import DictConfig
 from torch import nn
 
@@ -15,7 +15,7 @@ from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.networks.features import check_features
 from ddist.tasks.network_check import check_network, sample_images
-from ddist.tasks.targets import find_target
+from ddist.tasks.targets import find_target, maker
 
 
 def uses_network(part: DictConfig) -> bool:
@@ -56,9 +56,8 @@ def construct(config: DictConfig, data: RealData) -> nn.Module:
     target = str(config._target_)
     find_target(target, "network")
     try:
-        make = instantiate(DictConfig({**config, "_partial_": True}))
         offered = {"num_classes": data.num_classes, "image_shape": data.image_shape}
-        network = call_with(make, offered)
+        network = call_with(maker(config), offered)
     except DdistError:
         raise
     except Exception as error:  # whatever somebody's constructor raises

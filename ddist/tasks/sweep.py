@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from ddist.compare.gather import RESULTS
-from ddist.compare.settings import learned
+from ddist.compare.settings import learned, values_alone
 from ddist.compare.sweep import remarks, summarize, sweep_markdown, sweep_sheet
 from ddist.compare.tables import console, rich_table
 from ddist.storage.atomic import write_file_whole
@@ -37,7 +37,7 @@ def finished(cfg: DictConfig) -> dict[str, Any] | None:
 
 def decisive(config: dict[str, Any]) -> dict[str, Any]:
     """The settings that results depend on."""
-    return learned(config) | {f"of {key}": config.get(key) for key in _EVALUATED}
+    return learned(config) | {f"of {key}": values_alone(config.get(key)) for key in _EVALUATED}
 
 
 def conclude(folder: Path, say: Callable[[str], None]) -> None:

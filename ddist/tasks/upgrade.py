@@ -36,6 +36,8 @@ def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the plain ``config`` of an earlier version with today's names, and with the settings
     that it could not have yet; whatever is of today already is left as it is."""
     upgraded: dict[str, Any] = _rename(dict(config))
+    if isinstance(upgraded.get("method"), dict):
+        upgraded["method"].pop("published", None)  # wishes for other groups, which had them
     for place, name, value in ADDED:
         group: Any = upgraded
         for key in place.split("."):

@@ -11,8 +11,19 @@ NEEDED = (
 
 def check_groups(cfg: DictConfig) -> None:
     """Raise a DdistError unless every group that a run needs is there."""
+    if "published" in (cfg.get("method") or {}):
+        raise DdistError(
+            "method.published is no setting any more: a method's file begins with "
+            "'# @package _global_' and sets steps, synthetic.start or init.scheme where they are, "
+            "as conf/method/dc.yaml does."
+        )
     for group in NEEDED:
         if "_target_" not in (cfg.get(group) or {}):
+            if group in (cfg.get(group) or {}):
+                raise DdistError(
+                    f"The file of this {group} has its settings under {group}: let it begin with "
+                    "'# @package _global_'."
+                )
             raise DdistError(f"Nothing is left of {group}, which a run needs: leave ~{group} out.")
 
 

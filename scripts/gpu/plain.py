@@ -7,19 +7,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from bench import PLAIN, plain_network
-from hydra.utils import instantiate
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from ddist.data import RealData
 from ddist.tasks.build import build_network
+from ddist.tasks.targets import make
 
 Run = Callable[[], object]
 
 
 def matching(name: str, cfg: Any, data: RealData, options: Any) -> Run:
     """dm, dc and dsa: class by class, the graphs of all classes kept until the end."""
-    network, augment = plain_network(cfg, data, options), instantiate(cfg.augment)
+    network, augment = plain_network(cfg, data, options), make(cfg.augment)
     shape = (data.num_classes, cfg.ipc, *data.image_shape)
     x_syn = torch.randn(shape, device=data.device, requires_grad=True)
     stream = torch.Generator().manual_seed(0)
@@ -40,7 +40,7 @@ def matching(name: str, cfg: Any, data: RealData, options: Any) -> Run:
 
 def trajectory(cfg: Any, data: RealData, options: Any) -> Run:
     """mtt, and tesla, whose gradient leaves something out: the whole graph of all student steps."""
-    network, augment = plain_network(cfg, data, options), instantiate(cfg.augment)
+    network, augment = plain_network(cfg, data, options), make(cfg.augment)
     start = {name: w.detach().clone().requires_grad_() for name, w in network.named_parameters()}
     target = {name: w + 0.01 * torch.randn_like(w) for name, w in start.items()}
     labels = torch.arange(data.num_classes, device=data.device).repeat_interleave(cfg.ipc)
@@ -128,7 +128,7 @@ def tangent_kernel(
 
 def expert(cfg: Any, data: RealData, options: Any) -> Run:
     """One expert's batch: augmented, forward, backward, a step of SGD."""
-    network, augment = plain_network(cfg, data, options), instantiate(cfg.trajectories.augment)
+    network, augment = plain_network(cfg, data, options), make(cfg.trajectories.augment)
     optimizer = torch.optim.SGD(network.parameters(), cfg.trajectories.lr)
     stream = torch.Generator().manual_seed(0)
 

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.utils import instantiate
 from scipy.ndimage import affine_transform
 from torch import Tensor
 
@@ -18,6 +17,7 @@ from ddist.augment import Draw, Siamese
 from ddist.errors import DdistError
 from ddist.seeding import generator
 from ddist.tasks.config import conf_dir, option_names, register_resolvers
+from ddist.tasks.targets import make
 
 OPERATIONS = ["color", "crop", "cutout", "flip", "scale", "rotate"]
 PUBLISHED: dict[str, Any] = {
@@ -336,7 +336,7 @@ def configured(*overrides: str) -> tuple[dict[str, Any], Siamese]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose("config", list(overrides)).augment
-    augment = instantiate(config)
+    augment = make(config)
     assert isinstance(augment, Siamese)
     return {str(key): config[key] for key in config if not str(key).startswith("_")}, augment
 

@@ -60,7 +60,7 @@ def test_a_value_of_another_kind_is_blamed() -> None:
         "d": [1, 2],
         "e": None,
         "f": "text",
-        "g": "${by_ipc:x}",
+        "g": "${row:x}",
     }
     fine = [
         "a=2",

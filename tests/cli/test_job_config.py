@@ -7,13 +7,13 @@ from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from ddist.cli.explain import explain
 from ddist.cli.job_config import JobConfigLoader, check_settings
 from ddist.errors import DdistError
 from ddist.tasks.config import conf_dir, register_resolvers
+from ddist.tasks.targets import make
 
 Jobs = Callable[..., list[DictConfig]]
 
@@ -48,7 +48,7 @@ def jobs() -> Iterator[Jobs]:
 def refusal(job: DictConfig) -> str:
     """Why a job does nothing."""
     with pytest.raises(DdistError) as caught:
-        instantiate(job.task)(job)
+        make(job.task, job)
     return str(caught.value)
 
 

@@ -12,7 +12,13 @@ from hydra.utils import get_object
 from ddist.cli.suggest import known_groups
 from ddist.cli.validate import annotations, check_kinds, misfit
 from ddist.errors import DdistError
-from ddist.tasks.config import composed_apart, conf_dir, register_resolvers, to_plain
+from ddist.tasks.config import (
+    composed_apart,
+    conf_dir,
+    option_names,
+    register_resolvers,
+    to_plain,
+)
 
 RATE = Annotated[float, Ge(0)]
 SHARE = Annotated[float, Interval(ge=0, le=1)]
@@ -123,7 +129,7 @@ def settings_at(config: dict[str, Any], place: str) -> tuple[dict[str, Any], str
     return config, name
 
 
-@pytest.mark.parametrize("method", sorted(file.stem for file in (conf_dir() / "method").glob("*")))
+@pytest.mark.parametrize("method", option_names("method"))
 def test_every_rate_of_every_method_is_at_least_0(method: str) -> None:
     """Also those of the method's protocol, experts, teachers and networks of its start."""
     register_resolvers()

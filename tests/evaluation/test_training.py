@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from torch import Tensor, nn
 
 import ddist.evaluation.training
@@ -31,6 +30,7 @@ from ddist.tasks.config import (
     register_resolvers,
     to_plain,
 )
+from ddist.tasks.targets import make
 
 CONF = conf_dir()
 Make = Callable[..., DistilledDataset]
@@ -173,7 +173,7 @@ def protocol() -> Callable[..., Training]:
         config = to_plain(cfg.evaluation)
         for key in ("networks", "precision", "without_batch_norm"):
             config.pop(key)
-        made = instantiate(config)(**changes)
+        made = make(config, **changes)
         assert isinstance(made, Training) and made.name == name
         return made
 

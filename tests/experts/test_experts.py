@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from ddist.data import RealData
@@ -20,6 +19,7 @@ from ddist.inner.fit import fit
 from ddist.networks import MLP, ConvNet, Network, Weights
 from ddist.seeding import generator
 from ddist.tasks.config import read_option
+from ddist.tasks.targets import make
 
 CONF = Path(__file__).parents[2] / "conf"
 SHAPE = (1, 8, 8)
@@ -30,7 +30,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> RealData:
     """100 of them, ten of each class."""
     config = read_option("dataset", "digits")
     folder = tmp_path_factory.mktemp("data")
-    data: RealData = instantiate(config, subset=10)(seed=0, root=folder, cache=folder)
+    data: RealData = make({**config, "subset": 10}, seed=0, root=folder, cache=folder)
     return data.load()
 
 
@@ -59,7 +59,7 @@ def experts(digits: RealData, tmp_path: Path) -> Callable[..., Trajectories]:
         run = {"source": digits, "cache": tmp_path / folder, "seed": 0, "compile": False}
         run |= {key: changes.pop(key) for key in run.keys() & changes.keys()}
         quick = {"num_experts": 3, "batch_size": 40, "lr": 0.1}
-        found: Trajectories = instantiate(config, **(quick | changes))(**run)
+        found: Trajectories = make(OmegaConf.merge(config, quick, changes), **run)
         return found
 
     return build

@@ -28,6 +28,7 @@ from ddist.init import Random
 from ddist.methods import DDOQ
 from ddist.seeding import generator
 from ddist.tasks.config import conf_dir, register_resolvers
+from ddist.tasks.targets import maker
 
 NAMES = ("hen", "old_friend", "tench")
 CLASSES = torch.tensor([0, 2, 1, 2])
@@ -275,7 +276,7 @@ def decode_all(
         words = ("weights", "decode", "passes", "batch_size", "start_size", "reassignment")
         method = DDOQ(
             data=blobs, network=torch.nn.Identity(), init=Random("default", 0), seed=0, ipc=2,
-            synthetic=instantiate(composed("method=ddoq").synthetic), generative=pair,
+            synthetic=maker(composed("method=ddoq").synthetic), generative=pair,
             **{word: options[word] for word in words},
         )  # fmt: skip
         return method.tensors()["images"], len(batches)

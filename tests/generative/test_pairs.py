@@ -3,8 +3,6 @@
 import pytest
 import sklearn.decomposition
 import torch
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
 from ddist.cli.validate import check_kinds
 from ddist.data import RealData
@@ -12,7 +10,8 @@ from ddist.errors import DdistError
 from ddist.generative import PCA, Autoencoder, Identity, Pair
 from ddist.generative.autoencoder import Network, negative_elbo
 from ddist.seeding import generator
-from ddist.tasks.config import conf_dir
+from ddist.tasks.config import composed_apart, register_resolvers
+from ddist.tasks.targets import make
 
 QUICK = {"dims": 8, "width": 8, "steps": 60, "batch_size": 64, "lr": 0.01, "noise": 0.2}
 
@@ -32,7 +31,9 @@ def error(pair: Pair, data: RealData) -> float:
 @pytest.mark.parametrize("name", ["identity", "pca", "autoencoder"])
 def test_every_option_encodes_and_decodes(digits: RealData, name: str) -> None:
     quick = {"steps": 60} if name == "autoencoder" else {}
-    pair: Pair = instantiate(OmegaConf.load(conf_dir() / "generative" / f"{name}.yaml"), **quick)
+    register_resolvers()
+    config = composed_apart([f"generative={name}"]).generative
+    pair: Pair = make({**config, **quick})
     pair.prepare(digits, 0)
     z = pair.encode(pixels(digits)[:7])
     assert z.shape == (7, *pair.latent_shape) and not z.requires_grad

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from ddist.data import RealData
@@ -14,6 +13,7 @@ from ddist.init import Pretrained, Random
 from ddist.inner.predict import accuracy
 from ddist.networks import MLP, ConvNet, Weights
 from ddist.tasks.config import read_option
+from ddist.tasks.targets import make
 
 CONF = Path(__file__).parents[2] / "conf"
 SHAPE = (1, 8, 8)
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def digits(folder: Path) -> RealData:
     config = read_option("dataset", "digits")
-    data: RealData = instantiate(config)(seed=0, root=folder, cache=folder)
+    data: RealData = make(config, seed=0, root=folder, cache=folder)
     return data.load()
 
 
@@ -41,8 +41,8 @@ def pretrained(digits: RealData, folder: Path, **changes: Any) -> Pretrained:
     for name in ("subset", "weights", "classes"):  # for whoever loads the source
         config.pop(name)
     settings = {"num_networks": 3, "num_held_out": 2, "epochs": 8, "batch_size": 64, "lr": 0.01}
-    init = instantiate(config, **{**settings, **changes})
-    found: Pretrained = init(source=digits, cache=folder, seed=0)
+    config = OmegaConf.merge(config, settings, changes)
+    found: Pretrained = make(config, source=digits, cache=folder, seed=0)
     return found
 
 

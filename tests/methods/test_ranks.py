@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import ddist.seeding
-from ddist.tasks.config import conf_dir
+from ddist.tasks.config import option_names
 from tests.methods.every import METHODS, Run
 
 SAME_ON_ALL_RANKS = {
@@ -54,7 +54,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[Streams], Streams]:
 
 
 def test_every_method_that_learns_is_here() -> None:
-    files = {path.stem for path in (conf_dir() / "method").glob("*.yaml")}
+    files = set(option_names("method"))
     chosen_once = {"random", "average", "kmeans", "optimized_random", "herding", "kcenter",
                    "kmeans_embedding", "rded", "ddoq", "d4m"}  # fmt: skip
     assert files - chosen_once == METHODS.keys()

@@ -8,13 +8,13 @@ from itertools import product
 import pytest
 import torch
 import torch.nn.functional as F
-from hydra.utils import instantiate
 from torch import Tensor
 
 from ddist.networks import Network
 from ddist.networks.layers import ACTIVATIONS, NORMS, POOLINGS
 from ddist.seeding import generator
 from ddist.tasks.config import option_names, read_option
+from ddist.tasks.targets import make
 
 CIFAR, MNIST = (3, 32, 32), (1, 28, 28)
 PLAIN = {"relu": F.relu, "leaky_relu": F.leaky_relu, "gelu": F.gelu, "sigmoid": torch.sigmoid,
@@ -120,7 +120,7 @@ REFERENCES: dict[str, Callable[..., Tensor]] = {
 def build(name: str, shape: tuple[int, int, int], **options: object) -> Network:
     """In double precision, all its parameters random, those of normalisation too."""
     config = read_option("network", name)
-    network: Network = instantiate(config, **options)(num_classes=10, image_shape=shape).double()
+    network: Network = make({**config, **options}, num_classes=10, image_shape=shape).double()
     for number, (key, w) in enumerate(network.named_parameters()):
         noise = torch.randn(w.shape, generator=generator(0, "w", number), dtype=w.dtype)
         is_scale = w.ndim == 1 and key.endswith("weight")

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 from torch.func import functional_call, vmap
@@ -12,6 +11,7 @@ from ddist.init import Random
 from ddist.networks import MLP, ConvNet, Network, Timm, Weights
 from ddist.seeding import generator
 from ddist.tasks.config import option_names, read_option
+from ddist.tasks.targets import make
 
 CIFAR, MNIST = (3, 32, 32), (1, 28, 28)
 SMALL = {"convnet": {"width": 8}, "mlp": {"widths": [16]}}
@@ -19,7 +19,7 @@ SMALL = {"convnet": {"width": 8}, "mlp": {"widths": [16]}}
 
 def build(name: str, shape: tuple[int, int, int], **options: object) -> Network:
     config = read_option("network", name)
-    network = instantiate(config, **options)(num_classes=10, image_shape=shape)
+    network = make({**config, **options}, num_classes=10, image_shape=shape)
     assert isinstance(network, Network)
     return network
 

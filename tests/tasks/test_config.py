@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
 from ddist.cli.sweep import share_of_cores
+from ddist.compare.settings import learned
 from ddist.storage.signature import signature
 from ddist.tasks.config import (
     borrowed_ipcs,
@@ -21,6 +22,7 @@ from ddist.tasks.config import (
     learned_settings,
     num_cores,
     option_names,
+    read_option,
     register_resolvers,
 )
 
@@ -37,12 +39,24 @@ def composed(*overrides: str) -> DictConfig:
     return cfg
 
 
-def test_tables_over_several_lines_are_found() -> None:
-    # OmegaConf folds long lines when it writes YAML
-    table = "{" + ", ".join(f"{ipc}: [{ipc}, {ipc}]" for ipc in (1, 10, 50, 100, 1000)) + "}"
-    cfg = OmegaConf.create({"ipc": 49, "deep": {"value": f"${{by_ipc:${{ipc}}, {table}}}"}})
+def test_tables_that_settings_are_taken_from_are_found() -> None:
+    config = {
+        "ipc": 49,
+        "dataset": {"name": "digits"},
+        "by_ipc": [{"ipc": 1, "lr": 1}, {"ipc": 50, "lr": [50, 50]}],
+        "unused": [{"ipc": 3, "lr": 3}],
+        "deep": {"value": "${row:lr}"},
+    }
+    cfg = OmegaConf.create(config)
     assert cfg.deep.value == [50, 50]
     assert borrowed_ipcs(cfg) == {50}
+    cfg.deep.value = "${row:lr,  deep.table}"
+    cfg.deep.table = [{"dataset": "mnist", "lr": 0}, {"lr": 1}]  # of all ipc
+    assert cfg.deep.value == 1
+    assert borrowed_ipcs(cfg) == set()
+    cfg.deep.value = "${row:nothing}"
+    with pytest.raises(InterpolationResolutionError, match="by_ipc has no column nothing"):
+        _ = cfg.deep.value
 
 
 def test_the_signature_names_what_is_learned_and_nothing_else() -> None:
@@ -65,6 +79,27 @@ def test_what_experts_are_matters_to_the_methods_that_follow_them() -> None:
     for other in ("trajectories=flat", "trajectories.num_experts=9", "trajectories.lr=1",
                   "trajectories.augment.strategy=[]"):  # fmt: skip
         assert signature(learned_settings(composed(follow, other))) != base, other
+
+
+def test_how_settings_are_called_and_where_they_are_from_is_none_of_them() -> None:
+    now = {
+        "by_ipc": [{"ipc": 1}],
+        "method": {"lr": 1, "augment": {"_by_dataset_": [], "flip": True}},
+    }
+    then = {
+        "method": {
+            "_partial_": True, "lr": 1, "published": {"steps": 3},
+            "augment": {"_convert_": "all", "flip": True},
+        }
+    }  # fmt: skip
+    assert learned(now) == learned(then) == {"method": {"lr": 1, "augment": {"flip": True}}}
+
+
+def test_a_method_is_read_with_what_it_starts_from() -> None:
+    found = read_option("method", "datm")
+    assert found._target_ == "ddist.methods.DATM" and found.label_start == "experts"
+    assert found.optimizer.momentum == 0.5  # MTT's
+    assert "steps" not in found
 
 
 def test_differences_are_named_by_their_path() -> None:

@@ -263,9 +263,9 @@ def test_starting_over_forgets_the_old_checkpoint_at_once(ddist) -> None:
 def test_an_ipc_without_published_settings_says_whose_it_takes(ddist) -> None:
     recipe = ddist.folder / "conf" / "recipe" / "kmeans" / "digits.yaml"
     recipe.parent.mkdir(parents=True)
-    table = "{1: [1], 10: [1, 3]}"
+    table = "[{ipc: 1, grid: [1]}, {ipc: 10, grid: [1, 3]}]"
     recipe.write_text(
-        f"# @package _global_\nevaluation:\n  epoch_grid: '${{by_ipc:${{ipc}},{table}}}'\n"
+        f"# @package _global_\nby_ipc: {table}\nevaluation: {{epoch_grid: '${{row:grid}}'}}\n"
     )
     run = ["--config-dir=conf", "method=kmeans", "evaluation.num_networks=2"]
     for ipc, said in ((10, False), (12, True)):

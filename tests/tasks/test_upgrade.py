@@ -31,6 +31,11 @@ def test_names_of_today_and_settings_that_came_later() -> None:
     assert upgrade(upgraded) == upgraded
 
 
+def test_wishes_of_a_method_for_other_groups_are_no_settings() -> None:
+    old = {"method": {"_target_": "ddist.methods.DM", "published": {"steps": 20000}}}
+    assert upgrade(old) == {"method": {"_target_": "ddist.methods.DM"}}
+
+
 def test_what_is_of_today_stays() -> None:
     own = {"method": {"_target_": "ddist.methods.MTT", "expert_epochs": 2, "log_step_size": True}}
     assert upgrade(own) == own

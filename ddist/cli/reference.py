@@ -1,0 +1,115 @@
+"""The page of all settings, docs/settings.md: options of groups, their keys, defaults and types."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+import yaml
+from omegaconf import OmegaConf
+
+from ddist.cli.sources import comments, heading
+from ddist.cli.validate import alternatives, annotations, misfit
+from ddist.tasks.config import conf_dir, option_names, read_option
+
+LEFT_OUT = ("paths", "hydra", "recipe", "experiment")  # no settings of their own
+HEAD = """# Settings
+
+Written by `ddist task=settings task.page=docs/settings.md` from the files in conf/, with types and
+ranges from what takes the settings. `ddist task=settings …` shows the values of one run and where
+each comes from.
+
+A setting has its default here unless a recipe (conf/recipe), a preset (conf/experiment) or the
+command line sets it. An option that starts from another one has that one's settings too.
+"""
+MADE = "what a _target_ makes"  # of parts, which settings of their own describe
+COLUMNS = "| setting | default | takes | |\n|---|---|---|---|\n"
+
+
+def reference() -> str:
+    """Return the whole page."""
+    text = (conf_dir() / "config.yaml").read_text()
+    config = yaml.safe_load(text)
+    groups = [name for each in config["defaults"] if isinstance(each, dict) for name in each]
+    groups = [name for name in groups if "recipe" not in name and name not in LEFT_OUT]
+    parts = [HEAD, "## Single values, and what belongs to groups whatever their option\n"]
+    parts.append(rows(comments(text), config, {}, ""))
+    for group in groups:
+        parts.append(f"## `{group}=`\n")
+        parts += [option(group, name) for name in option_names(group)]
+    return "\n".join(parts)
+
+
+def option(group: str, name: str) -> str:
+    """Return the part of one option of a group."""
+    file = conf_dir() / group / f"{name}.yaml"
+    text = file.read_text()
+    own = yaml.safe_load(text) or {}
+    place = "" if text.startswith("# @package _global_") else f"{group}."
+    made = {group: OmegaConf.to_container(read_option(group, name), resolve=False)}
+    lines = [f"### `{group}={name}`\n", f"{heading(text)}\n"]
+    starts, chosen = choices(own.pop("defaults", []))
+    if starts:
+        lines.append(f"Starts from {', '.join(f'`{each}`' for each in starts)}.\n")
+    if chosen:
+        lines.append(f"Chooses {', '.join(f'`{each}`' for each in chosen)}.\n")
+    lines.append(rows(comments(text), own, made, place))
+    return "\n".join(each for each in lines if each)
+
+
+def choices(defaults: list[Any]) -> tuple[list[str], list[str]]:
+    """Return the options that a file starts from, and those that it chooses in other groups."""
+    starts = [each for each in defaults if isinstance(each, str) and each != "_self_"]
+    entries = [(str(k), v) for each in defaults if isinstance(each, dict) for k, v in each.items()]
+    groups = [(key.removeprefix("override ").lstrip("/"), value) for key, value in entries]
+    names = [(key.rpartition("@_global_.")[2].rpartition("@")[2], value) for key, value in groups]
+    return starts, [f"{key}={value}" for key, value in names]
+
+
+def rows(said: Mapping[str, str], own: Any, made: Mapping[str, Any], place: str) -> str:
+    """Return the table of the settings that a file sets; nothing where it sets none."""
+    lines = []
+    for key, value in leaves(own):
+        cells = (f"`{place}{key}`", default(value), takes(made, f"{place}{key}"), said.get(key, ""))
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
+    return COLUMNS + "".join(lines) if lines else ""
+
+
+def leaves(node: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted name, value) of all values; private keys and tables of rows are left out."""
+    for key, value in node.items():
+        if str(key).startswith("_") or key in ("defaults", "hydra"):
+            continue
+        if isinstance(value, dict) and value and all(isinstance(name, str) for name in value):
+            yield from leaves(value, f"{place}{key}.")
+        elif not (isinstance(value, list) and any(isinstance(each, dict) for each in value)):
+            yield f"{place}{key}", value
+
+
+def default(value: Any) -> str:
+    """Return a default in words: as YAML has it, or where it is taken from."""
+    if isinstance(value, str) and value.startswith("${row:"):
+        return "by dataset" if "_by_dataset_" in value else "by ipc"
+    text = yaml.safe_dump(value, default_flow_style=True, width=1_000_000)
+    return f"`{text.removesuffix('...' + chr(10)).strip()}`"
+
+
+def takes(made: Mapping[str, Any], name: str) -> str:
+    """Return in words what the setting ``name`` may be, by the annotation of what takes it."""
+    node: Any = made
+    kind: Any = None
+    for key in name.split("."):
+        if not isinstance(node, Mapping):
+            return ""
+        target = str(node.get("_target_", ""))
+        if target:  # other packages' annotations change with their versions
+            kind = annotations(target).get(key) if target.startswith("ddist.") else None
+        else:
+            kind = member(kind)
+        node = node.get(key)
+    allowed = "" if kind is None else misfit(made, kind)
+    return "" if MADE in allowed else allowed
+
+
+def member(annotation: Any) -> Any:
+    """Return what a mapping's values are annotated as; None where that is not said."""
+    inner = [get_args(each) for each in alternatives(annotation)]
+    return next((each[1] for each in inner if len(each) == 2 and each[0] is str), None)

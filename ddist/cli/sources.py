@@ -1,0 +1,107 @@
+"""The files that a config is composed from, in their order, and what their comments say."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of settings.
+
+    Args:
+        option: its place among the configs, such as ``method/dc``.
+        package: where its keys are in the config, such as ``trajectories.augment``; empty for the
+            root.
+        comments: what it says of each of its keys, by their dotted names below ``package``.
+    """
+
+    option: str
+    package: str
+    comments: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return self.option.replace("/", " ", 1) if "/" in self.option else "default"
+
+    def comment(self, name: str) -> str | None:
+        """What it says of the setting ``name``; None where it does not set it."""
+        place = f"{self.package}." if self.package else ""
+        return self.comments.get(name.removeprefix(place)) if name.startswith(place) else None
+
+
+@dataclass(frozen=True)
+class Composition:
+    """``sources`` in the order in which later ones win, and who chose the option of each group."""
+
+    sources: list[Source]
+    choosers: Mapping[str, str]
+
+
+def composition(words: Iterable[str], config_name: str = "config") -> Composition:
+    """Where the settings of a command line of ``words`` come from; Hydra is initialised."""
+    loader = GlobalHydra.instance().config_loader()
+    listed = loader.compute_defaults_list(config_name, list(words), RunMode.RUN)
+    roots = [Path(each.path) for each in loader.get_sources() if each.scheme() == "file"]
+    sources = []
+    for each in listed.defaults:
+        file = next((f for r in roots if (f := r / f"{each.config_path}.yaml").is_file()), None)
+        if file is not None and not str(each.config_path).startswith("hydra/"):
+            sources.append(Source(each.config_path, each.package or "", comments(file.read_text())))
+    choosers = {
+        group: "command line" if found.external_override else str(found.containing_config_path)
+        for group, found in listed.overrides.override_metadata.items()
+    }
+    return Composition(sources, choosers)
+
+
+def comments(text: str) -> dict[str, str]:
+    """What the YAML ``text`` says of each of its keys, by dotted name: on the key's line, else on
+    the lines of comments right above it."""
+    root = yaml.compose(text)
+    if not isinstance(root, yaml.MappingNode):
+        return {}
+    lines = text.splitlines()
+    rest = [*lines]  # but for what is no comment
+    for token in yaml.scan(text):
+        start, end = token.start_mark, token.end_mark
+        for line in range(start.line, min(end.line + (end.column > 0), len(lines))):
+            column = end.column if line == end.line else len(lines[line])
+            rest[line] = " " * column + rest[line][column:]
+
+    alone = [line if line == own else "" for line, own in zip(rest, lines, strict=True)]
+
+    def said(line: int) -> str:
+        return rest[line].strip().lstrip("# ") or above(alone, line)
+
+    return {name: said(line) for name, line in keys(root)}
+
+
+def keys(node: yaml.MappingNode, place: str = "") -> Iterator[tuple[str, int]]:
+    """(dotted name, line) of all keys."""
+    for key, value in node.value:
+        yield f"{place}{key.value}", key.start_mark.line
+        if isinstance(value, yaml.MappingNode):
+            yield from keys(value, f"{place}{key.value}.")
+
+
+def above(lines: list[str], line: int) -> str:
+    """The comment on the lines right above ``line``, unless it is the file's."""
+    first = line
+    while first and lines[first - 1].lstrip().startswith("#"):
+        first -= 1
+    return joined(lines[first:line]) if first else ""
+
+
+def heading(text: str) -> str:
+    """The comment that a file begins with."""
+    lines = [each for each in text.splitlines() if not each.startswith("# @package")]
+    first = next((n for n, each in enumerate(lines) if not each.startswith("#")), len(lines))
+    return joined(lines[:first])
+
+
+def joined(lines: Iterable[str]) -> str:
+    return " ".join(each.strip().lstrip("#").strip() for each in lines)
