@@ -5,7 +5,16 @@ from itertools import pairwise
 
 import pytest
 
-from tests.golden.configs import Flat, added, expected, is_within, load, not_compared, settings
+from tests.golden.configs import (
+    Flat,
+    added,
+    expected,
+    is_within,
+    load,
+    not_compared,
+    settings,
+    words_today,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -17,7 +26,7 @@ CHOSEN = sorted(GOLDEN)[::EVERY]
 
 @pytest.mark.parametrize("words", CHOSEN)
 def test_a_command_line_composes_to_the_same_settings(words: str) -> None:
-    today, golden = settings(words), expected(words, GOLDEN[words])
+    today, golden = settings(words_today(words)), expected(words, GOLDEN[words])
     apart = [*added(), *not_compared(words)]
     today = {name: value for name, value in today.items() if not is_within(name, apart)}
     assert _lines(today) == _lines(golden)
