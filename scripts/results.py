@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ddist.compare.tables import markdown
+from ddist.compare.sheet import markdown
 from ddist.storage.signature import signature
 from ddist.tasks.compare import compared
 

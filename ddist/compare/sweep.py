@@ -12,7 +12,8 @@ import yaml
 
 from ddist.compare.gather import FAILURE, RESULTS, Figure, load, read
 from ddist.compare.rows import SeedGroup
-from ddist.compare.tables import SELECTIONS, Sheet, make_sheet, markdown, percent, with_count
+from ddist.compare.sheet import SELECTIONS, Sheet, make_sheet, markdown
+from ddist.compare.tables import percent, with_count
 from ddist.errors import DdistError
 from ddist.formatting import duration
 

@@ -12,19 +12,16 @@ from ddist.compare.gather import gather
 from ddist.compare.plots import draw_plots
 from ddist.compare.robust import robust_scores
 from ddist.compare.rows import ComparedRow, make_rows
-from ddist.compare.tables import (
+from ddist.compare.sheet import (
     Sheet,
     comma_separated,
     console,
     file_name,
     latex,
-    legend,
     markdown,
-    protocol_csv,
-    protocol_sheet,
     rich_table,
-    scores_sheet,
 )
+from ddist.compare.tables import legend, protocol_csv, protocol_sheet, scores_sheet
 from ddist.errors import DdistError
 from ddist.storage.atomic import write_file_whole
 from ddist.tasks.names import find_patterns

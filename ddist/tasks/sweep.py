@@ -9,8 +9,8 @@ from omegaconf import DictConfig
 
 from ddist.compare.gather import RESULTS
 from ddist.compare.settings import learned, values_alone
+from ddist.compare.sheet import console, rich_table
 from ddist.compare.sweep import remarks, summarize, sweep_markdown, sweep_sheet
-from ddist.compare.tables import console, rich_table
 from ddist.storage.atomic import write_file_whole
 from ddist.tasks.config import to_plain
 from ddist.tasks.jobs import is_job
