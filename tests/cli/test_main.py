@@ -246,6 +246,7 @@ def test_help_and_config_come_without_torch(tmp_path: Path) -> None:
         assert done.stderr == "False\n"
         if argument == "--help":
             assert "method: average, " in done.stdout
+            assert "experiment/laptop: cafe, " in done.stdout and "_base" not in done.stdout
             assert "ddist -m ipc=1,10 seed=0,1,2" in done.stdout
             assert "Powered by" not in done.stdout
         else:

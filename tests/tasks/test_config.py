@@ -64,7 +64,7 @@ def test_the_signature_names_what_is_learned_and_nothing_else() -> None:
     assert len(base) == 8 and int(base, 16) >= 0
     for same in ("dataset.verify=false", "evaluation=dc2021", "budget=1h", "threads=1",
                  "paths.data=there", "trainer.default_root_dir=there", "resume=false",
-                 "trajectories=flat", "trajectories.shard=1"):  # fmt: skip
+                 "trajectories=flat", "trajectories.shard=1", "+preset=[{ipc: 1}]"):  # fmt: skip
         assert signature(learned_settings(composed(same))) == base, same
     for other in ("seed=1", "ipc=2", "method.step_size=1", "network=lenet", "init=fixed",
                   "dataset.subset=9", "trainer.precision=bf16-mixed", "steps=9"):  # fmt: skip
