@@ -66,11 +66,11 @@ def settings(cfg: DictConfig, made: Composition, typed: list[str]) -> Iterator[S
 
 def values(node: Any, place: str) -> Iterator[tuple[str, Any]]:
     """Yield (dotted name, value) of all that can be set at ``place``."""
-    if not (isinstance(node, Mapping) and node):
+    if not (isinstance(node, Mapping) and node and all(isinstance(name, str) for name in node)):
         yield place, node
         return
     for name, value in node.items():
-        if not str(name).startswith("_"):
+        if not name.startswith("_"):
             yield from values(value, f"{place}.{name}")
 
 
