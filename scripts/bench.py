@@ -252,14 +252,10 @@ def lenet_seconds(keep: bool, options: Options) -> float:
 
 def in_memory(options: Options) -> Callable[[], Iterator[Batch]]:
     """New endless batches from RealData, as conf/dataset/mnist.yaml builds it."""
-    from omegaconf import OmegaConf
-
-    from ddist.tasks.config import conf_dir
+    from ddist.tasks.config import read_option
     from ddist.tasks.targets import make
 
-    config = {**OmegaConf.load(conf_dir() / "dataset" / "mnist.yaml")}
-    config.pop("defaults")
-    config |= {"download": False, "verify": False}
+    config = {**read_option("dataset", "mnist"), "download": False, "verify": False}
     data = make(config, seed=0, root=options.data, cache=options.data / "cache")
     data = data.load().to(options.device)
     stream = torch.Generator().manual_seed(0)
