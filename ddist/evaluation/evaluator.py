@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.data.split import Split
-from ddist.evaluation.protocol import Course, Protocol
+from ddist.evaluation.protocol import Context, Course, Protocol
 from ddist.init import InitialWeights
+from ddist.inner.compiled import Compile
+from ddist.inner.stacking import Precision
+from ddist.objectives import Objective
 
 MAX_CLASSES = 1000  # whose confusion is counted: 8 MB of memory
 
@@ -47,54 +50,76 @@ class Row:
 
 
 class Evaluator:
-    """Runs one protocol for each of ``networks`` (name to module), in that order.
+    """Runs one protocol for each of ``networks`` (name to module), in that order; the rows are
+    called as in ``tested``.
 
     Raises:
         DdistError: the protocol cannot have its precision, or one of the networks.
     """
 
     def __init__(
-        self, protocol: Protocol, networks: Mapping[str, nn.Module], init: InitialWeights, seed: int
+        self,
+        protocol: Protocol,
+        networks: Mapping[str, nn.Module],
+        init: InitialWeights,
+        seed: int,
+        *,
+        compile: Compile = False,
+        precision: Precision = "32-true",
+        objective: Objective | None = None,
     ) -> None:
-        protocol.check_precision()
+        protocol.check_precision(precision)
         for network in networks.values():
             protocol.check_network(network)
         self.protocol = protocol
-        self.networks = networks
+        self.networks = self.tested = networks
+        if not protocol.uses_network:
+            self.tested = {protocol.in_place_of_network: next(iter(networks.values()))}
         self.init = init
         self.seed = seed
+        self.compile: Compile = compile
+        self.precision: Precision = precision
+        self.objective = objective
 
     def run(
         self, distilled: DistilledDataset, data: RealData, split: Split | None = None
     ) -> list[Row]:
         """One row per network, on the test split or on ``split``."""
-        split = data.test if split is None else split
-        networks = dict(self.networks)
-        if not self.protocol.uses_network:
-            networks = {self.protocol.in_place_of_network: next(iter(networks.values()))}
-        rows = []
-        for name, network in networks.items():
-            start = (network.to(data.device), self.init)
-            self.protocol.confusion = counts = no_counts(data.num_classes)
-            try:
-                found, chosen = self.protocol.accuracies(distilled, data, split, *start, self.seed)
-            finally:
-                self.protocol.confusion = None
-            course = self.protocol.course(distilled, data, split, *start, chosen)
-            counted = counts is not None and bool(counts.any())
-            row = summarise(found, self.protocol.name, name, chosen)
-            rows.append(replace(row, course=course, confusion=counts if counted else None))
-        return rows
+        return [self.row(name, distilled, data, split) for name in self.tested]
+
+    def row(
+        self, name: str, distilled: DistilledDataset, data: RealData, split: Split | None = None
+    ) -> Row:
+        """The row of one of ``tested``."""
+        context = self._context(data, data.test if split is None else split, self.tested[name])
+        counts = no_counts(data.num_classes)
+        found, chosen = self.protocol.accuracies(distilled, replace(context, confusion=counts))
+        course = self.protocol.course(distilled, context, chosen)
+        counted = counts is not None and bool(counts.any())
+        row = summarise(found, self.protocol.name, name, chosen)
+        return replace(row, course=course, confusion=counts if counted else None)
 
     def before(self, data: RealData) -> list[Row]:
         """The same for networks that are trained on nothing, as ``init`` gives them; nothing where
         the protocol starts elsewhere."""
         rows = []
         for name, network in self.networks.items():
-            found = self.protocol.before(data, data.test, network.to(data.device), self.init)
+            found = self.protocol.before(self._context(data, data.test, network))
             if found is not None:
                 rows.append(summarise(found, self.protocol.name, name, {}))
         return rows
+
+    def _context(self, data: RealData, split: Split, network: nn.Module) -> Context:
+        return Context(
+            data,
+            split,
+            network.to(data.device),
+            self.init,
+            self.seed,
+            compile=self.compile,
+            precision=self.precision,
+            objective=self.objective,
+        )
 
 
 def no_counts(num_classes: int) -> Tensor | None:

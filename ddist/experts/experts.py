@@ -2,9 +2,10 @@
 
 import logging
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from weakref import WeakKeyDictionary
 
 import torch
@@ -23,9 +24,9 @@ from ddist.init.random import device_of
 from ddist.init.schemes import draw_weights
 from ddist.inner.compiled import SAVED_PER_TRAINED_VALUE, Compile, pays
 from ddist.inner.fit import fit
-from ddist.inner.stacking import Precision, choose_stacked, member
+from ddist.inner.recipe import TrainingRecipe
+from ddist.inner.stacking import Precision, choose_stacked
 from ddist.networks.base import Weights
-from ddist.pace import Pace, current, part
 from ddist.seeding import generator
 from ddist.storage.sharing import check_space
 
@@ -92,14 +93,17 @@ class Trajectories:
         if dtype not in DTYPES:
             raise DdistError(f"trajectories.dtype is {' or '.join(DTYPES)}, not {dtype!r}.")
         self.num_experts, self.epochs = num_experts, epochs
-        self.recipe: dict[str, Any] = {
-            "batch_size": batch_size,
-            "lr": lr,
-            "weight_decay": weight_decay,
-            "rho": rho,
-            "alpha": alpha if rho else 0.0,  # which is then of no use
-            "precision": precision,
-        }
+        self.recipe = TrainingRecipe(
+            epochs=1,
+            batch_size=batch_size,
+            optimizer="sgd",
+            lr=lr,
+            momentum=0.0,
+            weight_decay=weight_decay,
+            rho=rho,
+            alpha=alpha if rho else 0.0,  # which is then of no use
+            precision=precision,
+        )
         self.augment, self.dtype, self.shard = augment, dtype, shard
         self.source, self.seed, self.compile = source, seed, compile
         self.cache = Path(cache).expanduser()
@@ -108,7 +112,7 @@ class Trajectories:
     def prepare(self, network: nn.Module, epochs: int) -> list[float]:
         """Train what is missing of all experts, up to ``epochs``, together with any other process
         that does the same, and say how good they are: test accuracy of each after its last epoch,
-        as a fraction. A run that is only tried has none.
+        as a fraction.
 
         Raises:
             DdistError: the network cannot be an expert on this data, it is asked for more than
@@ -136,32 +140,15 @@ class Trajectories:
             size(space),
             folder,
         )
-        with part("experts"):
-            if (pace := current()) is None:
-                work.share(spread(self.shard or 0))
-            else:
-                self._try(network, work, pace)
+        work.share(spread(self.shard or 0))
         return self._accuracies(network, work)
 
     def _accuracies(self, network: nn.Module, work: Work) -> list[float]:
         """Those of all experts at the end of ``work``, once they are said."""
-        if current() is not None:
-            return []
         found = expert_accuracies(work.store, network, self.source, self.num_experts, work.epochs)
         if found:
             say_accuracies(found, chance_level(self.source), work.epochs)
         return found
-
-    def _try(self, network: nn.Module, work: Work, pace: Pace) -> None:
-        """One epoch of one group, as an example of all that are missing."""
-        group = work.groups[0]
-        started = pace.now()
-        work.train(group, 1, work.start(group))
-        seconds = pace.now() - started
-        missing = work.missing()
-        epochs = sum(epoch > 0 for epoch, _ in missing) / len(group)
-        pace.skip(seconds * max(0, epochs - 1))
-        pace.files["experts"] = len(missing) * work.store.file_bytes
 
     def read(self, network: nn.Module, expert: int, epoch: int) -> Weights:
         """The weights of one expert after ``epoch`` epochs (0: as it started), float32, on the
@@ -169,8 +156,6 @@ class Trajectories:
         assert 0 <= expert < self.num_experts, "there is no such expert"
         store = self._store(network)
         found = store.read(expert, epoch)
-        if found is None and current() is not None:
-            found = self._stand_in(network, expert, epoch)
         if found is None:
             work = self._work(network, epoch)
             group = next(each for each in work.groups if expert in each)
@@ -183,13 +168,9 @@ class Trajectories:
             )
         return {name: w.to(device_of(network), torch.float32) for name, w in found.items()}
 
-    def _stand_in(self, network: nn.Module, expert: int, epoch: int) -> Weights:
-        """Weights at some distance from where that expert starts."""
-        start = member(self._start(network, range(expert, expert + 1)), 0)
-        stream = generator(self.seed, "expert", expert, epoch)
-        return {
-            name: w + 0.01 * torch.randn(w.shape, generator=stream) for name, w in start.items()
-        }
+    def missing(self, network: nn.Module, epochs: int) -> list[tuple[int, int]]:
+        """(epoch, expert) of each file that is not there, up to ``epochs``."""
+        return self._work(network, self.epochs or epochs).missing()
 
     def folder(self, network: nn.Module) -> Path:
         """Where the experts lie."""
@@ -201,7 +182,9 @@ class Trajectories:
             network,
             self.source,
             self.seed,
-            recipe=self.recipe,
+            recipe=self.recipe.settings(
+                "batch_size", "lr", "weight_decay", "rho", "alpha", "precision"
+            ),
             augment=repr(self.augment),
             dtype=self.dtype,
         )
@@ -224,7 +207,7 @@ class Trajectories:
             "build it for this dataset",
         )
         device, num_images = device_of(network), len(self.source.train)
-        batch_size, precision = self.recipe["batch_size"], self.recipe["precision"]
+        batch_size, precision = self.recipe.batch_size, self.recipe.precision
         stacked = choose_stacked(
             network, "auto", min(batch_size, num_images), device.type, precision
         )
@@ -272,20 +255,15 @@ class Trajectories:
             {name: w.to(device) for name, w in weights.items()},
             self.source.train.x.to(device),
             self.source.train.y.to(device),
-            epochs=1,
-            optimizer="sgd",
-            momentum=0.0,
+            replace(self.recipe, stacked=stacked, compiled=compiled),
             generators=[generator(self.seed, "expert", k, epoch) for k in group],
             normalize=self.source.normalization.to(device),
             augment=self.augment,
-            stacked=stacked,
-            compiled=compiled,
-            **self.recipe,
         )
         if not all(bool(w.isfinite().all()) for w in trained.values()):
             raise DdistError(
                 f"An expert's weights became nan or infinite in epoch {epoch}: try a smaller "
-                f"trajectories.lr (now {self.recipe['lr']:g})."
+                f"trajectories.lr (now {self.recipe.lr:g})."
             )
         return trained
 

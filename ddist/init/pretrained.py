@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,10 +18,10 @@ from ddist.init.base import InitialWeights
 from ddist.init.pretraining import check_source, signature
 from ddist.init.random import Random, device_of
 from ddist.init.schemes import draw_weights
-from ddist.inner.fit import Optimizer, fit
-from ddist.inner.stacking import choose_stacked, concatenate, groups, num_members, singles
+from ddist.inner.fit import fit
+from ddist.inner.recipe import Optimizer, TrainingRecipe
+from ddist.inner.stacking import choose_stacked, concatenate, groups, singles
 from ddist.networks.base import Weights
-from ddist.pace import current, part
 from ddist.seeding import generator
 from ddist.stages.progress import Progress
 from ddist.stages.stopping import keeping
@@ -43,8 +43,8 @@ class Pretrained(InitialWeights):
         num_held_out: further networks, kept for evaluation.
         fixed: a single network, always the same in training and evaluation.
         scheme: how the weights start, see :func:`ddist.init.schemes.draw_weights`.
-        epochs, batch_size, optimizer, lr, momentum, weight_decay, lr_drops, lr_factor:
-            see :func:`ddist.inner.fit.fit`.
+        epochs, batch_size, optimizer, lr, momentum, weight_decay, lr_drops, lr_factor: of the
+            :class:`ddist.inner.recipe.TrainingRecipe`.
         cache: the folder of ``paths.cache``.
         seed: the run's root seed.
     """
@@ -76,16 +76,16 @@ class Pretrained(InitialWeights):
         self.num_held_out: int = 0 if fixed else num_held_out
         self.single = fixed
         self.scheme = scheme
-        self.recipe: dict[str, Any] = {
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "optimizer": optimizer,
-            "lr": lr,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "lr_drops": list(lr_drops),
-            "lr_factor": lr_factor,
-        }
+        self.recipe = TrainingRecipe(
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            lr_drops=tuple(lr_drops),
+            lr_factor=lr_factor,
+        )
         self.cache = Path(cache).expanduser()
         self.seed = seed
         self._pools: WeakKeyDictionary[nn.Module, Weights] = WeakKeyDictionary()
@@ -133,14 +133,31 @@ class Pretrained(InitialWeights):
             self.seed,
             networks=[self.num_networks, self.num_held_out],
             scheme=self.scheme,
-            recipe=self.recipe,
+            recipe=self.recipe.settings(
+                "epochs",
+                "batch_size",
+                "optimizer",
+                "lr",
+                "momentum",
+                "weight_decay",
+                "lr_drops",
+                "lr_factor",
+            ),
         )
+
+    def missing(self, network: nn.Module) -> int:
+        """How many networks are still to be trained."""
+        there = network in self._pools or self._file(network).exists()
+        return 0 if there else self.num_networks + self.num_held_out
+
+    def _file(self, network: nn.Module) -> Path:
+        return self.cache / "pool" / f"{self.signature(network)}.safetensors"
 
     def _pool(self, network: nn.Module) -> Weights:
         """All networks, stacked, on the device of ``network``: those for training, then those held
         out."""
         if network not in self._pools:
-            path = self.cache / "pool" / f"{self.signature(network)}.safetensors"
+            path = self._file(network)
             check_source(
                 network,
                 self.source,
@@ -149,8 +166,7 @@ class Pretrained(InitialWeights):
                 "choose a source with as many classes, and give both datasets the same size and "
                 "channels",
             )
-            with part("pool"):
-                pool = cached_tensors(path, lambda: self._train(network, path.with_suffix("")))
+            pool = cached_tensors(path, lambda: self._train(network, path.with_suffix("")))
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # its parts
             self._pools[network] = pool
         device = device_of(network)  # it may have moved since the last draw
@@ -164,7 +180,7 @@ class Pretrained(InitialWeights):
         start = Random(self.scheme, self.seed).draw(network, num, "pool")
         slices = self._together(network, start)
         files = [folder / f"{each.start:04d}-{each.stop:04d}.safetensors" for each in slices]
-        epochs = self.recipe["epochs"]
+        epochs = self.recipe.epochs
 
         def kept() -> str:
             there = [each for each, file in zip(slices, files, strict=True) if file.exists()]
@@ -188,11 +204,8 @@ class Pretrained(InitialWeights):
         return concatenate(trained)
 
     def _together(self, network: nn.Module, weights: Weights) -> list[slice]:
-        """Which of the stacked ``weights`` are trained in one call; a run that is only tried does
-        not train them apart, as it watches each call for as long."""
-        if current() is not None:
-            return [slice(0, num_members(weights))]
-        size = min(self.recipe["batch_size"], len(self.source.train))
+        """Which of the stacked ``weights`` are trained in one call."""
+        size = min(self.recipe.batch_size, len(self.source.train))
         stacked = choose_stacked(network, "auto", size, device_of(network).type)
         return list(groups(weights, size)) if stacked else singles(weights)
 
@@ -208,8 +221,8 @@ class Pretrained(InitialWeights):
             {name: w[members] for name, w in start.items()},
             self.source.train.x.to(device),
             self.source.train.y.to(device),
+            self.recipe,
             generators=[generator(self.seed, "pool", "order", k) for k in numbers],
             normalize=self.source.normalization.to(device),
             progress=lambda epoch, _: progress.to(done + epoch),
-            **self.recipe,
         )

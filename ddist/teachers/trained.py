@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 import torch
 from annotated_types import Ge, Lt
@@ -13,12 +14,12 @@ from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init.pretraining import check_fits, signature
 from ddist.init.random import Random
-from ddist.inner.fit import Optimizer, fit
+from ddist.inner.fit import fit
 from ddist.inner.minibatches import Augment
+from ddist.inner.recipe import Optimizer
 from ddist.inner.schedule import schedule_by_name
 from ddist.inner.stacking import member
 from ddist.networks.base import Weights
-from ddist.pace import part
 from ddist.seeding import generator
 from ddist.stages.progress import Progress
 from ddist.storage.cache import cached_tensors
@@ -40,7 +41,8 @@ class Trained(Teacher):
         train_per_class: most images of each class that it is trained on; None for all.
         epochs, schedule: how long, and how the step size falls, see
             :func:`ddist.inner.schedule.schedule_by_name`.
-        batch_size, optimizer, lr, momentum, weight_decay: of :func:`ddist.inner.fit.fit`.
+        batch_size, optimizer, lr, momentum, weight_decay: of the
+            :class:`ddist.inner.recipe.TrainingRecipe`.
         augment: applied to each batch; its repr says all that it does. None for none.
     """
 
@@ -68,19 +70,18 @@ class Trained(Teacher):
             )
         check_fits(network, source, "a teacher", "choose the network of this dataset")
         super().__init__(network, source)
-        self.images = source
+        self.architecture, self.images = network, source
         if train_per_class is not None:
             self.images = source.limited(train_per_class, "teacher")
         self.scheme, self.augment = scheme, augment
-        self.schedule_name, self.schedule = schedule, schedule_by_name(schedule, epochs)
-        self.recipe: dict[str, Any] = {
-            "epochs": self.schedule.passes,
-            "batch_size": batch_size,
-            "optimizer": optimizer,
-            "lr": lr,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-        }
+        self.schedule = schedule
+        self.recipe = schedule_by_name(schedule, epochs).recipe(
+            batch_size=batch_size,
+            optimizer=optimizer,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+        )
 
     def signature(self) -> str:
         """8 hex digits that change with anything that changes the teacher."""
@@ -89,20 +90,25 @@ class Trained(Teacher):
             self.images,
             self.source.seed,
             scheme=self.scheme,
-            schedule=self.schedule_name,
-            recipe=self.recipe,
+            schedule=self.schedule,
+            recipe=self.recipe.settings(
+                "epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay"
+            ),
             augment=repr(self.augment),
         )
 
+    @property
+    def file(self) -> Path:
+        """Where it is kept once it is trained."""
+        return self.source.cache / "teachers" / f"{self.signature()}.safetensors"
+
     def load(self, network: nn.Module) -> None:
-        path = self.source.cache / "teachers" / f"{self.signature()}.safetensors"
-        with part("teachers"):
-            network.load_state_dict(cached_tensors(path, partial(self._train, network)))
+        network.load_state_dict(cached_tensors(self.file, partial(self._train, network)))
 
     def _train(self, network: nn.Module) -> Weights:
         data = self.images.to(self.source.device)
         log.info("Training the teacher on %s; this is done once.", data.name)
-        with Progress("the teacher", "epochs", self.schedule.passes) as progress:
+        with Progress("the teacher", "epochs", self.recipe.epochs) as progress:
             found = self._fit(network, data, lambda epoch, _: progress.to(epoch))
         if not all(torch.isfinite(w).all() for w in found.values()):
             raise DdistError("The teacher's training diverged: lower teacher.lr.")
@@ -118,13 +124,9 @@ class Trained(Teacher):
             Random(self.scheme, seed).draw(network, 1, "teacher"),
             data.train.x,
             data.train.y,
+            self.recipe,
             generators=[generator(seed, "teacher", "order")],
             normalize=data.normalization,
-            lr_drops=self.schedule.drops,
-            lr_factor=self.schedule.factor,
-            reset_momentum=self.schedule.reset_momentum,
-            lr_scale=self.schedule.scale,
             augment=self.augment,
             progress=progress,
-            **self.recipe,
         )

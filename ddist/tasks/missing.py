@@ -1,0 +1,125 @@
+"""What the caches lack of a run's trainings, and how long these take."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import ceil
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import nn
+
+from ddist.data import RealData
+from ddist.evaluation import Evaluator
+from ddist.evaluation.full import recipe_of
+from ddist.experts import Stored
+from ddist.generative import Autoencoder
+from ddist.init import Pretrained, Random
+from ddist.inner.fit import fit
+from ddist.inner.minibatches import Augment
+from ddist.inner.recipe import TrainingRecipe
+from ddist.methods import MTT, Method
+from ddist.seeding import generator
+from ddist.tasks.build import build_teacher, build_trajectories
+from ddist.tasks.timing import seconds_of, slope, some_of
+from ddist.teachers import Trained
+
+TOGETHER = 10
+"""Networks of a trial at most: they may be trained stacked."""
+
+Missing = tuple[str, float, int]
+"""A folder of the cache, the seconds that it takes to fill, and the files that are missing."""
+
+
+def training_seconds(
+    network: nn.Module,
+    source: RealData,
+    recipe: TrainingRecipe,
+    num_networks: int,
+    enough: float,
+    augment: Augment | None = None,
+) -> float:
+    """Return how long it takes to train ``num_networks`` on ``source``, from some batches of a few
+    of them."""
+    together, train = min(num_networks, TOGETHER), source.train
+    size = min(recipe.batch_size, len(train))
+    start = Random("default", 0).draw(network.to(source.device), together)
+
+    def took(batches: int) -> float:
+        few = some_of(train, batches * size)
+        streams = [generator(0, "order", k) for k in range(together)]
+        options: dict[str, Any] = {"generators": streams, "normalize": source.normalization}
+        parts = network, start, few.x, few.y, replace(recipe, epochs=1)
+        return seconds_of(lambda: fit(*parts, **options, augment=augment))
+
+    took(1)  # warms up
+    batches = ceil(len(train) / size)
+    one = slope(took, 1, batches, enough) if batches > 1 else took(1)
+    return one * batches * recipe.epochs * num_networks / together
+
+
+def missing_trainings(
+    cfg: DictConfig, data: RealData, method: Method, evaluator: Evaluator, enough: float
+) -> Iterator[Missing]:
+    """Yield what the run of ``cfg`` would train first, as the cache lacks it."""
+    yield from missing_pools(cfg, data, method, evaluator, enough)
+    if cfg.reference.measure:
+        training = dict(cfg.reference.training)
+        num, first = training.pop("num_networks"), next(iter(evaluator.networks.values()))
+        yield "reference", training_seconds(first, data, recipe_of(**training), num, enough), 0
+    network = method.network.to(data.device)
+    if isinstance(method, MTT):
+        experts = build_trajectories(cfg, data)
+        files = experts.missing(network, method.last_epoch)
+        if files and not isinstance(experts, Stored):
+            epochs = sum(epoch > 0 for epoch, _ in files)  # of all together
+            seconds = training_seconds(
+                network, data, experts.recipe, epochs, enough, experts.augment
+            )
+            yield "experts", seconds, len(files)
+    asked = "teacher" in cfg.method or cfg.teacher.store
+    if asked or cfg.evaluation.get("labels") == "teacher":
+        teacher = build_teacher(cfg, data)
+        if isinstance(teacher, Trained) and not teacher.file.exists():
+            parts = teacher.architecture, teacher.images, teacher.recipe, 1, enough
+            yield "teachers", training_seconds(*parts, teacher.augment), 1
+    if "generative" in cfg.method:
+        yield from missing_autoencoder(cfg.method.generative, data, cfg.seed, enough)
+
+
+def missing_pools(
+    cfg: DictConfig, data: RealData, method: Method, evaluator: Evaluator, enough: float
+) -> Iterator[Missing]:
+    """Yield the pools of networks among them."""
+    wanted = []
+    if isinstance(evaluator.init, Pretrained):
+        networks = [method.network] if method.learns and method.draws_networks else []
+        if evaluator.protocol.num_held_out:
+            networks += evaluator.networks.values()
+        wanted += [(evaluator.init, network) for network in networks if method.uses_network]
+    if "embedding" in cfg.method:
+        most = cfg.method.train_per_class
+        source = data if most is None else data.limited(most, "embedding")
+        options = {"source": source, "cache": data.cache, "seed": cfg.seed}
+        wanted.append((instantiate(cfg.method.embedding)(**options), method.network))
+    known = set()
+    for pool, network in wanted:
+        name = pool.signature(network.to(data.device))
+        if name not in known and (num := pool.missing(network)):
+            yield "pool", training_seconds(network, pool.source, pool.recipe, num, enough), 1
+        known.add(name)
+
+
+def missing_autoencoder(
+    config: DictConfig, data: RealData, seed: int, enough: float
+) -> Iterator[Missing]:
+    """Yield the autoencoder among them."""
+    pair = instantiate(config)
+    if isinstance(pair, Autoencoder) and not pair.file(data, seed).exists():
+
+        def took(steps: int) -> float:
+            short = instantiate(config, steps=steps)
+            return seconds_of(lambda: short.prepare(data, seed))
+
+        steps = pair.recipe["steps"]
+        yield "autoencoder", slope(took, 1, steps, enough) * steps, 1
