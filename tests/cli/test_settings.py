@@ -58,8 +58,8 @@ def test_each_setting_is_shown_with_its_value_its_origin_and_its_meaning(ddist) 
     assert found["method.student_lr"][:2] == ["7", "command line"]
     assert found["method.lr.images"] == ["2.0", "recipe dc/digits", "of the outer optimizer"]
     assert found["method.updates"][:2] == ["10", "method dc, row ipc=10"]
-    assert found["method.augment"][:2] == ["as augment", "method dc"]
-    assert found["init.scheme"][:2] == ["default", "method dc"]
+    assert found["method.augment"][:2] == ["as augment", "method _matching"]
+    assert found["init.scheme"][:2] == ["default", "method _matching"]
     assert "torch" in found["init.scheme"][2]  # as the file of init=random says
     assert found["network.norm"][:2] == ["batch", "network convnet_bn"]
     assert found["teacher.epochs"][:2] == ["20", "teacher trained"]
