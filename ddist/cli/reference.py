@@ -1,6 +1,7 @@
 """The page of all settings, docs/settings.md: options of groups, their keys, defaults and types."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, get_args
 
 import yaml
@@ -34,7 +35,8 @@ def reference() -> str:
     parts.append(rows(comments(text), config, {}, ""))
     for group in groups:
         parts.append(f"## `{group}=`\n")
-        parts += [option(group, name) for name in option_names(group)]
+        private = sorted(file.stem for file in (conf_dir() / group).glob("_*.yaml"))
+        parts += [option(group, name) for name in (*private, *option_names(group))]
     return "\n".join(parts)
 
 
@@ -45,14 +47,33 @@ def option(group: str, name: str) -> str:
     own = yaml.safe_load(text) or {}
     place = "" if text.startswith("# @package _global_") else f"{group}."
     made = {group: OmegaConf.to_container(read_option(group, name), resolve=False)}
-    lines = [f"### `{group}={name}`\n", f"{heading(text)}\n"]
+    called = f"`{name}`, which others start from" if name[0] == "_" else f"`{group}={name}`"
+    lines = [f"### {called}\n", f"{heading(text)}\n"]
     starts, chosen = choices(own.pop("defaults", []))
     if starts:
         lines.append(f"Starts from {', '.join(f'`{each}`' for each in starts)}.\n")
     if chosen:
         lines.append(f"Chooses {', '.join(f'`{each}`' for each in chosen)}.\n")
-    lines.append(rows(comments(text), own, made, place))
+    said = {f"{place}{key}": meaning(group, name, f"{place}{key}") for key, _ in leaves(own)}
+    lines.append(rows(said, own, made, place))
     return "\n".join(each for each in lines if each)
+
+
+@cache
+def meaning(group: str, name: str, setting: str) -> str:
+    """Return the comment on a setting in the file of an option or in those that this starts from;
+    on a setting of another group that in the first of its options that has one."""
+    text = (conf_dir() / group / f"{name}.yaml").read_text()
+    place = "" if text.startswith("# @package _global_") else f"{group}."
+    if found := comments(text).get(setting.removeprefix(place)):
+        return found
+    if found := comments((conf_dir() / "config.yaml").read_text()).get(setting):
+        return found
+    starts, _ = choices((yaml.safe_load(text) or {}).get("defaults", []))
+    other = setting.partition(".")[0]
+    if other != group and (conf_dir() / other).is_dir():
+        return next((m for each in option_names(other) if (m := meaning(other, each, setting))), "")
+    return next((m for each in starts if (m := meaning(group, each, setting))), "")
 
 
 def choices(defaults: list[Any]) -> tuple[list[str], list[str]]:
@@ -68,7 +89,8 @@ def rows(said: Mapping[str, str], own: Any, made: Mapping[str, Any], place: str)
     """Return the table of the settings that a file sets; nothing where it sets none."""
     lines = []
     for key, value in leaves(own):
-        cells = (f"`{place}{key}`", default(value), takes(made, f"{place}{key}"), said.get(key, ""))
+        name = f"{place}{key}"
+        cells = (f"`{name}`", default(value), takes(made, name), said.get(name, ""))
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
     return COLUMNS + "".join(lines) if lines else ""
 

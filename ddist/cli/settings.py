@@ -35,9 +35,10 @@ class Setting:
     meaning: str
 
 
-def run(cfg: DictConfig, *, filter: str | None, page: str | None) -> None:
+def run(cfg: DictConfig, *, filter: str | None, page: str | None, **_: Any) -> None:
     """Print the settings whose names contain ``filter``, all where it is null; or write the page of
-    all options of all groups to the file ``page``."""
+    all options of all groups to the file ``page``. What a preset says of its own task is ignored.
+    """
     if page is not None:
         write_file_whole(Path(page), reference().encode())
         return

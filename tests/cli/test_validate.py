@@ -14,7 +14,6 @@ from ddist.cli.validate import annotations, check_kinds, misfit
 from ddist.errors import DdistError
 from ddist.tasks.config import (
     composed_apart,
-    conf_dir,
     option_names,
     register_resolvers,
     to_plain,
@@ -23,9 +22,9 @@ from ddist.tasks.config import (
 RATE = Annotated[float, Ge(0)]
 SHARE = Annotated[float, Interval(ge=0, le=1)]
 OPTIONS = [
-    f"{group}={file.stem}"
+    f"{group}={name}"
     for group in sorted(known_groups() - {"experiment", "recipe", "sweep", "task"})
-    for file in sorted((conf_dir() / group).glob("*.yaml"))
+    for name in option_names(group)
 ]
 
 
