@@ -1,15 +1,11 @@
 """What ``ddist task=estimate`` says of short runs of every family, beside what they take then.
 
-    DDIST_DATA=... python scripts/compare_estimates.py            ten runs: digits and MNIST
-    python scripts/compare_estimates.py --only dd dm              some of them
-    python scripts/compare_estimates.py --folder DIR              keep their folders there
+    DDIST_DATA=... python scripts/compare_estimates.py dd dm      these; without names, all ten
 
 Each run has an empty cache, so that experts, pools, teachers and autoencoders are trained; both
-commands are timed from the outside, in turn, with one thread. Times on a busy machine say how busy
-it was at either time.
+commands run with one thread, one after the other. On a busy machine times say how busy it was.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -17,9 +13,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 MNIST = "dataset=mnist dataset.verify=false dataset.download=false"
 RUNS = {
@@ -44,48 +37,31 @@ RUNS = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="*", choices=RUNS, default=list(RUNS))
-    parser.add_argument("--folder", type=Path)
-    chosen = parser.parse_args()
-    table = Table(title="estimated / taken")
-    for column in ("run", "time", "ratio", "peak memory", "ratio", "disk", "ratio"):
-        table.add_column(column, justify="left" if column == "run" else "right")
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = (chosen.folder or Path(temporary)).resolve()
-        for name in chosen.only:
-            cells = compare(name, RUNS[name].split(), folder / name)
-            table.add_row(name, *cells)
-            print(name, *cells, sep="  ", flush=True)
-    console = Console()
-    (console if console.is_terminal else Console(width=110)).print(table)
+def main(names: list[str]) -> None:
+    print(
+        "| run | s, estimated / taken | peak memory, MB | disk, MB |", "|---|---|---|---|", sep="\n"
+    )
+    for name in names or RUNS:
+        with tempfile.TemporaryDirectory() as folder:
+            pairs = compare(RUNS[name].split(), Path(folder))
+        cells = [f"{estimated:.3g} / {taken:.3g}" for estimated, taken in pairs]
+        print("", name, *cells, "", sep=" | ", flush=True)
 
 
-def compare(name: str, words: list[str], folder: Path) -> list[str]:
-    """Estimate, then run; pairs of figures with their ratios."""
-    cache = folder / "cache"
-    run("task=estimate", *words, f"hydra.run.dir={folder}/estimate", cache=cache)
+def compare(words: list[str], folder: Path) -> list[tuple[float, float]]:
+    """Estimate, then run: seconds, megabytes of memory and of disk, estimated and taken."""
+    run("task=estimate", *words, f"hydra.run.dir={folder}/estimate", cache=folder / "cache")
     found = json.loads((folder / "estimate" / "estimate.json").read_bytes())
-    seconds = run(*words, f"hydra.run.dir={folder}/run", cache=cache)
-    results = json.loads((folder / "run" / "results.json").read_bytes())
+    seconds = run(*words, f"hydra.run.dir={folder}/run", cache=folder / "cache")
+    cost = json.loads((folder / "run" / "results.json").read_bytes())["cost"]
     disk = found["disk_bytes"]["run"] + sum(found["disk_bytes"]["cache"].values())
-    left = sum(
-        path.stat().st_size
-        for part in ("run", "cache")
-        for path in (folder / part).rglob("*")
-        if path.is_file()
-    )
-    pairs = (
-        (found["total_seconds"], seconds, 1, "s"),
-        (found["peak_memory_bytes"], results["cost"]["peak_memory_bytes"], 1e6, "MB"),
-        (disk, left, 1e6, "MB"),
-    )
-    cells = []
-    for estimated, taken, unit, symbol in pairs:
-        cells.append(f"{estimated / unit:.3g} / {taken / unit:.3g} {symbol}")
-        cells.append(f"{estimated / taken:.2f}")
-    return cells
+    files = [*folder.glob("run/**/*"), *folder.glob("cache/**/*")]
+    left = sum(path.stat().st_size for path in files if path.is_file())
+    return [
+        (found["total_seconds"], seconds),
+        (found["peak_memory_bytes"] / 1e6, cost["peak_memory_bytes"] / 1e6),
+        (disk / 1e6, left / 1e6),
+    ]
 
 
 def run(*words: str, cache: Path) -> float:
@@ -98,4 +74,4 @@ def run(*words: str, cache: Path) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

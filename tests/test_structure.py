@@ -53,4 +53,4 @@ def test_imports_go_down(file: Path) -> None:
 
 def test_few_modules_lie_at_the_root() -> None:
     loose = {file.stem for file in ROOT.glob("*.py")}
-    assert loose == {"__init__", "__main__", "errors", "formatting", "seeding", "pace"}
+    assert loose == {"__init__", "__main__", "errors", "formatting", "seeding"}

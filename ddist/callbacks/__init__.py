@@ -11,7 +11,7 @@ from ddist.callbacks.loggers import (
     with_metrics_file,
 )
 from ddist.callbacks.progress import Progress
-from ddist.callbacks.schedule import Budget, Paced, TimeEstimate
+from ddist.callbacks.schedule import Budget, TimeEstimate
 from ddist.callbacks.step_sizes import LogStepSizes
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "Interrupt",
     "LogStepSizes",
     "MetricsCSV",
-    "Paced",
     "Progress",
     "SaveImages",
     "TimeEstimate",

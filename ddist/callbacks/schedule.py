@@ -7,7 +7,6 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ddist.formatting import format_duration, parse_duration
-from ddist.pace import Watch
 
 log = logging.getLogger(__name__)
 
@@ -132,22 +131,6 @@ class TimeEstimate(Callback):
         budget = find_budget(trainer)
         if on_cpu and total > _HOUR and (budget is None or budget.limit is None):
             log.info(too_long(self.preset))
-
-
-class Paced(Callback):
-    """Ends the run after its first outer steps where only the time of all is asked for (see
-    :mod:`ddist.pace`)."""
-
-    def __init__(self) -> None:
-        self._watch: Watch | None = None
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if not step_finished(trainer):
-            return
-        if self._watch is None:
-            self._watch = Watch(trainer.max_steps)
-        if self._watch.enough():
-            trainer.should_stop = True
 
 
 def too_long(preset: str | None) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ddist import pace
 from ddist.artifact.normalization import Zca
 from ddist.data.ondisk import Images, parts
 from ddist.errors import DdistError
@@ -41,8 +40,7 @@ def fit_zca(x: Images) -> dict[str, Tensor]:
 def cached_zca(x: Images, cache: Path) -> Zca:
     """The whitening of the training images ``x``, from ``cache``/zca where it is known."""
     path = cache / "zca" / f"{hash_tensors(x)}.safetensors"
-    with pace.part("zca"):
-        return Zca(**cached_tensors(path, lambda: fit_zca(x)))
+    return Zca(**cached_tensors(path, lambda: fit_zca(x)))
 
 
 def hash_tensors(*tensors: Images) -> str:

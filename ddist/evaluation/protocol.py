@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from math import ceil
 
 from torch import Tensor, nn
 
@@ -13,7 +12,6 @@ from ddist.init import InitialWeights
 from ddist.inner.compiled import Compile
 from ddist.inner.stacking import Precision, check_precision
 from ddist.objectives import Objective
-from ddist.pace import paced
 
 AT_ONCE = 1000  # images that networks are asked about
 
@@ -86,4 +84,4 @@ class Protocol(ABC):
 
 def batches_of(data: RealData, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
     """The images and classes of ``split`` that networks are asked about, ``AT_ONCE`` at a time."""
-    return paced(data.batches(split, AT_ONCE), ceil(len(split) / AT_ONCE))
+    return data.batches(split, AT_ONCE)

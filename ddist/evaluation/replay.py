@@ -18,7 +18,6 @@ from ddist.inner.stacking import concatenate, keeps_statistics, num_members
 from ddist.inner.unroll import classification_loss, sgd, stacked, unroll
 from ddist.networks import Weights
 from ddist.objectives import Objective
-from ddist.pace import paced
 from ddist.seeding import generator
 from ddist.stages.progress import SHORT, Progress
 
@@ -259,6 +258,5 @@ def tuning_split(data: RealData, size: int, seed: int) -> Split:
 
 def in_chunks(weights: Weights, size: int) -> Iterator[Weights]:
     """Stacked weights [K, ...] as stacks of at most ``size``."""
-    starts = range(0, num_members(weights), size)
-    for start in paced(starts, len(starts)):
+    for start in range(0, num_members(weights), size):
         yield {name: w[start : start + size] for name, w in weights.items()}

@@ -23,9 +23,8 @@ from ddist.init.random import device_of
 from ddist.init.schemes import draw_weights
 from ddist.inner.compiled import SAVED_PER_TRAINED_VALUE, Compile, pays
 from ddist.inner.fit import fit
-from ddist.inner.stacking import Precision, choose_stacked, member
+from ddist.inner.stacking import Precision, choose_stacked
 from ddist.networks.base import Weights
-from ddist.pace import Pace, current, part
 from ddist.seeding import generator
 from ddist.storage.sharing import check_space
 
@@ -108,7 +107,7 @@ class Trajectories:
     def prepare(self, network: nn.Module, epochs: int) -> list[float]:
         """Train what is missing of all experts, up to ``epochs``, together with any other process
         that does the same, and say how good they are: test accuracy of each after its last epoch,
-        as a fraction. A run that is only tried has none.
+        as a fraction.
 
         Raises:
             DdistError: the network cannot be an expert on this data, it is asked for more than
@@ -136,32 +135,15 @@ class Trajectories:
             size(space),
             folder,
         )
-        with part("experts"):
-            if (pace := current()) is None:
-                work.share(spread(self.shard or 0))
-            else:
-                self._try(network, work, pace)
+        work.share(spread(self.shard or 0))
         return self._accuracies(network, work)
 
     def _accuracies(self, network: nn.Module, work: Work) -> list[float]:
         """Those of all experts at the end of ``work``, once they are said."""
-        if current() is not None:
-            return []
         found = expert_accuracies(work.store, network, self.source, self.num_experts, work.epochs)
         if found:
             say_accuracies(found, chance_level(self.source), work.epochs)
         return found
-
-    def _try(self, network: nn.Module, work: Work, pace: Pace) -> None:
-        """One epoch of one group, as an example of all that are missing."""
-        group = work.groups[0]
-        started = pace.now()
-        work.train(group, 1, work.start(group))
-        seconds = pace.now() - started
-        missing = work.missing()
-        epochs = sum(epoch > 0 for epoch, _ in missing) / len(group)
-        pace.skip(seconds * max(0, epochs - 1))
-        pace.files["experts"] = len(missing) * work.store.file_bytes
 
     def read(self, network: nn.Module, expert: int, epoch: int) -> Weights:
         """The weights of one expert after ``epoch`` epochs (0: as it started), float32, on the
@@ -169,8 +151,6 @@ class Trajectories:
         assert 0 <= expert < self.num_experts, "there is no such expert"
         store = self._store(network)
         found = store.read(expert, epoch)
-        if found is None and current() is not None:
-            found = self._stand_in(network, expert, epoch)
         if found is None:
             work = self._work(network, epoch)
             group = next(each for each in work.groups if expert in each)
@@ -183,13 +163,9 @@ class Trajectories:
             )
         return {name: w.to(device_of(network), torch.float32) for name, w in found.items()}
 
-    def _stand_in(self, network: nn.Module, expert: int, epoch: int) -> Weights:
-        """Weights at some distance from where that expert starts."""
-        start = member(self._start(network, range(expert, expert + 1)), 0)
-        stream = generator(self.seed, "expert", expert, epoch)
-        return {
-            name: w + 0.01 * torch.randn(w.shape, generator=stream) for name, w in start.items()
-        }
+    def missing(self, network: nn.Module, epochs: int) -> list[tuple[int, int]]:
+        """(epoch, expert) of each file that is not there, up to ``epochs``."""
+        return self._work(network, self.epochs or epochs).missing()
 
     def folder(self, network: nn.Module) -> Path:
         """Where the experts lie."""

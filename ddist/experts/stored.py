@@ -69,6 +69,10 @@ class Stored:
             )
         return []
 
+    def missing(self, network: nn.Module, epochs: int) -> list[tuple[int, int]]:
+        """Nothing, as nothing is ever trained."""
+        return []
+
     def read(self, network: nn.Module, expert: int, epoch: int) -> Weights:
         """The weights of one expert after ``epoch`` epochs, float32, on the network's device."""
         store = Store(self.path, torch.float32, network)

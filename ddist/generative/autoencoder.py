@@ -3,6 +3,7 @@
 import logging
 from copy import deepcopy
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -17,7 +18,6 @@ from ddist.generative.base import Pair
 from ddist.init.pretraining import signature
 from ddist.init.schemes import draw_weights
 from ddist.inner.stacking import member
-from ddist.pace import paced, part
 from ddist.seeding import generator
 from ddist.stages.progress import Progress
 from ddist.storage.cache import cached_tensors
@@ -68,13 +68,16 @@ class Autoencoder(Pair):
         self.latent_shape = (dims,)
 
     def prepare(self, data: RealData, seed: int) -> None:
+        kept = self.file(data, seed)
+        self.network.load_state_dict(cached_tensors(kept, lambda: self._train(data, seed)))
+        self.network.eval()
+
+    def file(self, data: RealData, seed: int) -> Path:
+        """Where it is kept once it is trained on ``data``."""
         with torch.random.fork_rng(devices=[]):  # weights that are never used
             self.network = Network(data.image_shape, self.dims, self.width).to(data.device)
         self._signature = signature(self.network, data, seed, recipe=self.recipe)
-        kept = data.cache / "autoencoder" / f"{self._signature}.safetensors"
-        with part("autoencoder"):
-            self.network.load_state_dict(cached_tensors(kept, lambda: self._train(data, seed)))
-        self.network.eval()
+        return data.cache / "autoencoder" / f"{self._signature}.safetensors"
 
     def _train(self, data: RealData, seed: int) -> dict[str, Tensor]:
         steps, network = self.recipe["steps"], self.network
@@ -86,7 +89,7 @@ class Autoencoder(Pair):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         precision = 1 / self.recipe["noise"] ** 2
         with Progress("autoencoder", "steps", steps) as progress:
-            for step in paced(range(steps), steps):
+            for step in range(steps):
                 rows = torch.randint(
                     len(data.train), (self.recipe["batch_size"],), generator=stream
                 )

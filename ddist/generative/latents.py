@@ -10,7 +10,6 @@ from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.generative.base import Pair
 from ddist.generative.quantization import Floats, Integers
-from ddist.pace import mapped, part
 from ddist.storage.shards import SHARD_BYTES, Shards, even_bounds
 from ddist.storage.signature import signature
 
@@ -53,8 +52,7 @@ class Latents:
         if not self.shards.missing():
             log.info("All %s %s are there: %s.", f"{len(self):,}", images, self.folder)
             return
-        with part("latents"):
-            self.shards.prepare("Encoding", "encoded", images, "choose a smaller generative pair")
+        self.shards.prepare("Encoding", "encoded", images, "choose a smaller generative pair")
 
     def of_class(self, c: int) -> "Rows":
         """The latents of the training images of class ``c``."""
@@ -73,8 +71,7 @@ class Latents:
             return latents
 
         at_once = self.pair.images_at_once
-        parts = mapped(encode, range(start, stop, at_once))
-        found = np.concatenate(parts)[: stop - start]
+        found = np.concatenate([encode(first) for first in range(start, stop, at_once)])
         if not np.isfinite(found).all():
             raise DdistError(f"The encoder ({self.pair}) gave latents that are no finite numbers.")
         return found

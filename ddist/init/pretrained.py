@@ -19,9 +19,8 @@ from ddist.init.pretraining import check_source, signature
 from ddist.init.random import Random, device_of
 from ddist.init.schemes import draw_weights
 from ddist.inner.fit import Optimizer, fit
-from ddist.inner.stacking import choose_stacked, concatenate, groups, num_members, singles
+from ddist.inner.stacking import choose_stacked, concatenate, groups, singles
 from ddist.networks.base import Weights
-from ddist.pace import current, part
 from ddist.seeding import generator
 from ddist.stages.progress import Progress
 from ddist.stages.stopping import keeping
@@ -136,11 +135,19 @@ class Pretrained(InitialWeights):
             recipe=self.recipe,
         )
 
+    def missing(self, network: nn.Module) -> int:
+        """How many networks are still to be trained."""
+        there = network in self._pools or self._file(network).exists()
+        return 0 if there else self.num_networks + self.num_held_out
+
+    def _file(self, network: nn.Module) -> Path:
+        return self.cache / "pool" / f"{self.signature(network)}.safetensors"
+
     def _pool(self, network: nn.Module) -> Weights:
         """All networks, stacked, on the device of ``network``: those for training, then those held
         out."""
         if network not in self._pools:
-            path = self.cache / "pool" / f"{self.signature(network)}.safetensors"
+            path = self._file(network)
             check_source(
                 network,
                 self.source,
@@ -149,8 +156,7 @@ class Pretrained(InitialWeights):
                 "choose a source with as many classes, and give both datasets the same size and "
                 "channels",
             )
-            with part("pool"):
-                pool = cached_tensors(path, lambda: self._train(network, path.with_suffix("")))
+            pool = cached_tensors(path, lambda: self._train(network, path.with_suffix("")))
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)  # its parts
             self._pools[network] = pool
         device = device_of(network)  # it may have moved since the last draw
@@ -188,10 +194,7 @@ class Pretrained(InitialWeights):
         return concatenate(trained)
 
     def _together(self, network: nn.Module, weights: Weights) -> list[slice]:
-        """Which of the stacked ``weights`` are trained in one call; a run that is only tried does
-        not train them apart, as it watches each call for as long."""
-        if current() is not None:
-            return [slice(0, num_members(weights))]
+        """Which of the stacked ``weights`` are trained in one call."""
         size = min(self.recipe["batch_size"], len(self.source.train))
         stacked = choose_stacked(network, "auto", size, device_of(network).type)
         return list(groups(weights, size)) if stacked else singles(weights)

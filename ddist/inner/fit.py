@@ -34,7 +34,6 @@ from ddist.inner.stacking import (
     singles,
 )
 from ddist.networks.base import Weights
-from ddist.pace import Watch
 
 Optimizer = Literal["sgd", "adam", "adamw"]
 Criterion = Literal["cross_entropy", "mse"]
@@ -137,13 +136,12 @@ def fit(
     data = Minibatches(x, y, sample_weights, batch_size, normalize, augment, mix, label)
     parts = list(groups(weights, batch_size)) if together else singles(weights)
     trained = []
-    watch = Watch(steps * len(parts))
     with mode(network, training=True), torch.enable_grad():
         for index, part in enumerate(parts):
             parameters, buffers = trainable(network, {n: w[part] for n, w in weights.items()})
             descent = _Descent(parameters, optimizer, lr, momentum, weight_decay)
             done = 0
-            for epoch in () if watch.stopped else range(epochs):
+            for epoch in range(epochs):
                 for batch in data.epoch(generators[part]):
                     if lr_scale is not None:
                         descent.scale(lr_scale(done, steps))
@@ -152,10 +150,6 @@ def fit(
                     )
                     descent.step(flat_gradient(gradient, parameters, rho, alpha))
                     done += 1
-                    if watch.enough():
-                        break
-                if watch.stopped:
-                    break
                 if epoch in lr_drops:
                     descent.drop(lr_factor, reset_momentum)
                 if progress is not None:

@@ -15,7 +15,6 @@ from ddist.generative import Latents, Pair
 from ddist.generative.quantization import cells, clvq, sample, transport_error
 from ddist.methods.base import Method
 from ddist.methods.selection import refuse_tiles
-from ddist.pace import part
 from ddist.seeding import derive, generator
 from ddist.stages.progress import SHORT, Progress
 from ddist.stages.stopping import keeping
@@ -123,7 +122,7 @@ class DDOQ(Method):
                 "does the rest"
             )
 
-        with part("quantizing"), keeping(kept):
+        with keeping(kept):
             path = self.latents.folder / key / f"{c:04d}.safetensors"
             found = cached_tensors(path, compute)
         progress.to(c + 1)

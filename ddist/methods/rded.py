@@ -11,7 +11,6 @@ from ddist.data import RealData
 from ddist.errors import DdistError, check_whole
 from ddist.methods.base import Method
 from ddist.methods.selection import refuse_tiles
-from ddist.pace import mapped
 from ddist.seeding import generator
 from ddist.stages.progress import SHORT, Progress
 from ddist.teachers import Teacher
@@ -90,7 +89,7 @@ class RDED(Method):
             return stitch(crops[best], factor)
 
         with progress:
-            self.synthetic.begin(torch.cat(mapped(stitched, range(data.num_classes))))
+            self.synthetic.begin(torch.cat([stitched(c) for c in range(data.num_classes)]))
 
     def best_crops(self, indices: Tensor, c: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
         """The most realistic of ``num_crops`` crops of each training image at ``indices`` (int64

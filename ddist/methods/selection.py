@@ -13,7 +13,6 @@ from ddist.inner.predict import accuracy
 from ddist.methods.base import Method
 from ddist.methods.dd import OuterLoss
 from ddist.objectives import Objective, classification
-from ddist.pace import paced
 from ddist.seeding import generator
 from ddist.stages.progress import SHORT, Progress
 from ddist.synthetic import SyntheticData
@@ -89,7 +88,7 @@ class OptimizedRandom(Selection):
         found: list[tuple[float, Tensor]] = []
         step_sizes = None
         with Progress("trying random sets", "sets", self.num_candidates, quiet=SHORT) as progress:
-            for candidate in paced(range(self.num_candidates), self.num_candidates):
+            for candidate in range(self.num_candidates):
                 stream = generator(self.seed, "candidate", candidate)
                 x = start_images("real", data, self.synthetic.classes, stream)
                 steps = list(zip(x.split(sizes), labels.split(sizes), strict=True))

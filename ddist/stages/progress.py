@@ -11,7 +11,6 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from ddist.formatting import format_duration
-from ddist.pace import current
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +66,8 @@ class Progress:
         """Show that so many units are done, of ``total`` where that was not known before."""
         self.total = self.total if total is None else total
         now = time.monotonic()
-        if current() is not None or now - self._started < self._quiet:
-            return  # of a run that is only tried, its figures mean nothing
+        if now - self._started < self._quiet:
+            return
         first = self._shown is None
         seconds = (now - self._started) / max(1, done - self.before) * (self.total - done)
         text = f"{done:,}/{self.total:,} {self.unit} · {format_duration(seconds)} left"

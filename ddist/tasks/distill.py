@@ -19,11 +19,10 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 import ddist
 from ddist.artifact.dataset import DistilledDataset
-from ddist.callbacks import Interrupt, Paced, with_metrics_file
+from ddist.callbacks import Interrupt, with_metrics_file
 from ddist.callbacks.schedule import find_budget
 from ddist.errors import DdistError
 from ddist.methods import Method
-from ddist.pace import current, part
 from ddist.stages.stopping import keeping
 from ddist.tasks.build import (
     build_data,
@@ -92,8 +91,7 @@ def distil(
 ) -> float | None:
     """What :func:`run` does with settings that are in order, in ``folder``."""
     started = time.monotonic()
-    with part("data"):
-        data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
+    data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
     if not get_object(cfg.method._target_).learns:
         data.to(device(cfg.trainer.accelerator))  # no fitting, which would move it
     init = build_init(cfg, data)
@@ -103,16 +101,14 @@ def distil(
         teacher()  # which says before any work if its classes are others
         factor = cfg.synthetic.factor
         check_stored(cfg.teacher.temperature, cfg.teacher.top_k, data.num_classes, factor)
-    with part("preparing"):
-        method = build_method(cfg, data, init, teacher)
+    method = build_method(cfg, data, init, teacher)
     check_precision(cfg.trainer.precision, method)
     check_memory(method, evaluator, data)
     check_trained(cfg, init)
     claim(folder, cfg)
     say_borrowed(cfg)
     with finishing(instantiate(cfg.logger), cfg) as logger:
-        with part("distilling"):
-            trainer = fit(cfg, method, folder, logger, callbacks)
+        trainer = fit(cfg, method, folder, logger, callbacks)
         if not trainer.is_global_zero:
             return None
         distilled = describe(cfg, method, trainer.global_step)
@@ -131,11 +127,10 @@ def distil(
             distilled = with_labels(distilled, *options)
             variants = {name: with_labels(v, *options) for name, v in variants.items()}
         names = chosen_names() if with_network else without_network(chosen_names())
-        with part("evaluating"):
-            results, confusion = evaluate(
-                cfg, evaluator, distilled, data, names, seconds, baseline, variants, teacher
-            )
-            selection = select(evaluator, distilled, data)
+        results, confusion = evaluate(
+            cfg, evaluator, distilled, data, names, seconds, baseline, variants, teacher
+        )
+        selection = select(evaluator, distilled, data)
         if selection is not None:
             results["selection"] = selection
         distilled.meta["results"] = results
@@ -161,8 +156,6 @@ def fit(
     resume = str(checkpoint) if cfg.resume and checkpoint.exists() else None
     if resume:
         log.info("Going on from %s.", checkpoint)
-    if current() is not None:
-        callbacks = [*callbacks, Paced()]
     loggers = with_metrics_file(logger, folder / "metrics.csv")
     trainer = make_trainer(cfg, logger=loggers, callbacks=callbacks)
     try:

@@ -1,4 +1,4 @@
-"""task=estimate: what a run will take on this machine, from the beginning of each of its parts."""
+"""task=estimate: what a run will take on this machine, from small trials of each of its parts."""
 
 import json
 import logging
@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,27 +15,33 @@ import rich
 from omegaconf import DictConfig
 from rich.table import Table
 
+from ddist.artifact.dataset import DistilledDataset
+from ddist.callbacks import MetricsCSV
 from ddist.errors import DdistError
 from ddist.formatting import format_duration, parse_duration, size
-from ddist.pace import Pace
 from ddist.storage.atomic import write_file_whole
 from ddist.tasks import distill
-from ddist.tasks.results import peak_memory_bytes
+from ddist.tasks.build import build_data, build_evaluator, build_init, shared_teacher
+from ddist.tasks.evaluate import device
+from ddist.tasks.memory import check_memory
+from ddist.tasks.missing import missing_trainings
+from ddist.tasks.names import chosen_names
+from ddist.tasks.results import peak_memory_bytes, publish
+from ddist.tasks.timing import now, seconds_of
+from ddist.tasks.trials import Results, begin, changed, distilling, evaluating, preparing
+from ddist.teachers.labels import with_labels
 
 log = logging.getLogger(__name__)
 
-PARTS = {  # in the table's order; others, which the cache names, come in between
+PARTS = {  # in the table's order
     "starting": "starting",
     "data": "reading the data",
-    "preparing": "preparing the images",
     "pool": "training a pool of networks",
     "experts": "training experts",
     "teachers": "training a teacher",
     "autoencoder": "training an autoencoder",
-    "latents": "encoding",
-    "quantizing": "clustering",
-    "zca": "whitening",
-    "decoded": "decoding pictures",
+    "reference": "training on all images",
+    "preparing": "preparing the images",
     "distilling": "distilling",
     "evaluating": "evaluating",
     "rest": "all else",
@@ -42,46 +49,73 @@ PARTS = {  # in the table's order; others, which the cache names, come in betwee
 
 
 def run(cfg: DictConfig, *, baseline: bool, seconds: float) -> None:
-    """Begins the run of ``cfg`` in a folder that is removed, watching each part for ``seconds`` at
-    least; prints the table and writes ``estimate.json``."""
+    """Try small parts of the run of ``cfg`` in a folder that is removed, each for ``seconds`` at
+    least; print the table and write ``estimate.json``."""
     if not seconds > 0:
-        raise DdistError(f"task.seconds is above 0, such as 3, not {seconds}.")
+        raise DdistError(f"task.seconds is above 0, such as 1, not {seconds}.")
     before = since_start()
-    folder = Path(cfg.paths.run)
-    cache, budget = Path(str(cfg.paths.cache)).expanduser(), cfg.budget
-    log.info("Beginning each part of the run, to see how long all of it takes.")
-    with TemporaryDirectory(prefix="ddist-estimate-") as temporary:
-        tried = Path(temporary)
-        lend(cache, tried / "cache")
-        cfg.paths.run, cfg.paths.cache = str(tried / "run"), str(tried / "cache")
-        cfg.resume, cfg.budget = False, None
-        with Pace(seconds) as pace, quietly():
-            started = pace.now()
-            distill.run(cfg, baseline=baseline)
-            whole = pace.now() - started
-        found = summary(cfg, pace, whole, tried)
-    found["seconds"] = {"starting": before, **found["seconds"]}
-    if budget is not None:
-        found["seconds"]["distilling"] = min(found["seconds"]["distilling"], parse_duration(budget))
-    found["total_seconds"] = sum(found["seconds"].values())
-    write_file_whole(folder / "estimate.json", (json.dumps(found, indent=2) + "\n").encode())
+    log.info("Trying small parts of the run, to see how long all of it takes.")
+    with TemporaryDirectory(prefix="ddist-estimate-") as temporary, quietly():
+        found = estimate(cfg, Path(temporary), baseline, seconds)
+    taken = {"starting": before, **found["seconds"]}
+    if cfg.budget is not None:
+        taken["distilling"] = min(taken["distilling"], parse_duration(cfg.budget))
+    found["seconds"] = {name: taken[name] for name in PARTS if name in taken}
+    found["total_seconds"] = sum(taken.values())
+    content = (json.dumps(found, indent=2) + "\n").encode()
+    write_file_whole(Path(cfg.paths.run) / "estimate.json", content)
     rich.get_console().print(table(found))
 
 
-def summary(cfg: DictConfig, pace: Pace, whole: float, tried: Path) -> dict[str, Any]:
-    """The content of estimate.json but for the total, from what lies in ``tried``."""
-    seconds = dict(pace.parts)
-    seconds["rest"] = max(0.0, whole - sum(pace.parts.values()))
-    cache = written(tried / "cache") | pace.files
-    results = json.loads((tried / "run" / "results.json").read_bytes())
+def estimate(cfg: DictConfig, folder: Path, baseline: bool, seconds: float) -> dict[str, Any]:
+    """Return the content of estimate.json but for the start and the total, from trials in
+    ``folder``. They read what the cache has and add nothing to it."""
+    cache, here = folder / "cache", folder / "run"
+    lend(Path(str(cfg.paths.cache)).expanduser(), cache)
+    cfg = changed(cfg, {"paths.run": str(here), "paths.cache": str(cache)})
+    distill.check(cfg)
+    started = now()
+    data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
+    data.to(device(cfg.trainer.accelerator))
+    taken, disk = {"data": now() - started}, written(cache)
+    trial = begin(cfg, data, seconds)
+    method = trial.method(trial.images)  # warms up, and trains briefly what it needs
+    evaluator = build_evaluator(
+        cfg, chosen_names()["network"], data, build_init(cfg, data), shared_teacher(cfg, data)
+    )
+    check_memory(method, evaluator, data)
+    taken["preparing"] = preparing(trial)
+    taken["distilling"], done = distilling(trial, method, here)
+    for part, needed, files in missing_trainings(cfg, data, method, evaluator, seconds):
+        taken[part] = taken.get(part, 0.0) + needed
+        disk[part] = disk.get(part, 0) + files * largest(cache / part)
+    if (latents := getattr(method, "latents", None)) is not None:
+        disk["latents"] = 4 * latents.width * len(data.train)
+
+    distilled = distill.describe(cfg, method, done)
+    if cfg.teacher.store:
+        distilled = with_labels(
+            distilled, trial.teacher(), cfg.teacher.temperature, cfg.teacher.top_k
+        )
+    variants = {name: replace(distilled, **each) for name, each in method.variants().items()}
+    taken["evaluating"], results = evaluating(trial, evaluator, distilled, variants, baseline)
+    taken["rest"] = seconds_of(lambda: leave(distilled, results, here))
     return {
         "schema": 1,
-        "seconds": {name: seconds[name] for name in sorted(seconds, key=order)},
+        "seconds": taken,
         "peak_memory_bytes": peak_memory_bytes(),
-        "disk_bytes": {"run": run_bytes(cfg, tried / "run", results["steps"]), "cache": cache},
-        "artifact_bytes": results["cost"]["artifact_bytes"],
-        "checkpoint_bytes": sum(written(tried / "run" / "checkpoints").values()),
+        "disk_bytes": {"run": run_bytes(cfg, here, done), "cache": disk},
+        "artifact_bytes": results[0]["cost"]["artifact_bytes"],
+        "checkpoint_bytes": sum(written(here / "checkpoints").values()),
     }
+
+
+def leave(distilled: DistilledDataset, results: Results, folder: Path) -> None:
+    """Write what a run leaves of its ``results``."""
+    distilled.save(folder / "distilled")
+    distilled.meta["results"] = results[0]
+    distilled.save(folder / "distilled")
+    publish(*results, distilled, folder, MetricsCSV(folder / "metrics.csv"))
 
 
 def run_bytes(cfg: DictConfig, folder: Path, done: int) -> int:
@@ -97,12 +131,6 @@ def run_bytes(cfg: DictConfig, folder: Path, done: int) -> int:
     missing = min(wanted, cfg.steps) - len(list((folder / "images").glob("*.png")))
     picture = (folder / "distilled" / "grid.png").stat().st_size
     return found + round(picture * (1 + 4 / 3) * max(0, missing))
-
-
-def order(part: str) -> int:
-    """A part's place in the table."""
-    names = list(PARTS)
-    return names.index(part) if part in names else names.index("distilling")
 
 
 def table(found: dict[str, Any]) -> Table:
@@ -140,6 +168,12 @@ def table(found: dict[str, Any]) -> Table:
         "rest in paths.cache, once"
     )
     return shown
+
+
+def largest(folder: Path) -> int:
+    """The bytes of the largest file in ``folder``, without links."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return max((path.stat().st_size for path in files), default=0)
 
 
 def lend(cache: Path, copy: Path) -> None:

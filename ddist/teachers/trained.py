@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -18,7 +19,6 @@ from ddist.inner.minibatches import Augment
 from ddist.inner.schedule import schedule_by_name
 from ddist.inner.stacking import member
 from ddist.networks.base import Weights
-from ddist.pace import part
 from ddist.seeding import generator
 from ddist.stages.progress import Progress
 from ddist.storage.cache import cached_tensors
@@ -68,7 +68,7 @@ class Trained(Teacher):
             )
         check_fits(network, source, "a teacher", "choose the network of this dataset")
         super().__init__(network, source)
-        self.images = source
+        self.architecture, self.images = network, source
         if train_per_class is not None:
             self.images = source.limited(train_per_class, "teacher")
         self.scheme, self.augment = scheme, augment
@@ -94,10 +94,13 @@ class Trained(Teacher):
             augment=repr(self.augment),
         )
 
+    @property
+    def file(self) -> Path:
+        """Where it is kept once it is trained."""
+        return self.source.cache / "teachers" / f"{self.signature()}.safetensors"
+
     def load(self, network: nn.Module) -> None:
-        path = self.source.cache / "teachers" / f"{self.signature()}.safetensors"
-        with part("teachers"):
-            network.load_state_dict(cached_tensors(path, partial(self._train, network)))
+        network.load_state_dict(cached_tensors(self.file, partial(self._train, network)))
 
     def _train(self, network: nn.Module) -> Weights:
         data = self.images.to(self.source.device)

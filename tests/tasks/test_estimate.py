@@ -45,6 +45,22 @@ def test_experts_that_are_missing_count_and_are_not_left(ddist) -> None:
     assert "experts" not in again["disk_bytes"]["cache"]
 
 
+def test_what_else_is_trained_first_counts_while_the_cache_lacks_it(ddist) -> None:
+    brief = ("evaluation.epochs=20", "task.baseline=false")
+    rded = ("method=rded", "network=convnet_bn", "teacher.epochs=3", *brief)
+    ddoq = ("method=ddoq", "generative.steps=20", "generative.width=4", *brief)
+    pool = ("init=pretrained", "init.num_networks=3", "init.num_held_out=2", "init.epochs=2",
+            "network=convnet", "steps=5", "evaluation.epoch_grid=[1]")  # fmt: skip
+    for part, words in (("teachers", rded), ("autoencoder", ddoq), ("pool", pool)):
+        found = estimate(ddist, *words)
+        assert found["seconds"][part] > 0
+        done = ddist(*(w for w in (*COMMON, *words) if w[:4] != "task"), f"hydra.run.dir={part}")
+        assert done.code == 0, done.err
+        kept = left(ddist.folder / "cache" / part)
+        assert 0.5 < found["disk_bytes"]["cache"][part] / kept < 2
+        assert part not in estimate(ddist, *words)["seconds"]
+
+
 def test_longer_schedules_take_longer(ddist) -> None:
     words = ("method=dm", "method.real_per_class=4", "task.baseline=false")
     short = estimate(ddist, *words, "steps=200", "evaluation.epochs=100")["seconds"]

@@ -1,0 +1,73 @@
+"""How long something takes: a clock, the slope of a trial, the times of outer steps."""
+
+import time
+from collections.abc import Callable
+from copy import copy
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, Trainer
+
+from ddist.callbacks.schedule import step_finished
+from ddist.data import RealData
+from ddist.data.split import Split
+
+LEAST = 3
+"""Outer steps after the first."""
+
+
+def now() -> float:
+    """Return the machine's clock, once all that an accelerator has to do is done."""
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return time.monotonic()
+
+
+def seconds_of(action: Callable[[], Any]) -> float:
+    """Return how long ``action`` takes."""
+    started = now()
+    action()
+    return now() - started
+
+
+def slope(took: Callable[[int], float], least: int, most: int, enough: float) -> float:
+    """Return the seconds that each unit above ``least`` takes, of ``took(units)``: asked with ever
+    more units, until they take ``enough`` seconds longer or are ``most``."""
+    first, units, longer = took(least), least, 0.0
+    while units < most and longer < enough:
+        units = min(most, 4 * units)
+        longer = took(units) - first
+    return max(0.0, longer) / max(1, units - least)
+
+
+class StepTimes(Callback):
+    """Stop distilling after some outer steps that take ``enough`` seconds, without the first."""
+
+    def __init__(self, enough: float) -> None:
+        self.enough = enough
+        self.times: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if step_finished(trainer):
+            self.times.append(now())
+            if len(self.times) > LEAST and self.times[-1] - self.times[0] >= self.enough:
+                trainer.should_stop = True
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Of those after the first, which warms up."""
+        return (self.times[-1] - self.times[0]) / max(1, len(self.times) - 1) if self.times else 0.0
+
+
+def tested_on_fewer(data: RealData, most: int) -> RealData:
+    """Return the same data with at most ``most`` images to test and to validate with."""
+    fewer = copy(data)
+    fewer.test = some_of(data.test, most)
+    fewer.validation = None if data.validation is None else some_of(data.validation, most)
+    return fewer
+
+
+def some_of(split: Split, most: int) -> Split:
+    """Return ``most`` images of all classes alike, or all."""
+    chosen = torch.linspace(0, len(split) - 1, min(most, len(split))).round().long()
+    return split.take(chosen.to(split.y.device))
