@@ -52,6 +52,7 @@ from ddist.generative import Identity, Latents
 from ddist.generative.quantization import cells, clvq
 from ddist.init import Random
 from ddist.inner.fit import fit
+from ddist.inner.recipe import TrainingRecipe
 from ddist.inner.unroll import (
     Batch,
     Graph,
@@ -575,11 +576,12 @@ def experts_table(options: Options) -> Table:
         weights = Random("default", 0).draw(network, experts)
 
         def train(stacked: bool, weights: Weights = weights, experts: int = experts) -> None:
-            fit(
-                network, weights, x, y, epochs=1, batch_size=256, optimizer="sgd", lr=0.01,
-                momentum=0.0, weight_decay=0.0, stacked=stacked,
-                generators=[generator(0, "expert", k) for k in range(experts)],
+            recipe = TrainingRecipe(
+                epochs=1, batch_size=256, optimizer="sgd", lr=0.01, momentum=0.0, weight_decay=0.0,
+                stacked=stacked,
             )  # fmt: skip
+            streams = [generator(0, "expert", k) for k in range(experts)]
+            fit(network, weights, x, y, recipe, generators=streams)
             synchronize(options.device)
 
         runs = {"one by one": partial(train, False), "stacked": partial(train, True)}

@@ -21,8 +21,7 @@ FLOORS = (
     "artifact",
     "storage",
     "stages",
-    "pace",
-    "errors formatting seeding",
+    "errors formatting seeding settings",
 )
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor.split()}
 FILES = sorted(file.relative_to(ROOT) for file in ROOT.rglob("*.py") if file.name != "__init__.py")

@@ -10,6 +10,7 @@ from ddist.evaluation.protocol import batches_of
 from ddist.init import InitialWeights
 from ddist.inner.fit import fit
 from ddist.inner.predict import accuracy
+from ddist.inner.recipe import TrainingRecipe
 from ddist.inner.stacking import num_members
 from ddist.seeding import generator
 from ddist.stages.progress import SHORT, Progress
@@ -28,6 +29,7 @@ def train_on_all(
 ) -> Tensor:
     """Test accuracy of held-out networks of ``init`` after so many epochs of Adam on the training
     images [K], as fractions; pre-trained networks are fine-tuned. ``num_networks`` at most."""
+    recipe = recipe_of(epochs, batch_size, lr)
     most = init.num_held_out
     start = init.held_out(network, num_networks if most is None else min(num_networks, most))
     with Progress("training on all images", "epochs", epochs, quiet=SHORT) as progress:
@@ -36,14 +38,21 @@ def train_on_all(
             start,
             data.train.x,
             data.train.y,
-            epochs=epochs,
-            batch_size=batch_size,
-            optimizer="adam",
-            lr=lr,
-            momentum=0.9,
-            weight_decay=0.0,
+            recipe,
             generators=[generator(seed, "full", k) for k in range(num_members(start))],
             normalize=data.normalization,
             progress=progress.to,
         )
     return accuracy(network, trained, batches_of(data, data.test)).cpu()
+
+
+def recipe_of(epochs: int, batch_size: int, lr: float) -> TrainingRecipe:
+    """Return the training on all images."""
+    return TrainingRecipe(
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer="adam",
+        lr=lr,
+        momentum=0.9,
+        weight_decay=0.0,
+    )

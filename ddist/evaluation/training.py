@@ -17,9 +17,10 @@ from ddist.evaluation.protocol import Protocol, batches_of
 from ddist.evaluation.replay import in_chunks
 from ddist.init import InitialWeights, Random
 from ddist.inner.compiled import SAVED_PER_TRAINED_VALUE, pays
-from ddist.inner.fit import Criterion, Optimizer, fit
+from ddist.inner.fit import fit
 from ddist.inner.minibatches import Augment
 from ddist.inner.predict import accuracy
+from ddist.inner.recipe import Criterion, Optimizer
 from ddist.inner.schedule import Schedule, schedule_by_name
 from ddist.inner.stacking import num_members
 from ddist.matching.kernel import targets
@@ -48,10 +49,11 @@ class Training(Protocol):
         schedule: how the step size falls, see
             :func:`ddist.inner.schedule.schedule_by_name`.
         loss: "cross_entropy" or "mse".
-        batch_size, optimizer, lr, momentum, weight_decay: of :func:`ddist.inner.fit.fit`.
+        batch_size, optimizer, lr, momentum, weight_decay: of the
+            :class:`ddist.inner.recipe.TrainingRecipe`.
         augment: applied to each batch of each network; None for none.
         mix: mixes the augmented images of a batch; None for none.
-        temperature: at which networks learn soft labels, see :func:`ddist.inner.fit.fit`.
+        temperature: at which networks learn soft labels, likewise.
         labels: "own", those of the set; "hard", the class that each of them is likeliest to mean,
             learned at temperature 1; or "teacher", those that ``teacher`` gives each batch as it is
             trained on, augmented and mixed.
@@ -142,7 +144,17 @@ class Training(Protocol):
         tested, shape = self.num_networks * len(split), split.x[:1]
         compiled = pays(self.compile, network, shape, tested)
         steps = schedule.passes * self.num_networks * len(x)
-        compiled_fit = pays(self.compile, network, shape, steps, SAVED_PER_TRAINED_VALUE)
+        recipe = schedule.recipe(
+            batch_size=self.batch_size,
+            optimizer=self.optimizer,
+            lr=self.rate(distilled),
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            criterion=self.loss,
+            temperature=self.temperature,
+            precision=self.precision,
+            compiled=pays(self.compile, network, shape, steps, SAVED_PER_TRAINED_VALUE),
+        )
         found: list[Tensor] = []
         with Progress("evaluating", "epochs", schedule.passes, quiet=SHORT) as progress:
             for index, weights in enumerate(in_chunks(start, self.chunk)):
@@ -152,27 +164,14 @@ class Training(Protocol):
                     weights,
                     x,
                     y,
+                    recipe,
                     sample_weights=weighed,
-                    epochs=schedule.passes,
-                    batch_size=self.batch_size,
-                    optimizer=self.optimizer,
-                    lr=self.rate(distilled),
-                    momentum=self.momentum,
-                    weight_decay=self.weight_decay,
-                    lr_drops=schedule.drops,
-                    lr_factor=schedule.factor,
-                    reset_momentum=schedule.reset_momentum,
-                    lr_scale=schedule.scale,
-                    criterion=self.loss,
-                    temperature=self.temperature,
                     augment=self.augment,
                     mix=self.mix,
                     label=None if self.teacher is None else self.label,
                     generators=[
                         generator(seed, "evaluate", first + k) for k in range(num_members(weights))
                     ],
-                    precision=self.precision,
-                    compiled=compiled_fit,
                     progress=progress.part(index, ceil(self.num_networks / self.chunk)),
                 )
                 batches = batches_of(data, split)

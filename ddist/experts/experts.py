@@ -2,9 +2,10 @@
 
 import logging
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from weakref import WeakKeyDictionary
 
 import torch
@@ -23,6 +24,7 @@ from ddist.init.random import device_of
 from ddist.init.schemes import draw_weights
 from ddist.inner.compiled import SAVED_PER_TRAINED_VALUE, Compile, pays
 from ddist.inner.fit import fit
+from ddist.inner.recipe import TrainingRecipe
 from ddist.inner.stacking import Precision, choose_stacked
 from ddist.networks.base import Weights
 from ddist.seeding import generator
@@ -91,14 +93,17 @@ class Trajectories:
         if dtype not in DTYPES:
             raise DdistError(f"trajectories.dtype is {' or '.join(DTYPES)}, not {dtype!r}.")
         self.num_experts, self.epochs = num_experts, epochs
-        self.recipe: dict[str, Any] = {
-            "batch_size": batch_size,
-            "lr": lr,
-            "weight_decay": weight_decay,
-            "rho": rho,
-            "alpha": alpha if rho else 0.0,  # which is then of no use
-            "precision": precision,
-        }
+        self.recipe = TrainingRecipe(
+            epochs=1,
+            batch_size=batch_size,
+            optimizer="sgd",
+            lr=lr,
+            momentum=0.0,
+            weight_decay=weight_decay,
+            rho=rho,
+            alpha=alpha if rho else 0.0,  # which is then of no use
+            precision=precision,
+        )
         self.augment, self.dtype, self.shard = augment, dtype, shard
         self.source, self.seed, self.compile = source, seed, compile
         self.cache = Path(cache).expanduser()
@@ -177,7 +182,9 @@ class Trajectories:
             network,
             self.source,
             self.seed,
-            recipe=self.recipe,
+            recipe=self.recipe.settings(
+                "batch_size", "lr", "weight_decay", "rho", "alpha", "precision"
+            ),
             augment=repr(self.augment),
             dtype=self.dtype,
         )
@@ -200,7 +207,7 @@ class Trajectories:
             "build it for this dataset",
         )
         device, num_images = device_of(network), len(self.source.train)
-        batch_size, precision = self.recipe["batch_size"], self.recipe["precision"]
+        batch_size, precision = self.recipe.batch_size, self.recipe.precision
         stacked = choose_stacked(
             network, "auto", min(batch_size, num_images), device.type, precision
         )
@@ -248,20 +255,15 @@ class Trajectories:
             {name: w.to(device) for name, w in weights.items()},
             self.source.train.x.to(device),
             self.source.train.y.to(device),
-            epochs=1,
-            optimizer="sgd",
-            momentum=0.0,
+            replace(self.recipe, stacked=stacked, compiled=compiled),
             generators=[generator(self.seed, "expert", k, epoch) for k in group],
             normalize=self.source.normalization.to(device),
             augment=self.augment,
-            stacked=stacked,
-            compiled=compiled,
-            **self.recipe,
         )
         if not all(bool(w.isfinite().all()) for w in trained.values()):
             raise DdistError(
                 f"An expert's weights became nan or infinite in epoch {epoch}: try a smaller "
-                f"trajectories.lr (now {self.recipe['lr']:g})."
+                f"trajectories.lr (now {self.recipe.lr:g})."
             )
         return trained
 

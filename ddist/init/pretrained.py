@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,7 +18,8 @@ from ddist.init.base import InitialWeights
 from ddist.init.pretraining import check_source, signature
 from ddist.init.random import Random, device_of
 from ddist.init.schemes import draw_weights
-from ddist.inner.fit import Optimizer, fit
+from ddist.inner.fit import fit
+from ddist.inner.recipe import Optimizer, TrainingRecipe
 from ddist.inner.stacking import choose_stacked, concatenate, groups, singles
 from ddist.networks.base import Weights
 from ddist.seeding import generator
@@ -42,8 +43,8 @@ class Pretrained(InitialWeights):
         num_held_out: further networks, kept for evaluation.
         fixed: a single network, always the same in training and evaluation.
         scheme: how the weights start, see :func:`ddist.init.schemes.draw_weights`.
-        epochs, batch_size, optimizer, lr, momentum, weight_decay, lr_drops, lr_factor:
-            see :func:`ddist.inner.fit.fit`.
+        epochs, batch_size, optimizer, lr, momentum, weight_decay, lr_drops, lr_factor: of the
+            :class:`ddist.inner.recipe.TrainingRecipe`.
         cache: the folder of ``paths.cache``.
         seed: the run's root seed.
     """
@@ -75,16 +76,16 @@ class Pretrained(InitialWeights):
         self.num_held_out: int = 0 if fixed else num_held_out
         self.single = fixed
         self.scheme = scheme
-        self.recipe: dict[str, Any] = {
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "optimizer": optimizer,
-            "lr": lr,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "lr_drops": list(lr_drops),
-            "lr_factor": lr_factor,
-        }
+        self.recipe = TrainingRecipe(
+            epochs=epochs,
+            batch_size=batch_size,
+            optimizer=optimizer,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            lr_drops=tuple(lr_drops),
+            lr_factor=lr_factor,
+        )
         self.cache = Path(cache).expanduser()
         self.seed = seed
         self._pools: WeakKeyDictionary[nn.Module, Weights] = WeakKeyDictionary()
@@ -132,7 +133,16 @@ class Pretrained(InitialWeights):
             self.seed,
             networks=[self.num_networks, self.num_held_out],
             scheme=self.scheme,
-            recipe=self.recipe,
+            recipe=self.recipe.settings(
+                "epochs",
+                "batch_size",
+                "optimizer",
+                "lr",
+                "momentum",
+                "weight_decay",
+                "lr_drops",
+                "lr_factor",
+            ),
         )
 
     def missing(self, network: nn.Module) -> int:
@@ -170,7 +180,7 @@ class Pretrained(InitialWeights):
         start = Random(self.scheme, self.seed).draw(network, num, "pool")
         slices = self._together(network, start)
         files = [folder / f"{each.start:04d}-{each.stop:04d}.safetensors" for each in slices]
-        epochs = self.recipe["epochs"]
+        epochs = self.recipe.epochs
 
         def kept() -> str:
             there = [each for each, file in zip(slices, files, strict=True) if file.exists()]
@@ -195,7 +205,7 @@ class Pretrained(InitialWeights):
 
     def _together(self, network: nn.Module, weights: Weights) -> list[slice]:
         """Which of the stacked ``weights`` are trained in one call."""
-        size = min(self.recipe["batch_size"], len(self.source.train))
+        size = min(self.recipe.batch_size, len(self.source.train))
         stacked = choose_stacked(network, "auto", size, device_of(network).type)
         return list(groups(weights, size)) if stacked else singles(weights)
 
@@ -211,8 +221,8 @@ class Pretrained(InitialWeights):
             {name: w[members] for name, w in start.items()},
             self.source.train.x.to(device),
             self.source.train.y.to(device),
+            self.recipe,
             generators=[generator(self.seed, "pool", "order", k) for k in numbers],
             normalize=self.source.normalization.to(device),
             progress=lambda epoch, _: progress.to(done + epoch),
-            **self.recipe,
         )

@@ -7,7 +7,6 @@ trained stacked with others, one after the other, or alone.
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from math import ceil
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +18,10 @@ from ddist.data.ondisk import Images
 from ddist.errors import DdistError
 from ddist.inner.compiled import compiled as compile_function
 from ddist.inner.minibatches import Augment, Label, Minibatch, Minibatches
+from ddist.inner.recipe import Criterion, TrainingRecipe
 from ddist.inner.sharpness import flat_gradient
 from ddist.inner.stacking import (
     Precision,
-    Stacked,
     autocast,
     choose_stacked,
     concatenate,
@@ -35,10 +34,6 @@ from ddist.inner.stacking import (
 )
 from ddist.networks.base import Weights
 
-Optimizer = Literal["sgd", "adam", "adamw"]
-Criterion = Literal["cross_entropy", "mse"]
-Scale = Callable[[int, int], float]
-"""A step's share of the step size, from the steps before it and the number of all."""
 Loss = Callable[[nn.Module, Weights, Weights, Minibatch, Precision, Criterion, float], Tensor]
 
 
@@ -47,30 +42,14 @@ def fit(
     weights: Weights,
     x: Images,
     y: Tensor,
+    recipe: TrainingRecipe,
     *,
-    epochs: int,
-    batch_size: int,
-    optimizer: Optimizer,
-    lr: float,
-    momentum: float,
-    weight_decay: float,
     generators: Sequence[torch.Generator],
-    lr_drops: Sequence[int] = (),
-    lr_factor: float = 0.1,
-    reset_momentum: bool = False,
-    lr_scale: Scale | None = None,
-    criterion: Criterion = "cross_entropy",
-    temperature: float = 1.0,
-    rho: float = 0.0,
-    alpha: float = 0.0,
     sample_weights: Tensor | None = None,
     normalize: Callable[[Tensor], Tensor] | None = None,
     augment: Augment | None = None,
     mix: Mix | None = None,
     label: Label | None = None,
-    stacked: Stacked = "auto",
-    precision: Precision = "32-true",
-    compiled: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Weights:
     """Train stacked ``weights`` [K, ...] on one dataset and return them, stacked.
@@ -82,22 +61,7 @@ def fit(
         x: images [N, C, H, W]: float in training space, or whatever ``normalize`` takes; on disk,
             they are read batch by batch.
         y: labels, int64 [N] or soft float [N, C]; with "mse" any numbers, float [N, C].
-        batch_size: images per step; the last batch of an epoch may be smaller.
-        momentum: of SGD; beta_1 of Adam and AdamW.
-        weight_decay: added to the gradient, but AdamW's shrinks the weights themselves.
         generators: one per network, for its order of the images, ``augment`` and ``mix``.
-        lr_drops: after each of these epochs (counted from 0) the step size is multiplied by
-            ``lr_factor``.
-        reset_momentum: a drop also starts a new optimizer, as DC's evaluation does.
-        lr_scale: (step, steps) -> what the step size of that step, counted from 0, is multiplied
-            by; None for 1.
-        criterion: the loss of an image: "cross_entropy", or "mse" for half its squared errors,
-            summed over classes.
-        temperature: T of "cross_entropy": logits are divided by T and the loss is multiplied by
-            T^2 (Hinton et al. 2015, section 2.1). With labels that a teacher gives at the same T,
-            its gradient is that of T^2 KL(teacher || network): they differ by a constant.
-        rho, alpha: of sharpness-aware training, see :func:`ddist.inner.sharpness.flat_gradient`;
-            ``rho`` 0 is none. Costs two gradients per step.
         sample_weights: [N], factors of the images' losses (mean 1 keeps the scale).
         normalize: applied to each batch, on the device.
         augment: applied after it, to each network's batch with its generator.
@@ -105,82 +69,95 @@ def fit(
             ``functools.partial(ddist.augment.mix.cutmix, probability=0.5, beta=1.0)``.
         label: gives the labels of each batch as it is trained on, augmented and mixed, in the
             place of ``y``: soft float [B, C] of images [B, C, H, W].
-        stacked: train all together, one after the other, or the faster ("auto").
-        precision: of the forward pass and its gradient; the weights stay in theirs.
-        compiled: with torch.compile (see :func:`ddist.inner.compiled.pays`), if it works here, and
-            only one after the other.
         progress: called with the epochs done and their total over all groups of networks.
     """
-    if len(generators) != num_members(weights):
+    _check(network, weights, recipe, len(generators))
+    batch_size = min(recipe.batch_size, len(x))
+    together = choose_stacked(network, recipe.stacked, batch_size, x.device.type, recipe.precision)
+    loss: Loss = _stacked_loss if together else _single_loss
+    if recipe.compiled and not together:
+        loss = _compiled_loss()
+    data = Minibatches(x, y, sample_weights, batch_size, normalize, augment, mix, label)
+    parts = list(groups(weights, batch_size)) if together else singles(weights)
+
+    def epoch_done(index: int, epochs: int) -> None:
+        if progress is not None:
+            progress(index * recipe.epochs + epochs, len(parts) * recipe.epochs)
+
+    with mode(network, training=True), torch.enable_grad():
+        trained = [
+            _trained(
+                loss,
+                network,
+                {name: w[part] for name, w in weights.items()},
+                recipe,
+                data,
+                generators[part],
+                partial(epoch_done, index),
+            )
+            for index, part in enumerate(parts)
+        ]
+    return concatenate(trained)
+
+
+def _check(
+    network: nn.Module, weights: Weights, recipe: TrainingRecipe, num_generators: int
+) -> None:
+    """Raise a DdistError for what does not fit together."""
+    if num_generators != num_members(weights):
         raise DdistError(
             f"fit needs one generator per network: {num_members(weights)} networks, "
-            f"{len(generators)} generators."
+            f"{num_generators} generators."
         )
-    if rho != 0 and keeps_statistics(network):
+    if recipe.rho != 0 and keeps_statistics(network):
         raise DdistError(
             "Sharpness-aware training would count the weights that it only looks at into the "
             "running statistics of batch normalisation: choose network.norm=instance, or rho=0."
         )
-    if criterion not in get_args(Criterion):
-        raise DdistError(f"The loss of a training is cross_entropy or mse, not {criterion!r}.")
-    if not temperature > 0:
-        raise DdistError(f"The temperature of labels is above 0, such as 20, not {temperature}.")
-    if batch_size < 1:
-        raise DdistError(f"The batch_size of a training is at least 1, not {batch_size}.")
-    batch_size = min(batch_size, len(x))
-    steps = epochs * ceil(len(x) / batch_size)
-    together = choose_stacked(network, stacked, batch_size, x.device.type, precision)
-    loss: Loss = _stacked_loss if together else _single_loss
-    if compiled and not together:
-        loss = _compiled_loss()
-    data = Minibatches(x, y, sample_weights, batch_size, normalize, augment, mix, label)
-    parts = list(groups(weights, batch_size)) if together else singles(weights)
-    trained = []
-    with mode(network, training=True), torch.enable_grad():
-        for index, part in enumerate(parts):
-            parameters, buffers = trainable(network, {n: w[part] for n, w in weights.items()})
-            descent = _Descent(parameters, optimizer, lr, momentum, weight_decay)
-            done = 0
-            for epoch in range(epochs):
-                for batch in data.epoch(generators[part]):
-                    if lr_scale is not None:
-                        descent.scale(lr_scale(done, steps))
-                    gradient = partial(
-                        _gradient, loss, network, buffers, batch, precision, criterion, temperature
-                    )
-                    descent.step(flat_gradient(gradient, parameters, rho, alpha))
-                    done += 1
-                if epoch in lr_drops:
-                    descent.drop(lr_factor, reset_momentum)
-                if progress is not None:
-                    progress(index * epochs + epoch + 1, len(parts) * epochs)
-            trained.append({n: w.detach() for n, w in (parameters | buffers).items()})
-    return concatenate(trained)
+
+
+def _trained(
+    loss: Loss,
+    network: nn.Module,
+    weights: Weights,
+    recipe: TrainingRecipe,
+    data: Minibatches,
+    generators: Sequence[torch.Generator],
+    epoch_done: Callable[[int], None],
+) -> Weights:
+    """Those ``weights`` that are computed together after the training; ``epoch_done`` is called
+    with the epochs done."""
+    parameters, buffers = trainable(network, weights)
+    descent = _Descent(parameters, recipe)
+    steps, done = recipe.epochs * ceil(len(data.x) / data.batch_size), 0
+    for epoch in range(recipe.epochs):
+        for batch in data.epoch(generators):
+            if recipe.lr_scale is not None:
+                descent.scale(recipe.lr_scale(done, steps))
+            gradient = partial(_gradient, loss, network, buffers, batch, recipe)
+            descent.step(flat_gradient(gradient, parameters, recipe.rho, recipe.alpha))
+            done += 1
+        if epoch in recipe.lr_drops:
+            descent.drop(recipe.lr_factor, recipe.reset_momentum)
+        epoch_done(epoch + 1)
+    return {name: w.detach() for name, w in (parameters | buffers).items()}
 
 
 class _Descent:
     """An optimizer of stacked weights, whose step size drops."""
 
-    def __init__(
-        self, weights: Weights, kind: Optimizer, lr: float, momentum: float, weight_decay: float
-    ) -> None:
-        if kind not in get_args(Optimizer):
-            raise DdistError(f"The optimizer of a training is sgd, adam or adamw, not {kind!r}.")
-        self._weights = weights
-        self._kind, self._lr, self._momentum = kind, lr, momentum
-        self._weight_decay = weight_decay
+    def __init__(self, weights: Weights, recipe: TrainingRecipe) -> None:
+        self._weights, self._recipe, self._lr = weights, recipe, recipe.lr
         self._optimizer = self._make()
 
     def _make(self) -> torch.optim.Optimizer:
         # All act element by element: stacked weights move exactly as separate ones.
-        weights = list(self._weights.values())
-        if self._kind == "sgd":
-            return torch.optim.SGD(
-                weights, self._lr, self._momentum, weight_decay=self._weight_decay
-            )
-        make = torch.optim.Adam if self._kind == "adam" else torch.optim.AdamW
-        betas = (self._momentum, 0.999)
-        return make(weights, self._lr, betas, weight_decay=self._weight_decay)
+        weights, recipe = list(self._weights.values()), self._recipe
+        decay = recipe.weight_decay
+        if recipe.optimizer == "sgd":
+            return torch.optim.SGD(weights, self._lr, recipe.momentum, weight_decay=decay)
+        make = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+        return make(weights, self._lr, (recipe.momentum, 0.999), weight_decay=decay)
 
     def step(self, gradients: Weights) -> None:
         for name, tensor in self._weights.items():
@@ -220,13 +197,12 @@ def _gradient(
     network: nn.Module,
     buffers: Weights,
     batch: Minibatch,
-    precision: Precision,
-    criterion: Criterion,
-    temperature: float,
+    recipe: TrainingRecipe,
     weights: Weights,
 ) -> Weights:
     """The gradients of the stacked ``weights``."""
-    total = loss(network, weights, buffers, batch, precision, criterion, temperature)
+    options = recipe.precision, recipe.criterion, recipe.temperature
+    total = loss(network, weights, buffers, batch, *options)
     return dict(zip(weights, torch.autograd.grad(total, list(weights.values())), strict=True))
 
 

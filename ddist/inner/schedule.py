@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from functools import partial
 from math import cos, pi
+from typing import Any
 
 from ddist.errors import DdistError
-from ddist.inner.fit import Scale
+from ddist.inner.recipe import Scale, TrainingRecipe
 
 WARM_UP = 500  # steps
 
@@ -14,13 +15,24 @@ WARM_UP = 500  # steps
 class Schedule:
     """``passes`` over the data; after each of ``drops`` (counted from 0) the step size is
     multiplied by ``factor``, with a fresh momentum buffer where ``reset_momentum``. ``scale`` is
-    :func:`ddist.inner.fit.fit`'s ``lr_scale``."""
+    a recipe's ``lr_scale``."""
 
     passes: int
     drops: tuple[int, ...] = ()
     factor: float = 1.0
     reset_momentum: bool = False
     scale: Scale | None = None
+
+    def recipe(self, **others: Any) -> TrainingRecipe:
+        """Return the training whose step size falls like this and that ``others`` describe."""
+        return TrainingRecipe(
+            epochs=self.passes,
+            lr_drops=self.drops,
+            lr_factor=self.factor,
+            reset_momentum=self.reset_momentum,
+            lr_scale=self.scale,
+            **others,
+        )
 
 
 def schedule_by_name(name: str, epochs: int) -> Schedule:

@@ -12,6 +12,7 @@ from ddist.augment.mix import Mix
 from ddist.errors import DdistError
 from ddist.inner.compiled import SAVED_PER_TRAINED_VALUE
 from ddist.inner.fit import fit
+from ddist.inner.recipe import TrainingRecipe
 from ddist.methods.base import Method
 from ddist.methods.matching import Matching
 from ddist.networks import Weights
@@ -83,22 +84,25 @@ class AlongStudents(Matching):
         """``weights`` [K, ...] after SGD on the images ``x`` with labels ``y``, in
         ``student_precision`` and compiled where that pays."""
         num_images = self.num_networks * epochs * len(x)
-        return fit(
-            self.network,
-            weights,
-            x,
-            y,
+        recipe = TrainingRecipe(
             epochs=epochs,
             batch_size=self.student_batch_size,
             optimizer="sgd",
             lr=self.student_lr,
             momentum=momentum,
             weight_decay=weight_decay,
+            precision=self.student_precision,
+            compiled=self.worth_compiling(num_images, SAVED_PER_TRAINED_VALUE),
+        )
+        return fit(
+            self.network,
+            weights,
+            x,
+            y,
+            recipe,
             generators=generators,
             augment=self.augment if self.augment.strategy else None,
             mix=mix,
-            precision=self.student_precision,
-            compiled=self.worth_compiling(num_images, SAVED_PER_TRAINED_VALUE),
         )
 
     def streams(self, name: str, num: int) -> list[torch.Generator]:

@@ -1,6 +1,7 @@
 """What the caches lack of a run's trainings, and how long these take."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
@@ -10,10 +11,13 @@ from torch import nn
 
 from ddist.data import RealData
 from ddist.evaluation import Evaluator
+from ddist.evaluation.full import recipe_of
 from ddist.experts import Stored
 from ddist.generative import Autoencoder
 from ddist.init import Pretrained, Random
 from ddist.inner.fit import fit
+from ddist.inner.minibatches import Augment
+from ddist.inner.recipe import TrainingRecipe
 from ddist.methods import MTT, Method
 from ddist.seeding import generator
 from ddist.tasks.build import build_teacher, build_trajectories
@@ -30,27 +34,28 @@ Missing = tuple[str, float, int]
 def training_seconds(
     network: nn.Module,
     source: RealData,
-    settings: dict[str, Any],
+    recipe: TrainingRecipe,
     num_networks: int,
-    epochs: float,
     enough: float,
+    augment: Augment | None = None,
 ) -> float:
-    """Return how long it takes to train ``num_networks`` on ``source`` for ``epochs`` each, with
-    ``settings`` of :func:`ddist.inner.fit.fit`; from some batches of a few of them."""
+    """Return how long it takes to train ``num_networks`` on ``source``, from some batches of a few
+    of them."""
     together, train = min(num_networks, TOGETHER), source.train
-    size = min(settings["batch_size"], len(train))
+    size = min(recipe.batch_size, len(train))
     start = Random("default", 0).draw(network.to(source.device), together)
 
     def took(batches: int) -> float:
         few = some_of(train, batches * size)
         streams = [generator(0, "order", k) for k in range(together)]
-        options = {**settings, "generators": streams, "normalize": source.normalization}
-        return seconds_of(lambda: fit(network, start, few.x, few.y, **options, epochs=1))
+        options: dict[str, Any] = {"generators": streams, "normalize": source.normalization}
+        parts = network, start, few.x, few.y, replace(recipe, epochs=1)
+        return seconds_of(lambda: fit(*parts, **options, augment=augment))
 
     took(1)  # warms up
     batches = ceil(len(train) / size)
     one = slope(took, 1, batches, enough) if batches > 1 else took(1)
-    return one * batches * epochs * num_networks / together
+    return one * batches * recipe.epochs * num_networks / together
 
 
 def missing_trainings(
@@ -59,33 +64,25 @@ def missing_trainings(
     """Yield what the run of ``cfg`` would train first, as the cache lacks it."""
     yield from missing_pools(cfg, data, method, evaluator, enough)
     if cfg.reference.measure:
-        settings = {"optimizer": "adam", "momentum": 0.9, "weight_decay": 0.0}
-        settings |= {name: cfg.reference.training[name] for name in ("batch_size", "lr")}
-        first = next(iter(evaluator.networks.values()))
-        num, passes = cfg.reference.training.num_networks, cfg.reference.training.epochs
-        yield "reference", training_seconds(first, data, settings, num, passes, enough), 0
+        training = dict(cfg.reference.training)
+        num, first = training.pop("num_networks"), next(iter(evaluator.networks.values()))
+        yield "reference", training_seconds(first, data, recipe_of(**training), num, enough), 0
     network = method.network.to(data.device)
     if isinstance(method, MTT):
         experts = build_trajectories(cfg, data)
         files = experts.missing(network, method.last_epoch)
         if files and not isinstance(experts, Stored):
-            epochs = sum(epoch > 0 for epoch, _ in files)
-            num = len({expert for _, expert in files})
-            plain = {"optimizer": "sgd", "momentum": 0.0, "augment": experts.augment}
-            settings = {**plain, **experts.recipe}
-            seconds = training_seconds(network, data, settings, num, epochs / num, enough)
+            epochs = sum(epoch > 0 for epoch, _ in files)  # of all together
+            seconds = training_seconds(
+                network, data, experts.recipe, epochs, enough, experts.augment
+            )
             yield "experts", seconds, len(files)
     asked = "teacher" in cfg.method or cfg.teacher.store
     if asked or cfg.evaluation.get("labels") == "teacher":
         teacher = build_teacher(cfg, data)
         if isinstance(teacher, Trained) and not teacher.file.exists():
-            settings = {**teacher.recipe, "augment": teacher.augment}
-            passes = teacher.schedule.passes
-            del settings["epochs"]
-            seconds = training_seconds(
-                teacher.architecture, teacher.images, settings, 1, passes, enough
-            )
-            yield "teachers", seconds, 1
+            parts = teacher.architecture, teacher.images, teacher.recipe, 1, enough
+            yield "teachers", training_seconds(*parts, teacher.augment), 1
     if "generative" in cfg.method:
         yield from missing_autoencoder(cfg.method.generative, data, cfg.seed, enough)
 
@@ -109,10 +106,7 @@ def missing_pools(
     for pool, network in wanted:
         name = pool.signature(network.to(data.device))
         if name not in known and (num := pool.missing(network)):
-            settings = dict(pool.recipe)
-            epochs = settings.pop("epochs")
-            parts = network, pool.source, settings, num, epochs
-            yield "pool", training_seconds(*parts, enough), 1
+            yield "pool", training_seconds(network, pool.source, pool.recipe, num, enough), 1
         known.add(name)
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from annotated_types import Ge, Lt
@@ -14,8 +14,9 @@ from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init.pretraining import check_fits, signature
 from ddist.init.random import Random
-from ddist.inner.fit import Optimizer, fit
+from ddist.inner.fit import fit
 from ddist.inner.minibatches import Augment
+from ddist.inner.recipe import Optimizer
 from ddist.inner.schedule import schedule_by_name
 from ddist.inner.stacking import member
 from ddist.networks.base import Weights
@@ -40,7 +41,8 @@ class Trained(Teacher):
         train_per_class: most images of each class that it is trained on; None for all.
         epochs, schedule: how long, and how the step size falls, see
             :func:`ddist.inner.schedule.schedule_by_name`.
-        batch_size, optimizer, lr, momentum, weight_decay: of :func:`ddist.inner.fit.fit`.
+        batch_size, optimizer, lr, momentum, weight_decay: of the
+            :class:`ddist.inner.recipe.TrainingRecipe`.
         augment: applied to each batch; its repr says all that it does. None for none.
     """
 
@@ -72,15 +74,14 @@ class Trained(Teacher):
         if train_per_class is not None:
             self.images = source.limited(train_per_class, "teacher")
         self.scheme, self.augment = scheme, augment
-        self.schedule_name, self.schedule = schedule, schedule_by_name(schedule, epochs)
-        self.recipe: dict[str, Any] = {
-            "epochs": self.schedule.passes,
-            "batch_size": batch_size,
-            "optimizer": optimizer,
-            "lr": lr,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-        }
+        self.schedule = schedule
+        self.recipe = schedule_by_name(schedule, epochs).recipe(
+            batch_size=batch_size,
+            optimizer=optimizer,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+        )
 
     def signature(self) -> str:
         """8 hex digits that change with anything that changes the teacher."""
@@ -89,8 +90,10 @@ class Trained(Teacher):
             self.images,
             self.source.seed,
             scheme=self.scheme,
-            schedule=self.schedule_name,
-            recipe=self.recipe,
+            schedule=self.schedule,
+            recipe=self.recipe.settings(
+                "epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay"
+            ),
             augment=repr(self.augment),
         )
 
@@ -105,7 +108,7 @@ class Trained(Teacher):
     def _train(self, network: nn.Module) -> Weights:
         data = self.images.to(self.source.device)
         log.info("Training the teacher on %s; this is done once.", data.name)
-        with Progress("the teacher", "epochs", self.schedule.passes) as progress:
+        with Progress("the teacher", "epochs", self.recipe.epochs) as progress:
             found = self._fit(network, data, lambda epoch, _: progress.to(epoch))
         if not all(torch.isfinite(w).all() for w in found.values()):
             raise DdistError("The teacher's training diverged: lower teacher.lr.")
@@ -121,13 +124,9 @@ class Trained(Teacher):
             Random(self.scheme, seed).draw(network, 1, "teacher"),
             data.train.x,
             data.train.y,
+            self.recipe,
             generators=[generator(seed, "teacher", "order")],
             normalize=data.normalization,
-            lr_drops=self.schedule.drops,
-            lr_factor=self.schedule.factor,
-            reset_momentum=self.schedule.reset_momentum,
-            lr_scale=self.schedule.scale,
             augment=self.augment,
             progress=progress,
-            **self.recipe,
         )

@@ -17,6 +17,7 @@ from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.init import Random
 from ddist.inner.fit import fit
+from ddist.inner.recipe import TrainingRecipe
 from ddist.seeding import generator
 from ddist.tasks.build import build_data, build_evaluator, build_init, build_method, build_network
 
@@ -114,11 +115,14 @@ def experts(cfg: Any, setting: Setting) -> dict[str, Any]:
     batches = -(-len(few) // 256)
     weights = Random("default", 0).draw(network, num)
 
+    recipe = TrainingRecipe(
+        epochs=1, batch_size=256, optimizer="sgd", lr=0.01, momentum=0.0, weight_decay=0.0,
+        stacked=False if compiled else "auto", compiled=compiled,
+    )  # fmt: skip
+
     def run() -> None:
         fit(
-            network, weights, few, data.train.y[: len(few)], epochs=1, batch_size=256,
-            optimizer="sgd", lr=0.01, momentum=0.0, weight_decay=0.0,
-            stacked=False if compiled else "auto", compiled=compiled,
+            network, weights, few, data.train.y[: len(few)], recipe,
             generators=[generator(0, "expert", k) for k in range(num)],
             normalize=data.normalization,
         )  # fmt: skip

@@ -18,6 +18,7 @@ from ddist.data.ondisk import OnDisk, parts
 from ddist.data.sources import pictures
 from ddist.errors import DdistError
 from ddist.inner.fit import fit
+from ddist.inner.recipe import TrainingRecipe
 from ddist.networks import MLP
 from ddist.seeding import generator
 
@@ -107,9 +108,10 @@ def test_training_on_them_gives_the_same_weights(read: Callable[..., RealData]) 
     start = {n: torch.zeros_like(w)[None] for n, w in network.named_parameters()}
     found = [
         fit(
-            network, start, data.train.x, data.train.y, epochs=2, batch_size=batch_size,
-            optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=0.0, generators=[generator(0)],
-            normalize=data.normalization,
+            network, start, data.train.x, data.train.y,
+            TrainingRecipe(epochs=2, batch_size=batch_size, optimizer="sgd", lr=0.1, momentum=0.9,
+                           weight_decay=0.0),
+            generators=[generator(0)], normalize=data.normalization,
         )
         for batch_size in (7, 100)
         for data in (read(0), read(1))

@@ -1,6 +1,7 @@
 """Experts on the bundled digits (real data, offline): what they are, and what is done only once."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,13 +154,10 @@ def test_flat_experts_are_those_of_sharpness_aware_training(
         {n: w[None] for n, w in start.items()},
         digits.train.x,
         digits.train.y,
-        epochs=1,
-        optimizer="sgd",
-        momentum=0.0,
+        replace(plain.recipe, rho=0.5, alpha=1.0),
         generators=[generator(0, "expert", 1, 1)],
         normalize=digits.normalization,
         augment=flat.augment,
-        **plain.recipe | {"rho": 0.5, "alpha": 1.0},
     )
     for name, w in found.items():
         torch.testing.assert_close(w, expected[name][0])

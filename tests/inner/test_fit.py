@@ -1,6 +1,7 @@
 """Training K networks together equals training each alone, and equals a plain torch loop."""
 
 import shutil
+from dataclasses import fields
 from functools import partial
 
 import pytest
@@ -15,11 +16,13 @@ from ddist.errors import DdistError
 from ddist.init import Random
 from ddist.inner.fit import fit
 from ddist.inner.predict import accuracy, predict
+from ddist.inner.recipe import TrainingRecipe
 from ddist.inner.stacking import member
 from ddist.networks import MLP, ConvNet, LeNet, Network, Weights
 from ddist.seeding import generator
 
 SHAPE = (1, 12, 12)
+FIELDS = {field.name for field in fields(TrainingRecipe)}
 
 
 def tiny_convnet(norm: str = "instance") -> ConvNet:
@@ -42,7 +45,9 @@ def train(network: Network, weights: Weights, x: Tensor, y: Tensor, **changes: o
         "weight_decay": 5e-4,
         "generators": [generator(1, "order", k) for k in range(num)],
     }
-    return fit(network, weights, x, y, **(options | changes))  # type: ignore[arg-type]
+    options |= changes
+    settings = {key: options.pop(key) for key in FIELDS & options.keys()}
+    return fit(network, weights, x, y, TrainingRecipe(**settings), **options)  # type: ignore[arg-type]
 
 
 def assert_same(a: Weights, b: Weights) -> None:

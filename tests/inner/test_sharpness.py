@@ -1,5 +1,7 @@
 """GSAM: against its equations on one flat vector, and K networks at once against one by one."""
 
+from dataclasses import fields
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,12 +10,14 @@ from torch import Tensor
 from ddist.errors import DdistError
 from ddist.init import Random
 from ddist.inner.fit import fit
+from ddist.inner.recipe import TrainingRecipe
 from ddist.inner.sharpness import flat_gradient
 from ddist.inner.stacking import member
 from ddist.networks import MLP, ConvNet, Network, Weights
 from ddist.seeding import generator
 
 SHAPE = (1, 8, 8)
+FIELDS = {field.name for field in fields(TrainingRecipe)}
 
 
 def toy() -> tuple[Tensor, Tensor]:
@@ -58,7 +62,9 @@ def train(network: Network, weights: Weights, **changes: object) -> Weights:
         "alpha": 0.7,
         "generators": [generator(1, k) for k in range(num)],
     }
-    return fit(network, weights, x, y, **(options | changes))  # type: ignore[arg-type]
+    options |= changes
+    settings = {key: options.pop(key) for key in FIELDS & options.keys()}
+    return fit(network, weights, x, y, TrainingRecipe(**settings), **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("stacked", [True, False])

@@ -1,0 +1,1 @@
+"""What settings may be: ranges for annotations, and the config's groups."""
