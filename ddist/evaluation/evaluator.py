@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.data.split import Split
-from ddist.evaluation.protocol import Course, Protocol
+from ddist.evaluation.protocol import Context, Course, Protocol
 from ddist.init import InitialWeights
+from ddist.inner.compiled import Compile
+from ddist.inner.stacking import Precision
+from ddist.objectives import Objective
 
 MAX_CLASSES = 1000  # whose confusion is counted: 8 MB of memory
 
@@ -54,15 +57,26 @@ class Evaluator:
     """
 
     def __init__(
-        self, protocol: Protocol, networks: Mapping[str, nn.Module], init: InitialWeights, seed: int
+        self,
+        protocol: Protocol,
+        networks: Mapping[str, nn.Module],
+        init: InitialWeights,
+        seed: int,
+        *,
+        compile: Compile = False,
+        precision: Precision = "32-true",
+        objective: Objective | None = None,
     ) -> None:
-        protocol.check_precision()
+        protocol.check_precision(precision)
         for network in networks.values():
             protocol.check_network(network)
         self.protocol = protocol
         self.networks = networks
         self.init = init
         self.seed = seed
+        self.compile: Compile = compile
+        self.precision: Precision = precision
+        self.objective = objective
 
     def run(
         self, distilled: DistilledDataset, data: RealData, split: Split | None = None
@@ -74,13 +88,10 @@ class Evaluator:
             networks = {self.protocol.in_place_of_network: next(iter(networks.values()))}
         rows = []
         for name, network in networks.items():
-            start = (network.to(data.device), self.init)
-            self.protocol.confusion = counts = no_counts(data.num_classes)
-            try:
-                found, chosen = self.protocol.accuracies(distilled, data, split, *start, self.seed)
-            finally:
-                self.protocol.confusion = None
-            course = self.protocol.course(distilled, data, split, *start, chosen)
+            counts = no_counts(data.num_classes)
+            context = replace(self._context(data, split, network), confusion=counts)
+            found, chosen = self.protocol.accuracies(distilled, context)
+            course = self.protocol.course(distilled, replace(context, confusion=None), chosen)
             counted = counts is not None and bool(counts.any())
             row = summarise(found, self.protocol.name, name, chosen)
             rows.append(replace(row, course=course, confusion=counts if counted else None))
@@ -91,10 +102,22 @@ class Evaluator:
         the protocol starts elsewhere."""
         rows = []
         for name, network in self.networks.items():
-            found = self.protocol.before(data, data.test, network.to(data.device), self.init)
+            found = self.protocol.before(self._context(data, data.test, network))
             if found is not None:
                 rows.append(summarise(found, self.protocol.name, name, {}))
         return rows
+
+    def _context(self, data: RealData, split: Split, network: nn.Module) -> Context:
+        return Context(
+            data,
+            split,
+            network.to(data.device),
+            self.init,
+            self.seed,
+            compile=self.compile,
+            precision=self.precision,
+            objective=self.objective,
+        )
 
 
 def no_counts(num_classes: int) -> Tensor | None:

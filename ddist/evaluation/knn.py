@@ -4,15 +4,13 @@ from collections.abc import Sequence
 
 import torch
 from sklearn.neighbors import NearestNeighbors
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import one_hot
 
 from ddist.artifact.dataset import DistilledDataset
-from ddist.data import RealData
 from ddist.data.split import Split
-from ddist.evaluation.protocol import Protocol, batches_of
+from ddist.evaluation.protocol import Context, Protocol, batches_of
 from ddist.evaluation.replay import tuning_split
-from ddist.init import InitialWeights
 from ddist.inner.predict import count
 
 
@@ -33,31 +31,25 @@ class NearestNeighbours(Protocol):
         self.tuning_images = tuning_images
 
     def accuracies(
-        self,
-        distilled: DistilledDataset,
-        data: RealData,
-        split: Split,
-        network: nn.Module,
-        init: InitialWeights,
-        seed: int,
+        self, distilled: DistilledDataset, context: Context
     ) -> tuple[Tensor, dict[str, float]]:
         images, y, weights = (None if each is None else each.cpu() for each in distilled.examples())
         assert images is not None and y is not None
         x, y = images.flatten(1).numpy(), y if y.ndim == 1 else y.argmax(1)
         weights = torch.ones(len(y)) if weights is None else weights
-        ballots = one_hot(y, data.num_classes) * weights.double().unsqueeze(1)  # [N, C]
+        ballots = one_hot(y, context.data.num_classes) * weights.double().unsqueeze(1)  # [N, C]
 
         def score(k: int, images: Split, confusion: Tensor | None = None) -> float:
             model = NearestNeighbors(n_neighbors=k).fit(x)
             right = 0
-            for batch, classes in batches_of(data, images):
+            for batch, classes in batches_of(context.data, images):
                 near = model.kneighbors(batch.flatten(1).cpu().numpy(), return_distance=False)
                 predicted = ballots[torch.from_numpy(near)].sum(1).argmax(1)
                 right += int((predicted == classes.cpu()).sum())
                 count(confusion, predicted.unsqueeze(0), classes.cpu())
             return right / len(images)
 
-        tuning = tuning_split(data, self.tuning_images, seed)
+        tuning = tuning_split(context.data, self.tuning_images, context.seed)
         k = max((k for k in self.k_grid if k <= len(x)), key=lambda k: score(k, tuning))
-        right = score(k, split, self.confusion)
+        right = score(k, context.split, context.confusion)
         return torch.tensor([right], dtype=torch.float64), {"k": k}

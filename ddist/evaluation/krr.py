@@ -5,14 +5,11 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge
-from torch import Tensor, nn
+from torch import Tensor
 
 from ddist.artifact.dataset import DistilledDataset
-from ddist.data import RealData
-from ddist.data.split import Split
 from ddist.errors import DdistError
-from ddist.evaluation.protocol import Protocol, batches_of
-from ddist.init import InitialWeights
+from ddist.evaluation.protocol import Context, Protocol, batches_of
 from ddist.inner.predict import count
 from ddist.kernels import Kernel
 from ddist.matching.kernel import coefficients, targets
@@ -37,14 +34,9 @@ class KernelRegression(Protocol):
 
     @torch.no_grad()
     def accuracies(
-        self,
-        distilled: DistilledDataset,
-        data: RealData,
-        split: Split,
-        network: nn.Module,
-        init: InitialWeights,
-        seed: int,
+        self, distilled: DistilledDataset, context: Context
     ) -> tuple[Tensor, dict[str, float]]:
+        data, split = context.data, context.split
         images, labels, weights = distilled.examples(as_learned=True)
         if weights is not None:
             raise DdistError(
@@ -57,5 +49,5 @@ class KernelRegression(Protocol):
         for x, classes in batches_of(data, split):
             predicted = (self.kernel(x, images) @ found).argmax(1)
             right += (predicted == classes).sum()
-            count(self.confusion, predicted.unsqueeze(0), classes)
+            count(context.confusion, predicted.unsqueeze(0), classes)
         return (right / len(split)).view(1).cpu(), {}

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -20,6 +21,33 @@ Course = dict[str, list[float]]
 ``<name>_mean`` and ``<name>_std`` over the networks."""
 
 
+@dataclass(frozen=True)
+class Context:
+    """What a distilled set is evaluated on and with.
+
+    Args:
+        split: of ``data``, whose images networks are asked about.
+        network: that is trained, on the device of the data.
+        init: p(theta_0), for protocols that start from it.
+        seed: the run's root seed.
+        compile: whether networks are compiled.
+        precision: of the networks.
+        objective: what the networks are trained for, where that is not to be right.
+        confusion: where predictions on ``split`` are counted, as
+            :func:`ddist.inner.predict.count` does.
+    """
+
+    data: RealData
+    split: Split
+    network: nn.Module
+    init: InitialWeights
+    seed: int
+    compile: Compile = False
+    precision: Precision = "32-true"
+    objective: Objective | None = None
+    confusion: Tensor | None = None
+
+
 class Protocol(ABC):
     """Says what training on a distilled set means. Accuracies under two protocols are never
     compared, so each carries its name into every row."""
@@ -31,55 +59,32 @@ class Protocol(ABC):
     """How many held-out networks it asks of p(theta_0); None where it draws its own."""
     in_place_of_network: str = "none"
     """What results name where they name networks else."""
-    compile: Compile = False
-    """Whether networks are compiled; set by whoever builds the protocol."""
-    precision: Precision = "32-true"
-    """Of the networks; set likewise."""
-    objective: Objective | None = None
-    """What the networks are trained for, where that is not to be right; set likewise."""
-    confusion: Tensor | None = None
-    """Where predictions on the split are counted, as :func:`ddist.inner.predict.count` does; set by
-    who wants to know them."""
 
-    def check_precision(self) -> None:
+    def check_precision(self, precision: Precision) -> None:
         """Raise a DdistError for a precision that the protocol cannot have."""
-        check_precision(self.precision)
+        check_precision(precision)
 
     def check_network(self, network: nn.Module) -> None:  # noqa: B027 (may stay as it is)
         """Raise a DdistError for a network that the protocol cannot train."""
 
-    def before(
-        self, data: RealData, split: Split, network: nn.Module, init: InitialWeights
-    ) -> Tensor | None:
-        """Accuracy on ``split`` of the networks that the protocol trains, as they start [K]; None
-        where it has no use for what ``init`` gives."""
+    def before(self, context: Context) -> Tensor | None:
+        """Accuracy of the networks that the protocol trains, as they start [K]; None where it has
+        no use for what p(theta_0) gives."""
         return None
 
     def course(
-        self,
-        distilled: DistilledDataset,
-        data: RealData,
-        split: Split,
-        network: nn.Module,
-        init: InitialWeights,
-        chosen: Mapping[str, float],
+        self, distilled: DistilledDataset, context: Context, chosen: Mapping[str, float]
     ) -> Course:
-        """The measures of the objective on ``split``, step by step; ``chosen`` as
+        """The measures of the objective, step by step; ``chosen`` as
         :meth:`accuracies` gives it. Empty where there is no objective, or no step to follow."""
         return {}
 
     @abstractmethod
     def accuracies(
-        self,
-        distilled: DistilledDataset,
-        data: RealData,
-        split: Split,
-        network: nn.Module,
-        init: InitialWeights,
-        seed: int,
+        self, distilled: DistilledDataset, context: Context
     ) -> tuple[Tensor, dict[str, float]]:
-        """Accuracy of each trained network on ``split`` [K], as fractions, and what the protocol
-        chose by itself (on training or validation data, never on the test set)."""
+        """Accuracy of each trained network on the context's split [K], as fractions, and what the
+        protocol chose by itself (on training or validation data, never on the test set)."""
 
 
 def batches_of(data: RealData, split: Split) -> Iterator[tuple[Tensor, Tensor]]:

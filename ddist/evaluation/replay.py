@@ -9,12 +9,11 @@ from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.errors import DdistError
-from ddist.evaluation.protocol import Course, Protocol, batches_of
-from ddist.init import InitialWeights
+from ddist.evaluation.protocol import Context, Course, Protocol, batches_of
 from ddist.inner.compiled import pays
 from ddist.inner.parts import at_once, footprint, shape_of
 from ddist.inner.predict import accuracy, predict
-from ddist.inner.stacking import concatenate, keeps_statistics, num_members
+from ddist.inner.stacking import Precision, concatenate, keeps_statistics, num_members
 from ddist.inner.unroll import classification_loss, sgd, stacked, unroll
 from ddist.networks import Weights
 from ddist.objectives import Objective
@@ -64,11 +63,11 @@ class Replay(Protocol):
         self.tuning_networks, self.tuning_images = tuning_networks, tuning_images
         self.chunk = chunk
 
-    def check_precision(self) -> None:
+    def check_precision(self, precision: Precision) -> None:
         """Mixed precision is refused: vmap, which trains the networks together, loses autocast on
         its way to convolutions."""
-        super().check_precision()
-        if self.precision != "32-true":
+        super().check_precision(precision)
+        if precision != "32-true":
             raise DdistError(
                 "Learned steps are replayed in 32-true only: set evaluation.precision=32-true, or "
                 "choose another evaluation."
@@ -85,65 +84,57 @@ class Replay(Protocol):
             )
 
     def accuracies(
-        self,
-        distilled: DistilledDataset,
-        data: RealData,
-        split: Split,
-        network: nn.Module,
-        init: InitialWeights,
-        seed: int,
+        self, distilled: DistilledDataset, context: Context
     ) -> tuple[Tensor, dict[str, float]]:
         if distilled.weights is not None:
             raise DdistError(
                 "Replaying knows no weights of samples, which this set has: choose another "
                 "protocol, such as evaluation=dc2021."
             )
+        data, split, network = context.data, context.split, context.network
         steps = steps_of(distilled, data.device)
         chosen: dict[str, float] = {}
         if distilled.step_sizes is None:
             more = distilled.meta.get("student_epochs")
-            size, epochs = self.tune(steps, data, network, init, seed, more)
+            size, epochs = self.tune(steps, context, more)
             chosen = {"step_size": size, "epochs": epochs}
         step_sizes = sizes_of(distilled, chosen, len(steps))
-        start = init.held_out(network, self.num_networks)
-        compiled = pays(self.compile, network, split.x[:1], num_members(start) * len(split))
+        start = context.init.held_out(network, self.num_networks)
+        compiled = pays(context.compile, network, split.x[:1], num_members(start) * len(split))
         found: list[Tensor] = []
         with Progress("evaluating", "networks", num_members(start), quiet=SHORT) as progress:
             for weights in in_chunks(start, self.chunk):
                 trained = replay(network, weights, steps, step_sizes.to(data.device))
                 batches = batches_of(data, split)
+                counts = context.confusion
                 found.append(
-                    accuracy(network, trained, batches, compiled=compiled, confusion=self.confusion)
+                    accuracy(network, trained, batches, compiled=compiled, confusion=counts)
                 )
                 progress.to(sum(map(len, found)))
         return torch.cat(found).cpu(), chosen
 
     def course(
-        self,
-        distilled: DistilledDataset,
-        data: RealData,
-        split: Split,
-        network: nn.Module,
-        init: InitialWeights,
-        chosen: Mapping[str, float],
+        self, distilled: DistilledDataset, context: Context, chosen: Mapping[str, float]
     ) -> Course:
-        if self.objective is None:
+        data, network, objective = context.data, context.network, context.objective
+        if objective is None:
             return {}
         steps = steps_of(distilled, data.device)
         sizes = sizes_of(distilled, chosen, len(steps)).to(data.device).flatten()
         stops = shown_steps(len(sizes))
-        found: dict[str, list[list[Tensor]]] = {name: [] for name in self.objective.measures}
-        for weights in in_chunks(init.held_out(network, self.num_networks), self.chunk):
+        start = context.init.held_out(network, self.num_networks)
+        found: dict[str, list[list[Tensor]]] = {name: [] for name in objective.measures}
+        for weights in in_chunks(start, self.chunk):
             curves: dict[str, list[Tensor]] = {name: [] for name in found}
             for before, stop in zip([0, *stops], stops, strict=False):
                 parts = [steps[t % len(steps)] for t in range(before, stop)]
                 weights = replay(network, weights, parts, sizes[None, before:stop])
                 asked = [
                     (predict(network, weights, x).argmax(-1).cpu(), y.cpu())
-                    for x, y in batches_of(data, split)
+                    for x, y in batches_of(data, context.split)
                 ]
                 predicted, y = (torch.cat(parts, -1) for parts in zip(*asked, strict=True))
-                for name, measure in self.objective.measures.items():
+                for name, measure in objective.measures.items():
                     curves[name].append(measure(predicted, y))
             for name, curve in curves.items():
                 found[name].append(curve)
@@ -160,27 +151,20 @@ class Replay(Protocol):
             )
         }
 
-    def before(
-        self, data: RealData, split: Split, network: nn.Module, init: InitialWeights
-    ) -> Tensor | None:
-        start = init.held_out(network, self.num_networks)
-        return accuracy(network, start, batches_of(data, split)).cpu()
+    def before(self, context: Context) -> Tensor | None:
+        start = context.init.held_out(context.network, self.num_networks)
+        return accuracy(context.network, start, batches_of(context.data, context.split)).cpu()
 
     def tune(
-        self,
-        steps: Steps,
-        data: RealData,
-        network: nn.Module,
-        init: InitialWeights,
-        seed: int,
-        more_epochs: int | None = None,
+        self, steps: Steps, context: Context, more_epochs: int | None = None
     ) -> tuple[float, int]:
         """The step size and number of epochs of the grid with the best accuracy; ``more_epochs``
         joins the grid, so that a baseline may go on for as long as what it is compared with."""
         epoch_grid = sorted({*self.epoch_grid, *([more_epochs] if more_epochs else [])})
-        if self.objective is not None and more_epochs:
+        if context.objective is not None and more_epochs:
             epoch_grid = [more_epochs]  # what is asked is how far so many steps go
-        images = tuning_split(data, self.tuning_images, seed)
+        data, network, init = context.data, context.network, context.init
+        images = tuning_split(data, self.tuning_images, context.seed)
         start = init.draw(network, init.different(self.tuning_networks), "tune")
         best = (-1.0, self.step_size_grid[0], epoch_grid[0])
         with Progress("tuning", "step sizes", len(self.step_size_grid), quiet=SHORT) as progress:
@@ -189,7 +173,7 @@ class Replay(Protocol):
                 for epochs in epoch_grid:
                     sizes = torch.full((epochs - done, len(steps)), size, device=data.device)
                     weights, done = replay(network, weights, steps, sizes), epochs
-                    batches = as_wanted(batches_of(data, images), self.objective)
+                    batches = as_wanted(batches_of(data, images), context.objective)
                     score = float(accuracy(network, weights, batches).mean())
                     best = max(best, (score, size, epochs), key=lambda found: found[0])
                 progress.to(number + 1)

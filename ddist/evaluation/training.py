@@ -6,21 +6,20 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge, Lt
-from torch import Tensor, nn
+from torch import Tensor
 
 from ddist.artifact.dataset import DistilledDataset
 from ddist.augment.mix import Mix
 from ddist.data import RealData
-from ddist.data.split import Split
 from ddist.errors import DdistError
-from ddist.evaluation.protocol import Protocol, batches_of
+from ddist.evaluation.protocol import Context, Protocol, batches_of
 from ddist.evaluation.replay import in_chunks
-from ddist.init import InitialWeights, Random
+from ddist.init import Random
 from ddist.inner.compiled import SAVED_PER_TRAINED_VALUE, pays
 from ddist.inner.fit import fit
 from ddist.inner.minibatches import Augment
 from ddist.inner.predict import accuracy
-from ddist.inner.recipe import Criterion, Optimizer
+from ddist.inner.recipe import Criterion, Optimizer, TrainingRecipe
 from ddist.inner.schedule import Schedule, schedule_by_name
 from ddist.inner.stacking import num_members
 from ddist.matching.kernel import targets
@@ -116,15 +115,47 @@ class Training(Protocol):
         return self.schedules[nearest]
 
     def accuracies(
-        self,
-        distilled: DistilledDataset,
-        data: RealData,
-        split: Split,
-        network: nn.Module,
-        init: InitialWeights,
-        seed: int,
+        self, distilled: DistilledDataset, context: Context
     ) -> tuple[Tensor, dict[str, float]]:
-        start = Random("default", seed).held_out(network, self.num_networks)
+        data, split, network = context.data, context.split, context.network
+        start = Random("default", context.seed).held_out(network, self.num_networks)
+        x, y, weighed = self._examples(distilled, data)
+        recipe = self._recipe(distilled, context, len(x))
+        tested = self.num_networks * len(split)
+        compiled = pays(context.compile, network, split.x[:1], tested)
+        found: list[Tensor] = []
+        with Progress("evaluating", "epochs", recipe.epochs, quiet=SHORT) as progress:
+            for index, weights in enumerate(in_chunks(start, self.chunk)):
+                members = range(index * self.chunk, index * self.chunk + num_members(weights))
+                trained = fit(
+                    network,
+                    weights,
+                    x,
+                    y,
+                    recipe,
+                    sample_weights=weighed,
+                    augment=self.augment,
+                    mix=self.mix,
+                    label=None if self.teacher is None else self.label,
+                    generators=[generator(context.seed, "evaluate", k) for k in members],
+                    progress=progress.part(index, ceil(self.num_networks / self.chunk)),
+                )
+                found.append(
+                    accuracy(
+                        network,
+                        trained,
+                        batches_of(data, split),
+                        precision=context.precision,
+                        compiled=compiled,
+                        confusion=context.confusion,
+                    )
+                )
+        return torch.cat(found).cpu(), {}
+
+    def _examples(
+        self, distilled: DistilledDataset, data: RealData
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What networks train on: images, labels, weights of samples."""
         regresses = self.loss == "mse"
         x, y, weighed = (
             None if each is None else each.to(data.device)
@@ -138,13 +169,15 @@ class Training(Protocol):
                 f"evaluation.temperature={self.temperature} is for soft labels, which this set has "
                 "not: set evaluation.labels=teacher, or teacher.store=true where it is distilled."
             )
-        if regresses:
-            y = targets(y, data.num_classes).to(x.dtype)
-        schedule = self.schedule(len(x))
-        tested, shape = self.num_networks * len(split), split.x[:1]
-        compiled = pays(self.compile, network, shape, tested)
-        steps = schedule.passes * self.num_networks * len(x)
-        recipe = schedule.recipe(
+        return x, targets(y, data.num_classes).to(x.dtype) if regresses else y, weighed
+
+    def _recipe(
+        self, distilled: DistilledDataset, context: Context, num_images: int
+    ) -> TrainingRecipe:
+        schedule = self.schedule(num_images)
+        steps = schedule.passes * self.num_networks * num_images
+        shape = context.split.x[:1]
+        return schedule.recipe(
             batch_size=self.batch_size,
             optimizer=self.optimizer,
             lr=self.rate(distilled),
@@ -152,40 +185,9 @@ class Training(Protocol):
             weight_decay=self.weight_decay,
             criterion=self.loss,
             temperature=self.temperature,
-            precision=self.precision,
-            compiled=pays(self.compile, network, shape, steps, SAVED_PER_TRAINED_VALUE),
+            precision=context.precision,
+            compiled=pays(context.compile, context.network, shape, steps, SAVED_PER_TRAINED_VALUE),
         )
-        found: list[Tensor] = []
-        with Progress("evaluating", "epochs", schedule.passes, quiet=SHORT) as progress:
-            for index, weights in enumerate(in_chunks(start, self.chunk)):
-                first = sum(map(len, found))
-                trained = fit(
-                    network,
-                    weights,
-                    x,
-                    y,
-                    recipe,
-                    sample_weights=weighed,
-                    augment=self.augment,
-                    mix=self.mix,
-                    label=None if self.teacher is None else self.label,
-                    generators=[
-                        generator(seed, "evaluate", first + k) for k in range(num_members(weights))
-                    ],
-                    progress=progress.part(index, ceil(self.num_networks / self.chunk)),
-                )
-                batches = batches_of(data, split)
-                found.append(
-                    accuracy(
-                        network,
-                        trained,
-                        batches,
-                        precision=self.precision,
-                        compiled=compiled,
-                        confusion=self.confusion,
-                    )
-                )
-        return torch.cat(found).cpu(), {}
 
 
 class LearnedRate(Training):

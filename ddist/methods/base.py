@@ -25,7 +25,7 @@ from ddist.networks import Weights
 from ddist.seeding import generator
 from ddist.synthetic import StepSizes, SyntheticData
 
-MakeSynthetic = Callable[[RealData, Tensor, torch.Generator], SyntheticData]
+MakeSynthetic = Callable[[RealData, Tensor, torch.Generator, StepSizes | None], SyntheticData]
 MakeOptimizer = Callable[[Iterable[Mapping[str, Any]]], Optimizer]
 MakeScheduler = Callable[[Optimizer], LRScheduler]
 Batch = tuple[Tensor, Tensor]
@@ -38,7 +38,7 @@ class Method(LightningModule):
         data: the loaded dataset.
         network: the student, a stateless function of its weights.
         init: p(theta_0), where the student's weights start.
-        synthetic: makes the learned module from (data, labels [N], generator).
+        synthetic: makes the learned module from (data, labels [N], generator, step sizes).
         class_labels: the class of each synthetic image, int64 [N].
         step_index: the student step of each image, int64 [N]; None where order means nothing.
         step_sizes: learned step sizes, where the method has any.
@@ -51,6 +51,8 @@ class Method(LightningModule):
         ema: decay of the moving average of the images that becomes the artifact; None for the
             images themselves. Young averages decay faster, (1 + steps) / (10 + steps).
         seed: the run's root seed.
+        compile: whether passes that are differentiated once at most are compiled.
+        student_precision: of students that are trained without a graph.
     """
 
     learns = True
@@ -65,11 +67,6 @@ class Method(LightningModule):
     """True where the network's features are looked at, and not its logits alone."""
     regresses = False
     """True where labels may be any numbers, which cross-entropy does not take."""
-    compiles: Compile = False
-    """Whether passes that are differentiated once at most are compiled; set by whoever builds the
-    method."""
-    student_precision: Precision = "32-true"
-    """Of students that are trained without a graph; set likewise."""
 
     def __init__(
         self,
@@ -88,10 +85,11 @@ class Method(LightningModule):
         clip: Annotated[float, Gt(0)] | None = None,
         ema: Annotated[float, Ge(0), Lt(1)] | None = None,
         seed: int,
+        compile: Compile = False,
+        student_precision: Precision = "32-true",
     ) -> None:
         super().__init__()
-        self.synthetic = synthetic(data, class_labels, generator(seed, "synthetic"))
-        self.synthetic.learn_step_sizes(step_sizes)
+        self.synthetic = synthetic(data, class_labels, generator(seed, "synthetic"), step_sizes)
         if self.synthetic.label_kind in ("free", "solved") and not self.regresses:
             raise DdistError(
                 f"synthetic.labels={self.synthetic.label_kind} is for methods of regression, such "
@@ -101,6 +99,8 @@ class Method(LightningModule):
         self.data = data
         self.init = init
         self.seed = seed
+        self.compiles: Compile = compile
+        self.student_precision: Precision = student_precision
         for name in ("lr", "weight_decay"):
             if name in getattr(optimizer, "keywords", {}):
                 raise DdistError(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ddist.errors import DdistError, check_whole
-from ddist.evaluation.protocol import batches_of
+from ddist.evaluation.protocol import Context, batches_of
 from ddist.evaluation.replay import Replay, as_wanted, replay, tuning_split
 from ddist.inner.predict import accuracy
 from ddist.methods.base import Method
@@ -73,7 +73,6 @@ class OptimizedRandom(Selection):
         refuse_tiles(self.synthetic)
         judge.check_network(self.network)
         self.num_candidates, self.judge = num_candidates, judge
-        judge.objective = self.objective
         with torch.no_grad():
             images, labels = self.synthetic.stored()
             images.copy_(self._best(labels))
@@ -85,6 +84,9 @@ class OptimizedRandom(Selection):
         num_judges = self.init.different(judge.tuning_networks)
         judges = self.init.draw(self.network, num_judges, "judge")
         images = tuning_split(data, judge.tuning_images, self.seed)
+        context = Context(
+            data, images, self.network, self.init, self.seed, objective=self.objective
+        )
         found: list[tuple[float, Tensor]] = []
         step_sizes = None
         with Progress("trying random sets", "sets", self.num_candidates, quiet=SHORT) as progress:
@@ -93,7 +95,7 @@ class OptimizedRandom(Selection):
                 x = start_images("real", data, self.synthetic.classes, stream)
                 steps = list(zip(x.split(sizes), labels.split(sizes), strict=True))
                 if step_sizes is None:
-                    size, epochs = judge.tune(steps, data, self.network, self.init, self.seed)
+                    size, epochs = judge.tune(steps, context)
                     step_sizes = torch.full((epochs, len(steps)), size, device=data.device)
                 trained = replay(self.network, judges, steps, step_sizes)
                 batches = as_wanted(batches_of(data, images), self.objective)

@@ -13,7 +13,8 @@ class SyntheticData(nn.Module, ABC):
     """The only owner of Parameters. Methods see images and labels, never how they are stored.
 
     Images are ordered by student step, and by class within a step. ``step_sizes`` is a module that
-    gives the student's step sizes [E, S], or None where the method learns none. ``classes`` is the
+    gives the student's step sizes [E, S], or None where the method learns none; they start at those
+    of the set that it starts from, where that has as many. ``classes`` is the
     class of each image that :meth:`forward` gives, int64 [M]; ``factor`` ** 2 of them lie in each
     stored image.
     """
@@ -26,20 +27,16 @@ class SyntheticData(nn.Module, ABC):
     """ "hard" (classes), "soft" or "given" (probabilities), "free" or "solved" (any numbers, near 1
     for the own class, near 0 for others)."""
 
-    def __init__(self) -> None:
+    def __init__(self, step_sizes: StepSizes | None) -> None:
         super().__init__()
-        self.step_sizes: StepSizes | None = None
+        self.step_sizes = step_sizes
         self.took_step_sizes = False  # those of the set that it starts from
 
-    def learn_step_sizes(self, step_sizes: StepSizes | None) -> None:
-        """Has ``step_sizes`` for its own; they start at those of the set that it starts from, where
-        that has as many."""
-        self.step_sizes = step_sizes
-        if self.earlier is None:
-            return
-        if step_sizes is not None and self.earlier.step_sizes is not None:
-            self.took_step_sizes = step_sizes.begin(self.earlier.step_sizes)
-        say_taken(self.earlier, self.takes_labels(), self.took_step_sizes)
+    def _take_step_sizes(self, earlier: Earlier) -> None:
+        """Start at those of the set that it starts from, and say what was taken of it."""
+        if self.step_sizes is not None and earlier.step_sizes is not None:
+            self.took_step_sizes = self.step_sizes.begin(earlier.step_sizes)
+        say_taken(earlier, self.takes_labels(), self.took_step_sizes)
 
     def takes_labels(self) -> bool:
         """Whether its labels start as those of an earlier set."""

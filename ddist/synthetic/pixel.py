@@ -12,6 +12,7 @@ from ddist.errors import DdistError
 from ddist.synthetic.base import SyntheticData
 from ddist.synthetic.earlier import read_earlier, soft_logits
 from ddist.synthetic.start import Scarce, earlier_folder, start_images
+from ddist.synthetic.steps import StepSizes
 
 
 class Pixel(SyntheticData):
@@ -24,6 +25,7 @@ class Pixel(SyntheticData):
         data: where ``start`` takes its images from.
         class_labels: the class of each image, int64 [N].
         generator: for what is random in ``start``.
+        step_sizes: learned with the images, where there are any.
         start: "noise", "real", "average" or "kmeans" (see :mod:`ddist.synthetic.start`), or the
             folder of a distilled set (see :mod:`ddist.synthetic.earlier`), whose labels are taken
             where labels are learned.
@@ -46,6 +48,7 @@ class Pixel(SyntheticData):
         data: RealData,
         class_labels: Tensor,
         generator: torch.Generator,
+        step_sizes: StepSizes | None = None,
         *,
         start: str,
         images: str,
@@ -55,7 +58,7 @@ class Pixel(SyntheticData):
         bounded: bool,
         scarce: Scarce = "refuse",
     ) -> None:
-        super().__init__()
+        super().__init__(step_sizes)
         if images not in ("learned", "frozen"):
             raise DdistError(f"synthetic.images is learned or frozen, not {images!r}.")
         if labels not in ("hard", "soft", "given", "free", "solved"):
@@ -90,6 +93,8 @@ class Pixel(SyntheticData):
                     self.label_logits.copy_(soft_logits(self.earlier.labels))
                 if self.free_labels is not None:
                     self.free_labels.copy_(self.earlier.labels)
+        if self.earlier is not None:
+            self._take_step_sizes(self.earlier)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         images, labels = self.stored()

@@ -103,6 +103,7 @@ def build_method(
     check_init(init, cfg.method)
     check_augment(cfg)
     options: dict[str, Any] = {"ipc": cfg.ipc, "seed": cfg.seed, "data": data, "init": init}
+    options["compile"] = cfg.compile
     options["network"] = build_network_for(cfg.method, cfg.network, data)
     options["synthetic"] = maker(cfg.synthetic)
     config = to_plain(cfg.method)
@@ -112,10 +113,9 @@ def build_method(
         options["teacher"] = (teacher or partial(find_teacher, cfg, data))()
     for key in ("batch_real", "real_per_class", "trajectories", "teacher"):
         config.pop(key, None)  # for other parts of the run, or made already
-    method: Method = make(config, **options)
-    method.compiles = cfg.compile
     if cfg.trainer.precision == "bf16-mixed":
-        method.student_precision = "bf16-mixed"
+        options["student_precision"] = "bf16-mixed"
+    method: Method = make(config, **options)
     return method
 
 
@@ -189,11 +189,9 @@ def build_evaluator(
     if config.get("labels") == "teacher":
         options["teacher"] = (teacher or partial(find_teacher, cfg, data))().probabilities
     protocol: Protocol = make(config, **options)
-    protocol.compile, protocol.precision = cfg.compile, precision
     check_held_out(init, protocol)
     objective = instantiate(cfg.objective)
     check_objective(cfg, objective, data)
-    protocol.objective = objective if isinstance(objective, Objective) else None
     configs: Mapping[str, Any] = (
         {network_name: cfg.network}
         if names is None
@@ -204,4 +202,12 @@ def build_evaluator(
     networks = {
         name: build_network_for(cfg.evaluation, config, data) for name, config in configs.items()
     }
-    return Evaluator(protocol, networks, init, cfg.seed)
+    return Evaluator(
+        protocol,
+        networks,
+        init,
+        cfg.seed,
+        compile=cfg.compile,
+        precision=precision,
+        objective=objective if isinstance(objective, Objective) else None,
+    )

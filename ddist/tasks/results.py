@@ -66,7 +66,7 @@ def evaluate(
     confusion = {f"evaluation/{i}": row.confusion for i, row in enumerate(rows)}
     others = dict(variants)
     if baseline:
-        others["random"] = random_real(distilled, data, cfg.seed, evaluator.protocol.objective)
+        others["random"] = random_real(distilled, data, cfg.seed, evaluator.objective)
         if distilled.label_temperature is not None:  # the same teacher's labels for both
             options = distilled.label_temperature, distilled.meta.get("label_top_k")
             others["random"] = with_labels(others["random"], teacher(), *options)

@@ -13,6 +13,7 @@ from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.evaluation import Evaluator, Replay
+from ddist.evaluation.protocol import Context
 from ddist.evaluation.replay import shown_steps, tuning_split
 from ddist.init import Random
 from ddist.networks import MLP
@@ -27,14 +28,12 @@ def poison() -> Poison:
     return Poison(attacked=3, target=8)
 
 
-def protocol(poison: Poison | None, **changes: Any) -> Replay:
+def protocol(**changes: Any) -> Replay:
     options: dict[str, Any] = {
         "name": "replay", "num_networks": 3, "step_size_grid": [0.1, 0.3], "epoch_grid": [1, 5],
         "tuning_networks": 2, "tuning_images": 100, "chunk": 2,
     }  # fmt: skip
-    made = Replay(**(options | changes))
-    made.objective = poison
-    return made
+    return Replay(**(options | changes))
 
 
 def test_the_loss_is_cross_entropy_to_changed_labels(poison: Poison) -> None:
@@ -66,7 +65,7 @@ def test_the_course_is_gradient_descent_looked_at(
     step_sizes = torch.tensor([[0.3, 0.1], [0.2, 0.4], [0.1, 0.1]])
     distilled = make_distilled(step_sizes=step_sizes)
     init = Random("xavier_normal", 0)
-    evaluator = Evaluator(protocol(poison), {"mlp": network}, init, seed=0)
+    evaluator = Evaluator(protocol(), {"mlp": network}, init, seed=0, objective=poison)
     (row,) = evaluator.run(distilled, digits)
     assert row.course["steps"] == [0, 1, 2, 3, 4, 5, 6]
     held_out = init.held_out(network, 3)
@@ -99,7 +98,7 @@ def test_the_course_is_gradient_descent_looked_at(
 def test_without_an_objective_there_is_no_course(
     digits: RealData, network: MLP, make_distilled: Make
 ) -> None:
-    evaluator = Evaluator(protocol(None), {"mlp": network}, Random("xavier_normal", 0), seed=0)
+    evaluator = Evaluator(protocol(), {"mlp": network}, Random("xavier_normal", 0), seed=0)
     (row,) = evaluator.run(make_distilled(step_sizes=torch.full((1, 2), 0.1)), digits)
     assert "course" not in row.to_dict() and row.score() == row.accuracy_mean
 
@@ -118,12 +117,14 @@ def test_a_set_without_step_sizes_is_tuned_to_do_what_is_wanted(
     digits: RealData, network: MLP, make_distilled: Make, poison: Poison
 ) -> None:
     """The grid's best is that which calls 3 an 8, in as many steps as it is compared with."""
-    judge = protocol(poison, step_size_grid=[0.01, 0.1, 1.0])
+    judge = protocol(step_size_grid=[0.01, 0.1, 1.0])
     init = Random("xavier_normal", 0)
     distilled = make_distilled()
     labels = poison.targets(distilled.labels)
     distilled = make_distilled(labels=labels, meta={**distilled.meta, "student_epochs": 4})
-    _, chosen = judge.accuracies(distilled, digits, digits.test, network, init, 0)
+    _, chosen = judge.accuracies(
+        distilled, Context(digits, digits.test, network, init, 0, objective=poison)
+    )
     assert chosen["epochs"] == 4
     seen, index = tuning_split(digits, 100, 0), distilled.step_index
     assert index is not None

@@ -13,7 +13,8 @@ from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.evaluation import Evaluator, Protocol
 from ddist.evaluation.evaluator import summarise
-from ddist.init import InitialWeights, Random
+from ddist.evaluation.protocol import Context
+from ddist.init import Random
 from ddist.networks import MLP
 
 
@@ -55,15 +56,9 @@ class Recited(Protocol):
         self.asked: list[tuple[nn.Module, Split, int]] = []
 
     def accuracies(
-        self,
-        distilled: DistilledDataset,
-        data: RealData,
-        split: Split,
-        network: nn.Module,
-        init: InitialWeights,
-        seed: int,
+        self, distilled: DistilledDataset, context: Context
     ) -> tuple[Tensor, dict[str, float]]:
-        self.asked.append((network, split, seed))
+        self.asked.append((context.network, context.split, context.seed))
         return torch.tensor([0.25, 0.75]), {"k": 1}
 
 

@@ -12,6 +12,7 @@ import ddist.evaluation.training
 from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.evaluation import Training
+from ddist.evaluation.protocol import Context
 from ddist.init import Random
 from ddist.inner.stacking import member
 from ddist.networks import MLP, Weights
@@ -43,7 +44,7 @@ def train(
 
     def run(distilled: DistilledDataset, **changes: Any) -> Weights:
         Training(**OPTIONS | changes).accuracies(
-            distilled, digits, digits.test, network, Random("default", 0), seed=0
+            distilled, Context(digits, digits.test, network, Random("default", 0), seed=0)
         )
         return member(kept.pop(), 0)
 

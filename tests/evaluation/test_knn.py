@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.evaluation import Evaluator, NearestNeighbours
+from ddist.evaluation.protocol import Context
 from ddist.evaluation.replay import tuning_split
 from ddist.init import Random
 from ddist.networks import MLP
@@ -96,4 +97,6 @@ def test_k_is_chosen_without_the_test_split(
 ) -> None:
     knn = NearestNeighbours(name="knn", k_grid=[1, 3], tuning_images=100)
     digits.test, elsewhere = untouchable, tuning_split(digits, 50, 1)
-    knn.accuracies(make_distilled(), digits, elsewhere, network, Random("xavier_normal", 0), seed=0)
+    knn.accuracies(
+        make_distilled(), Context(digits, elsewhere, network, Random("xavier_normal", 0), seed=0)
+    )

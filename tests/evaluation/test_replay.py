@@ -12,6 +12,7 @@ from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.evaluation import Evaluator, Replay
+from ddist.evaluation.protocol import Context
 from ddist.evaluation.replay import in_chunks, replay, steps_of, tuning_split
 from ddist.init import Fixed, InitialWeights, Random
 from ddist.inner.stacking import member
@@ -62,7 +63,9 @@ def test_it_is_gradient_descent_over_the_steps(
     soft_labels = 0.8 * nn.functional.one_hot(labels, 10) + 0.02
     distilled = make_distilled(step_sizes=step_sizes, labels=soft_labels if soft else labels)
     init = Random("xavier_normal", 5)
-    found, chosen = protocol().accuracies(distilled, digits, digits.test, network, init, seed=0)
+    found, chosen = protocol().accuracies(
+        distilled, Context(digits, digits.test, network, init, seed=0)
+    )
     assert chosen == {} and found.shape == (7,)
     start = init.held_out(network, 7)
     trained = replay(network, start, steps_of(distilled, digits.device), step_sizes)
@@ -106,7 +109,7 @@ def test_chunks_change_no_number(
 ) -> None:
     distilled, init = make_distilled(step_sizes=step_sizes), Random("xavier_normal", 0)
     expected, found = (
-        protocol(chunk=c).accuracies(distilled, digits, digits.test, network, init, 0)[0]
+        protocol(chunk=c).accuracies(distilled, Context(digits, digits.test, network, init, 0))[0]
         for c in (7, chunk)
     )
     torch.testing.assert_close(found, expected, rtol=0, atol=1 / len(digits.test))
@@ -137,11 +140,11 @@ def test_without_step_sizes_the_best_of_the_grid_is_taken(
             scores[(size, epochs)] = total / 3
     best = max(scores, key=lambda key: scores[key])
     assert sorted(scores.values())[-1] - sorted(scores.values())[-2] > 0.01  # no tie
-    assert judge.tune(steps, digits, network, init, 0) == best
-    found, chosen = judge.accuracies(distilled, digits, digits.test, network, init, 0)
+    assert judge.tune(steps, Context(digits, digits.train, network, init, 0)) == best
+    found, chosen = judge.accuracies(distilled, Context(digits, digits.test, network, init, 0))
     assert (chosen["step_size"], chosen["epochs"]) == best
     same = make_distilled(step_sizes=torch.full((int(best[1]), 2), best[0]))
-    expected, _ = judge.accuracies(same, digits, digits.test, network, init, 0)
+    expected, _ = judge.accuracies(same, Context(digits, digits.test, network, init, 0))
     torch.testing.assert_close(found, expected)
 
 
@@ -156,7 +159,7 @@ def test_tuning_never_touches_the_test_split(
     data = real_data("digits", validation=validation).load()
     data.test = untouchable
     steps = steps_of(make_distilled(), data.device)
-    protocol().tune(steps, data, network, Random("xavier_normal", 0), 0)
+    protocol().tune(steps, Context(data, data.train, network, Random("xavier_normal", 0), 0))
 
 
 def test_where_images_are_held_out_they_judge(real_data: Callable[..., RealData]) -> None:
@@ -198,10 +201,9 @@ def test_mixed_precision_is_refused_before_anything_is_computed(network: MLP) ->
         ("bf16-mixed", r"replayed in 32-true only: set evaluation\.precision=32-true, or"),
         ("half", "trained and tested in 32-true or bf16-mixed, not 'half'"),
     ):
-        judge = protocol()
-        judge.precision = precision
+        judge, networks = protocol(), {"mlp": network}
         with pytest.raises(DdistError, match=expected):
-            Evaluator(judge, {"mlp": network}, Random("xavier_normal", 0), seed=0)
+            Evaluator(judge, networks, Random("xavier_normal", 0), seed=0, precision=precision)
 
 
 class Noting(InitialWeights):
@@ -232,7 +234,7 @@ def test_held_out_networks_are_none_of_training_or_tuning(
     init = Noting(Random("xavier_normal", 0))
     for step in range(20):
         init.draw(network, 2, 0, step)  # as training draws them
-    protocol().accuracies(make_distilled(), digits, digits.test, network, init, 0)
+    protocol().accuracies(make_distilled(), Context(digits, digits.test, network, init, 0))
     seen, held = list(members(init.drawn)), list(members(init.held))
     assert len(seen) == 40 + 3 and len(held) == 7
     assert not any(torch.equal(a, b) for a in held for b in seen)
@@ -254,5 +256,7 @@ def test_a_fixed_start_is_tuned_once(
     init, drawn = Fixed("xavier_normal", 0), []
     draw = init.draw
     monkeypatch.setattr(init, "draw", lambda net, num, *keys: drawn.append(num) or draw(net, num))
-    protocol().tune(steps_of(make_distilled(), digits.device), digits, network, init, 0)
+    protocol().tune(
+        steps_of(make_distilled(), digits.device), Context(digits, digits.train, network, init, 0)
+    )
     assert drawn == [1]

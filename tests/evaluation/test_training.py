@@ -17,6 +17,7 @@ from ddist.augment.mix import InTurn
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.evaluation import Training
+from ddist.evaluation.protocol import Context
 from ddist.init import Fixed, Random
 from ddist.inner.schedule import Schedule, schedule_by_name, warmup_cosine
 from ddist.inner.stacking import member
@@ -104,7 +105,7 @@ def test_it_is_the_papers_loop(
         network = ConvNet(10, digits.image_shape, depth=2, width=8, **options)
     distilled = make_distilled()
     found, chosen = Training(**OPTIONS).accuracies(
-        distilled, digits, digits.test, network, Fixed("xavier_normal", 0), seed=3
+        distilled, Context(digits, digits.test, network, Fixed("xavier_normal", 0), seed=3)
     )
     assert chosen == {} and found.shape == (2,)
     start = Random("default", 3).held_out(network, 2)  # whatever the run's own init is
@@ -126,7 +127,7 @@ def test_the_momentum_buffer_is_fresh_after_the_drop(
     distilled = make_distilled()
     start = Random("default", 0).held_out(network, 2)
     Training(**OPTIONS).accuracies(
-        distilled, digits, digits.test, network, Random("default", 0), seed=0
+        distilled, Context(digits, digits.test, network, Random("default", 0), seed=0)
     )
     network.load_state_dict(member(start, 0))
     kept = reference(network, distilled.images, distilled.labels, reset=False)
@@ -139,11 +140,11 @@ def test_chunks_change_no_number(
 ) -> None:
     """Not even with minibatches, whose order each network draws for itself."""
     distilled = make_distilled()
+    context = Context(digits, digits.test, network, Random("default", 0), seed=0)
+    options = OPTIONS | {"num_networks": 5, "batch_size": batch_size}
     together, apart = (
-        Training(**OPTIONS | {"num_networks": 5, "chunk": chunk, "batch_size": batch_size})
-        .accuracies(distilled, digits, digits.test, network, Random("default", 0), seed=0)[0]
-        for chunk in (5, 2)
-    )  # fmt: skip
+        Training(**options | {"chunk": chunk}).accuracies(distilled, context)[0] for chunk in (5, 2)
+    )
     torch.testing.assert_close(together, apart, rtol=0, atol=1 / len(digits.test))
 
 
@@ -157,7 +158,7 @@ def test_sample_weights_and_soft_labels_count(
     alone = make_distilled(images=weighed.images[half], labels=labels[half], step_index=None)
     for each in (weighed, alone):
         Training(**OPTIONS).accuracies(
-            each, digits, digits.test, network, Random("default", 0), seed=0
+            each, Context(digits, digits.test, network, Random("default", 0), seed=0)
         )
     for name in trained[0]:
         torch.testing.assert_close(trained[0][name], trained[1][name], rtol=1e-3, atol=1e-5)
@@ -203,7 +204,7 @@ def test_a_network_does_not_depend_on_the_others(
         with monkeypatch.context() as patch:
             patch.setattr(ddist.evaluation.training, "fit", partial(original, stacked=stacked))
             protocol(name, num_networks=3, epochs=6, chunk=chunk).accuracies(
-                distilled, digits, digits.test, network, Random("default", 0), seed=0
+                distilled, Context(digits, digits.test, network, Random("default", 0), seed=0)
             )
     together, apart = trained[:2]
     chunks = {n: torch.cat([trained[2][n], trained[3][n]]) for n in together}
@@ -222,7 +223,7 @@ def test_augmented_training_differs_from_plain_training(
 ) -> None:
     for name in ("dc2021", "dc2021_dsa", "idc"):
         protocol(name, num_networks=1, epochs=6).accuracies(
-            make_distilled(), digits, digits.test, network, Random("default", 0), seed=0
+            make_distilled(), Context(digits, digits.test, network, Random("default", 0), seed=0)
         )
     plain, dsa, idc = (weights["head.weight"] for weights in trained)
     assert not torch.allclose(plain, dsa, atol=1e-4)
@@ -316,7 +317,7 @@ def test_labels_of_the_teacher_on_the_fly_are_those_in_the_artifact(
     options = OPTIONS | {"temperature": 20.0, "batch_size": 16}
     for distilled, labels in ((hard, "teacher"), (stored, "own")):
         Training(**options | {"labels": labels}, teacher=teach).accuracies(
-            distilled, digits, digits.test, network, Random("default", 0), seed=0
+            distilled, Context(digits, digits.test, network, Random("default", 0), seed=0)
         )
     for name, weights in trained[0].items():
         torch.testing.assert_close(weights, trained[1][name], rtol=1e-4, atol=1e-5)
@@ -324,7 +325,7 @@ def test_labels_of_the_teacher_on_the_fly_are_those_in_the_artifact(
         DdistError, match=r"temperature=20\.0 is for soft labels, which this set has"
     ):
         Training(**options).accuracies(
-            hard, digits, digits.test, network, Random("default", 0), seed=0
+            hard, Context(digits, digits.test, network, Random("default", 0), seed=0)
         )
 
 
@@ -370,7 +371,8 @@ def test_frepo_trains_on_centred_labels_as_they_were_learned(
         trained.clear()
         judge = protocol("frepo", num_networks=2, epochs=20, augment=None, lr=0.1)
         judge.accuracies(
-            make_distilled(labels=labels), digits, digits.test, network, Random("default", 0), 0
+            make_distilled(labels=labels),
+            Context(digits, digits.test, network, Random("default", 0), 0),
         )
         for k in range(2):
             network.load_state_dict(member(start, k))
@@ -407,6 +409,6 @@ def test_the_learned_step_size_is_trained_with(
     sizes = torch.tensor([[0.02, 0.04]])
     for distilled in (make_distilled(step_sizes=sizes), make_distilled()):
         protocol("mtt", num_networks=1, epochs=1).accuracies(
-            distilled, digits, digits.test, network, Random("default", 0), seed=0
+            distilled, Context(digits, digits.test, network, Random("default", 0), seed=0)
         )
     assert rates == [pytest.approx(0.03), 0.01]

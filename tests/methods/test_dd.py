@@ -16,6 +16,7 @@ from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.evaluation import Replay
+from ddist.evaluation.protocol import Context
 from ddist.init import Fixed
 from ddist.methods import DD, Selection
 from ddist.networks import MLP
@@ -236,7 +237,7 @@ def test_it_learns_and_beats_random_real_images(
     ours, theirs = (
         float(
             judge.accuracies(
-                as_artifact(each), method.data, method.data.test, network, method.init, 0
+                as_artifact(each), Context(method.data, method.data.test, network, method.init, 0)
             )[0].mean()
         )
         for each in (method, random)

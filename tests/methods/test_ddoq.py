@@ -15,6 +15,7 @@ from ddist import DistilledDataset
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.evaluation import Replay
+from ddist.evaluation.protocol import Context
 from ddist.generative import PCA, Identity
 from ddist.init import Random
 from ddist.methods import DDOQ
@@ -212,5 +213,5 @@ def test_replaying_would_ignore_the_weights(
     )
     with pytest.raises(DdistError, match="Replaying knows no weights of samples"):
         make_judge().accuracies(
-            distilled, digits, digits.test, method.network, Random("default", 0), 0
+            distilled, Context(digits, digits.test, method.network, Random("default", 0), 0)
         )

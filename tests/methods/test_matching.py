@@ -160,8 +160,7 @@ def test_compiled_real_images_give_the_same_loss(
     assert_same_losses: Callable[..., None],
 ) -> None:
     monkeypatch.setattr(DC, "stacked", False)
-    plain, fast = (make(kind, classes_at_once=3) for _ in range(2))
-    fast.compiles = True
+    plain, fast = (make(kind, classes_at_once=3, compile=each) for each in (False, True))
     assert_same_losses(plain, fast, real_indices(plain), rtol=1e-9)
 
 
@@ -291,8 +290,7 @@ def test_the_student_starts_anew_after_its_updates_and_is_trained_between(make: 
 
 
 def test_students_are_trained_in_the_precision_that_is_set(make: Make) -> None:
-    plain, mixed = make(DC), make(DC)
-    mixed.student_precision = "bf16-mixed"
+    plain, mixed = make(DC), make(DC, student_precision="bf16-mixed")
     ends = []
     for method in (plain, mixed):
         start = method.networks_of_step()

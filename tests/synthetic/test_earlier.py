@@ -79,16 +79,13 @@ def test_labels_are_taken_where_labels_are_learned(
 ) -> None:
     labels = torch.rand(20, 10, generator=torch.Generator().manual_seed(0)).softmax(1)
     folder = kept(digits, tmp_path / "set", labels)
-    found = pixel(digits, folder, labels=kind)
+    with caplog.at_level("INFO", "ddist"):
+        found, hard = pixel(digits, folder, labels=kind), pixel(digits, folder)
     torch.testing.assert_close(found.stored()[1], labels)
     if kind == "soft":
         found.begin(logits=torch.zeros(20, 10))
         torch.testing.assert_close(found.stored()[1], labels)
-    hard = pixel(digits, folder)
     assert torch.equal(hard.stored()[1], CLASSES)
-    with caplog.at_level("INFO", "ddist"):
-        found.learn_step_sizes(None)
-        hard.learn_step_sizes(None)
     assert caplog.messages == [
         f"Starting from the images and labels of {folder}.",
         f"Starting from the images of {folder}; its labels do not fit this run's.",
@@ -101,7 +98,7 @@ def test_step_sizes_are_taken_where_there_are_as_many(digits: RealData, tmp_path
     folder = kept(digits, tmp_path / "set", by_step, step_index=index, step_sizes=sizes)
     same, fewer = StepSizes(3, 2, 0.02), StepSizes(1, 2, 0.02)
     for steps in (same, fewer):
-        pixel(digits, folder, by_step).learn_step_sizes(steps)
+        pixel(digits, folder, by_step, step_sizes=steps)
     torch.testing.assert_close(same(), sizes)
     torch.testing.assert_close(fewer(), torch.full((1, 2), 0.02))
 

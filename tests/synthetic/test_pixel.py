@@ -66,15 +66,17 @@ def test_soft_labels_are_learned(digits: RealData) -> None:
 
 
 def test_frozen_images_stay(digits: RealData) -> None:
-    pixel = make(digits, images="frozen", labels="soft", start="real")
-    assert names(pixel) == {"label_logits"}
-    pixel.step_sizes = StepSizes(1, 2, 0.1)
+    frozen = {"images": "frozen", "labels": "soft", "start": "real"}
+    assert names(make(digits, **frozen)) == {"label_logits"}
+    pixel = make(digits, **frozen, step_sizes=StepSizes(1, 2, 0.1))
     assert names(pixel) == {"label_logits", "step_sizes.raw"}
 
 
 def test_a_checkpoint_restores_images_labels_and_steps(digits: RealData) -> None:
-    saved, other = make(digits, labels="soft"), make(digits, labels="soft", start="real")
-    saved.step_sizes, other.step_sizes = StepSizes(2, 2, 0.1), StepSizes(2, 2, 0.3)
+    saved, other = (
+        make(digits, labels="soft", start=start, step_sizes=StepSizes(2, 2, size))
+        for start, size in (("noise", 0.1), ("real", 0.3))
+    )
     other.load_state_dict(saved.state_dict())
     for a, b in zip(saved(), other(), strict=True):
         assert torch.equal(a, b)

@@ -13,6 +13,7 @@ from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.evaluation import Replay
 from ddist.evaluation.full import train_on_all
+from ddist.evaluation.protocol import Context
 from ddist.init import Random
 from ddist.inner.stacking import member
 from ddist.networks import MLP
@@ -106,13 +107,16 @@ def test_they_may_be_replayed_for_as_many_epochs_as_the_set(
         name="replay", num_networks=2, step_size_grid=sizes, epoch_grid=[1, 2], tuning_networks=2,
         tuning_images=300, chunk=5,
     )  # fmt: skip
-    judge.objective = objective
     chosen = []
     for distilled in (make_set(), make_set(step_sizes=None)):
         random = random_real(distilled, digits, 0, objective)
         assert random.step_sizes is None  # to be found
         start = Random("xavier_normal", 0)
-        chosen.append(judge.accuracies(random, digits, digits.test, network, start, 0)[1])
+        chosen.append(
+            judge.accuracies(
+                random, Context(digits, digits.test, network, start, 0, objective=objective)
+            )[1]
+        )
     assert chosen[0]["epochs"] == EPOCHS
     assert chosen[1]["epochs"] in (1, 2)
 
