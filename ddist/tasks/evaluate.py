@@ -45,7 +45,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> None:
     folder = Path(cfg.paths.run)
     check_free(folder)
     distilled = DistilledDataset.load(Path(str(cfg.artifact)).expanduser())
-    names = adopt(cfg, distilled)
+    cfg, names = adopted(cfg, distilled)
     if finished(cfg) is not None:
         log.info("Finished before: %s", folder)
         return
@@ -79,9 +79,10 @@ def device(accelerator: str) -> torch.device:
     return torch.device("cpu") if found is None or accelerator == "cpu" else found
 
 
-def adopt(cfg: DictConfig, distilled: DistilledDataset) -> dict[str, str]:
-    """Put the artifact's settings into ``cfg`` where the command line is silent; returns what the
+def adopted(cfg: DictConfig, distilled: DistilledDataset) -> tuple[DictConfig, dict[str, str]]:
+    """Return ``cfg`` with the artifact's settings where the command line is silent, and what the
     parts are called in the results."""
+    cfg = cfg.copy()
     stored = OmegaConf.to_container(OmegaConf.create(distilled.config))
     assert isinstance(stored, dict)
     own = OmegaConf.create(upgrade({str(key): value for key, value in stored.items()}))
@@ -98,8 +99,9 @@ def adopt(cfg: DictConfig, distilled: DistilledDataset) -> dict[str, str]:
         option = own.evaluation.name if group == "evaluation" else names.get(group)
         if option is not None:  # a setting that is newer than the artifact has its default
             cfg[group] = OmegaConf.merge(yaml_defaults(group, option), own[group])
-        if group == "dataset":
-            adopt_size(cfg, distilled)
+        _, height, width = distilled.meta["image_shape"]
+        if group == "dataset" and cfg.dataset.get("size") is None and height == width:
+            cfg.dataset.size = height  # which may have been chosen for it
         if group == "evaluation" and named("kernel") and "kernel" in own[group]:
             cfg[group].kernel = cfg.kernel  # not the one that the run was evaluated under
         for key, value in set_by_hand.items():
@@ -108,14 +110,7 @@ def adopt(cfg: DictConfig, distilled: DistilledDataset) -> dict[str, str]:
         cfg.threads = OmegaConf.select(primary(), "threads")
     if chosen("network") and "evaluation.networks" not in keys_set("evaluation"):
         cfg.evaluation.networks = None  # the chosen one, not those the run was evaluated under
-    return names
-
-
-def adopt_size(cfg: DictConfig, distilled: DistilledDataset) -> None:
-    """Have the data in the size of the artifact's images, which may have been chosen for it."""
-    _, height, width = distilled.meta["image_shape"]
-    if cfg.dataset.get("size") is None and height == width:
-        cfg.dataset.size = height
+    return cfg, names
 
 
 def primary() -> DictConfig:

@@ -56,12 +56,11 @@ def run(cfg: DictConfig) -> None:
 
 def convert(cfg: DictConfig, path: Path) -> DistilledDataset:
     """The set of another's format, completed by what the command line says of it."""
+    cfg = assumed(cfg)
     check_asked(cfg)
     if not path.exists():
         raise DdistError(f"There is no {path}: path is what format={cfg.format} reads.")
     pixels = cfg.format in ("idc", "folder") or cfg.normalization == "none"
-    if not pixels and cfg.normalization is not None:
-        cfg.dataset.normalize = cfg.normalization
     data = build_data(cfg)
     found = read(cfg, path, data)
     if cfg.normalization is None and not (pixels or found.pixels):
@@ -83,7 +82,9 @@ def convert(cfg: DictConfig, path: Path) -> DistilledDataset:
         )
     ipc = images_per_class(found.labels, data.num_classes, path, cfg.ipc if chosen("ipc") else None)
     names = {**chosen_names(), "method": name_of(cfg, path)}
-    complete(cfg, ipc, names)
+    if not chosen("network"):
+        names["network"] = "convnet"
+    cfg = completed(cfg, ipc)
     return DistilledDataset(
         images=images,
         labels=found.labels,
@@ -96,14 +97,26 @@ def convert(cfg: DictConfig, path: Path) -> DistilledDataset:
     )
 
 
+def assumed(cfg: DictConfig) -> DictConfig:
+    """Return ``cfg`` with what the code that wrote the format does unless told otherwise."""
+    cfg = cfg.copy()
+    if cfg.normalization is None and cfg.format in ASSUMED:
+        cfg.normalization = ASSUMED[cfg.format]
+        log.info("format=%s: normalization=%s, unless you say so.", cfg.format, cfg.normalization)
+    experts = cfg.format == "experts"
+    pixels = cfg.format in ("idc", "folder") or cfg.normalization == "none"
+    if cfg.normalization is not None and (experts or not pixels):
+        cfg.dataset.normalize = cfg.normalization
+    if experts and not named("network"):
+        cfg.network = to_plain(composed_apart(["network=convnet"]).network)
+    return cfg
+
+
 def check_asked(cfg: DictConfig) -> None:
     """Raise a DdistError for what the file does not say and the command line should."""
     if not chosen("dataset"):
         raise DdistError("Which dataset is it made from? Say so: dataset=cifar10, for example.")
     known = cfg.format in ("idc", "folder")  # pixels
-    if cfg.normalization is None and cfg.format in ASSUMED:
-        cfg.normalization = ASSUMED[cfg.format]
-        log.info("format=%s: normalization=%s, unless you say so.", cfg.format, cfg.normalization)
     if cfg.normalization is None and not known and cfg.format != "tensors":
         raise unsaid(cfg.format)  # of tensors 8 bits say it
     allowed = ("none",) if known else NORMALIZATIONS
@@ -139,12 +152,10 @@ def paths_of(value: Any) -> list[Path]:
 
 def import_experts_of(cfg: DictConfig, path: Path) -> None:
     """Write the trajectories of ``path`` as experts of the run's network and dataset."""
+    cfg = assumed(cfg)
     check_asked(cfg)
     if not path.exists():
         raise DdistError(f"There is no {path}: path is what format=experts reads.")
-    cfg.dataset.normalize = cfg.normalization
-    if not named("network"):
-        cfg.network = to_plain(composed_apart(["network=convnet"]).network)
     data = build_data(cfg)
     network, folder = build_network(cfg.network, data), Path(cfg.paths.run) / "experts"
     num, epochs = import_experts(path, network, folder, data.name, cfg.normalization)
@@ -185,14 +196,15 @@ def name_of(cfg: DictConfig, path: Path) -> str:
     return told[1].lower() if named else "imported"
 
 
-def complete(cfg: DictConfig, ipc: int, names: dict[str, str]) -> None:
-    """Make ``cfg`` describe the imported set: nothing of the default method's that it was not
-    learned with, and the format's own protocol and network unless others were chosen."""
+def completed(cfg: DictConfig, ipc: int) -> DictConfig:
+    """Return what describes the imported set: ``cfg`` with nothing of the default method's that it
+    was not learned with, and the format's own protocol and network unless others were chosen."""
+    cfg = cfg.copy()
     usual = composed_apart(
         [
             f"evaluation={PROTOCOLS.get(cfg.format, 'dc2021')}",
             "network=convnet",
-            f"dataset={names['dataset']}",
+            f"dataset={chosen_names()['dataset']}",
         ]
     )
     usual.ipc = ipc
@@ -201,11 +213,11 @@ def complete(cfg: DictConfig, ipc: int, names: dict[str, str]) -> None:
         cfg.evaluation = to_plain(usual.evaluation)
     if not chosen("network"):
         cfg.network = to_plain(usual.network)
-        names["network"] = "convnet"
     if not chosen("method"):
         cfg.method = {}
     cfg.ipc, cfg.steps = ipc, 0
     cfg.synthetic.factor = cfg.factor or 1
+    return cfg
 
 
 def described(
