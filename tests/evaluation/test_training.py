@@ -2,6 +2,7 @@
 the other protocols of ordinary training."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -201,8 +202,16 @@ def test_a_network_does_not_depend_on_the_others(
     distilled = make_distilled(images=images, labels=labels, step_index=None)
     for stacked, chunk in ((True, 20), (False, 20), (True, 2)):
         original = ddist.evaluation.training.fit
+
+        def one_way(
+            *args: Any, original: Any = original, stacked: bool = stacked, **options: Any
+        ) -> Weights:
+            *rest, recipe = args
+            found: Weights = original(*rest, replace(recipe, stacked=stacked), **options)
+            return found
+
         with monkeypatch.context() as patch:
-            patch.setattr(ddist.evaluation.training, "fit", partial(original, stacked=stacked))
+            patch.setattr(ddist.evaluation.training, "fit", one_way)
             protocol(name, num_networks=3, epochs=6, chunk=chunk).accuracies(
                 distilled, Context(digits, digits.test, network, Random("default", 0), seed=0)
             )
@@ -402,7 +411,7 @@ def test_the_learned_step_size_is_trained_with(
     original = ddist.evaluation.training.fit
 
     def spy(*args: Any, **options: Any) -> Weights:
-        rates.append(options["lr"])
+        rates.append(args[4].lr)
         return original(*args, **options)
 
     monkeypatch.setattr(ddist.evaluation.training, "fit", spy)
