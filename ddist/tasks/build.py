@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from typing import Any
 
+import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 
@@ -33,6 +34,12 @@ log = logging.getLogger(__name__)
 
 FindTeacher = Callable[[], Teacher]
 """Gives the teacher to who cannot do without one."""
+
+
+def find_device(accelerator: str) -> torch.device:
+    """Where to compute: the machine's accelerator, unless ``accelerator`` is "cpu"."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return torch.device("cpu") if found is None or accelerator == "cpu" else found
 
 
 def build_data(

@@ -19,10 +19,24 @@ from ddist.objectives import Objective
 from ddist.synthetic.start import earlier_folder
 from ddist.tasks.config import num_cores
 from ddist.tasks.names import chosen, named
+from ddist.tasks.networks import uses_network
 from ddist.tasks.processes import check_all_taken, num_started
 
 HALF = {16, "16", "16-mixed"}
 DOUBLE = {64, "64", "64-true"}
+
+
+def check_run(cfg: DictConfig) -> bool:
+    """Whether a network takes part. Raises a DdistError for settings that do not fit each other."""
+    check_reference(cfg)
+    check_devices(cfg)
+    check_groups_used(cfg.method, cfg.evaluation)
+    check_teacher_used(cfg, "teacher" in cfg.method or cfg.teacher.store)
+    check_labels(cfg)
+    check_start(cfg)
+    with_network = uses_network(cfg.method) or uses_network(cfg.evaluation)
+    check_network_used(cfg, with_network)
+    return with_network
 
 
 def check_reference(cfg: DictConfig) -> None:

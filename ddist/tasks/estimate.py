@@ -20,9 +20,9 @@ from ddist.callbacks import MetricsCSV
 from ddist.errors import DdistError
 from ddist.formatting import format_duration, parse_duration, size
 from ddist.storage.atomic import write_file_whole
-from ddist.tasks import distill
-from ddist.tasks.build import build_data, build_evaluator, build_init, shared_teacher
-from ddist.tasks.evaluate import device
+from ddist.tasks.build import build_data, build_evaluator, build_init, find_device, shared_teacher
+from ddist.tasks.checks import check_run
+from ddist.tasks.fitting import describe
 from ddist.tasks.memory import check_memory
 from ddist.tasks.missing import missing_trainings
 from ddist.tasks.names import chosen_names
@@ -73,10 +73,10 @@ def estimate(cfg: DictConfig, folder: Path, baseline: bool, seconds: float) -> d
     cache, here = folder / "cache", folder / "run"
     lend(Path(str(cfg.paths.cache)).expanduser(), cache)
     cfg = changed(cfg, {"paths.run": str(here), "paths.cache": str(cache)})
-    distill.check(cfg)
+    check_run(cfg)
     started = now()
     data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
-    data.to(device(cfg.trainer.accelerator))
+    data.to(find_device(cfg.trainer.accelerator))
     taken, disk = {"data": now() - started}, written(cache)
     trial = begin(cfg, data, seconds)
     method = trial.method(trial.images)  # warms up, and trains briefly what it needs
@@ -92,7 +92,7 @@ def estimate(cfg: DictConfig, folder: Path, baseline: bool, seconds: float) -> d
     if (latents := getattr(method, "latents", None)) is not None:
         disk["latents"] = 4 * latents.width * len(data.train)
 
-    distilled = distill.describe(cfg, method, done)
+    distilled = describe(cfg, method, done)
     if cfg.teacher.store:
         distilled = with_labels(
             distilled, trial.teacher(), cfg.teacher.temperature, cfg.teacher.top_k

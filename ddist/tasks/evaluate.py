@@ -11,7 +11,13 @@ from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init.stored import Given
-from ddist.tasks.build import build_data, build_evaluator, build_init, shared_teacher
+from ddist.tasks.build import (
+    build_data,
+    build_evaluator,
+    build_init,
+    find_device,
+    shared_teacher,
+)
 from ddist.tasks.checks import (
     check_free,
     check_groups_used,
@@ -56,7 +62,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> None:
     check_network_used(cfg, uses_network(cfg.evaluation))
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    data = build_data(cfg).to(device(cfg.trainer.accelerator))
+    data = build_data(cfg).to(find_device(cfg.trainer.accelerator))
     check_same_classes(distilled, data)
     if chosen("init") or distilled.initial_weights is None:
         init = build_init(cfg, data)
@@ -71,12 +77,6 @@ def run(cfg: DictConfig, *, baseline: bool) -> None:
             cfg, evaluator, distilled, data, names, None, baseline, {}, teacher
         )
         publish(results, confusion, distilled, folder, logger)
-
-
-def device(accelerator: str) -> torch.device:
-    """Where to compute: the machine's accelerator, unless ``accelerator`` is "cpu"."""
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return torch.device("cpu") if found is None or accelerator == "cpu" else found
 
 
 def adopted(cfg: DictConfig, distilled: DistilledDataset) -> tuple[DictConfig, dict[str, str]]:

@@ -8,8 +8,7 @@ from omegaconf import DictConfig
 
 from ddist.formatting import format_duration, size
 from ddist.methods.mtt import last_epoch
-from ddist.tasks.build import build_data, build_trajectories
-from ddist.tasks.evaluate import device
+from ddist.tasks.build import build_data, build_trajectories, find_device
 from ddist.tasks.networks import build_network
 
 log = logging.getLogger(__name__)
@@ -21,7 +20,7 @@ def run(cfg: DictConfig, *, epochs: int) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     started = time.monotonic()
-    data = build_data(cfg).to(device(cfg.trainer.accelerator))
+    data = build_data(cfg).to(find_device(cfg.trainer.accelerator))
     network = build_network(cfg.network, data).to(data.device)
     trajectories = build_trajectories(cfg, data)
     trajectories.prepare(network, cfg.trajectories.get("epochs") or horizon(cfg.method) or epochs)

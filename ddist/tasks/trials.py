@@ -17,7 +17,6 @@ from ddist.data import RealData
 from ddist.evaluation import Evaluator, NearestNeighbours, Replay, Training
 from ddist.init import InitialWeights
 from ddist.methods import Method
-from ddist.tasks import distill
 from ddist.tasks.build import (
     FindTeacher,
     build_evaluator,
@@ -25,6 +24,7 @@ from ddist.tasks.build import (
     build_method,
     shared_teacher,
 )
+from ddist.tasks.fitting import fit
 from ddist.tasks.names import chosen_names
 from ddist.tasks.results import evaluate
 from ddist.tasks.selection import select
@@ -113,7 +113,7 @@ def distilling(trial: Trial, method: Method, folder: Path) -> tuple[float, int]:
     callbacks = [each for each in instantiate(trial.small.callbacks).values() if each]
     logger = MetricsCSV(folder / "metrics.csv")
     started = now()
-    trainer = distill.fit(trial.small, method, folder, logger, [*callbacks, steps])
+    trainer = fit(trial.small, method, folder, logger, [*callbacks, steps])
     left = max(0, trainer.max_steps - trainer.global_step)
     return now() - started + left * steps.seconds_per_step, trainer.global_step
 

@@ -1,0 +1,104 @@
+"""The outer steps of a run, and the set that they leave."""
+
+import logging
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Callback
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+import ddist
+from ddist.artifact.dataset import DistilledDataset
+from ddist.callbacks import with_metrics_file
+from ddist.errors import DdistError
+from ddist.methods import Method
+from ddist.tasks.claim import CHECKPOINT
+from ddist.tasks.config import to_plain
+from ddist.tasks.names import chosen_names, option_of
+from ddist.tasks.targets import make
+
+log = logging.getLogger(__name__)
+
+
+def fit(
+    cfg: DictConfig, method: Method, folder: Path, logger: Logger, callbacks: list[Callback]
+) -> pytorch_lightning.Trainer:
+    """Distil, going on from the folder's checkpoint where there is one."""
+    if not method.learns:
+        return make_trainer(cfg, max_steps=0, logger=False, callbacks=[])
+    checkpoint = folder / CHECKPOINT
+    resume = str(checkpoint) if cfg.resume and checkpoint.exists() else None
+    if resume:
+        log.info("Going on from %s.", checkpoint)
+    loggers = with_metrics_file(logger, folder / "metrics.csv")
+    trainer = make_trainer(cfg, logger=loggers, callbacks=callbacks)
+    try:
+        with warnings.catch_warnings():
+            # One endless "epoch" of outer steps: advice on workers and logging intervals is not
+            # for us.
+            warnings.filterwarnings("ignore", module="pytorch_lightning")
+            trainer.fit(method, datamodule=method.data, ckpt_path=resume, weights_only=True)
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, KeyboardInterrupt):  # Lightning makes exit(1) of it
+            raise leaving.__context__ from None
+        raise
+    return trainer
+
+
+def make_trainer(cfg: DictConfig, **parts: Any) -> pytorch_lightning.Trainer:
+    """The Trainer of ``cfg``. Raises DdistError where Lightning will not have it."""
+    try:
+        trainer: pytorch_lightning.Trainer = make(cfg.trainer, **parts)
+    except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
+        if "unexpected keyword" in str(error):
+            raise  # +trainer.nothing=1: an option that there is not
+        raise DdistError(
+            f"This machine cannot run the trainer as asked: {str(error).rstrip('.! ')}; set "
+            "trainer.accelerator, trainer.devices, trainer.strategy and trainer.precision to what "
+            "it has, or leave them out."
+        ) from error
+    return trainer
+
+
+def describe(cfg: DictConfig, method: Method, steps: int) -> DistilledDataset:
+    """The product of the run, with what is needed to train on it and to repeat it."""
+    data = method.data
+    meta: dict[str, Any] = {
+        **chosen_names(),
+        "class_names": list(data.class_names),
+        "num_classes": data.num_classes,
+        "image_shape": list(data.image_shape),
+        "ipc": cfg.ipc,
+        "factor": method.synthetic.factor,
+        "uses_network": method.uses_network,
+        "seed": cfg.seed,
+        "steps": steps,
+        "protocol": cfg.evaluation.name,
+        "versions": {"ddist": ddist.__version__, "torch": torch.__version__},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    wishes = {k: v for k, v in to_plain(cfg.objective).items() if not k.startswith("_")}
+    if wishes and "objective" in cfg.method:
+        meta["objective"] = {"name": option_of("objective"), **wishes}
+    if figures := method.figures():
+        meta["figures"] = figures
+    return DistilledDataset(
+        **method.tensors(),
+        initial_weights=single_start(method),
+        normalization=data.normalization.to("cpu").state(),
+        meta=meta,
+        config=OmegaConf.to_yaml(cfg, resolve=True),
+    )
+
+
+def single_start(method: Method) -> dict[str, torch.Tensor] | None:
+    """theta_0 where p(theta_0) is a single point, None where it is not or there is no network."""
+    if not (method.init.single and method.uses_network):
+        return None
+    return {name: w[0].cpu() for name, w in method.init.held_out(method.network, 1).items()}

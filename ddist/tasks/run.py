@@ -1,0 +1,63 @@
+"""One run: its config, turned into the objects that take part in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig
+from pytorch_lightning.loggers.logger import Logger
+
+from ddist.data import RealData
+from ddist.evaluation import Evaluator
+from ddist.init import InitialWeights
+from ddist.methods import Method
+from ddist.tasks.build import (
+    FindTeacher,
+    build_data,
+    build_evaluator,
+    build_init,
+    build_method,
+    find_device,
+    shared_teacher,
+)
+from ddist.tasks.names import chosen_names, without_network
+from ddist.tasks.networks import uses_network
+from ddist.teachers.labels import check_stored
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parts of one run, made from its config.
+
+    ``names`` are those that results give the method, dataset, network and init; ``teacher`` gives
+    the one that all parts share, to who cannot do without.
+    """
+
+    data: RealData
+    init: InitialWeights
+    method: Method
+    teacher: FindTeacher
+    evaluator: Evaluator
+    logger: Logger
+    folder: Path
+    names: dict[str, str]
+
+
+def build_run(cfg: DictConfig) -> Run:
+    """The run of ``cfg``. Whatever does not fit together is a DdistError, before any work."""
+    names = chosen_names()
+    data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
+    if not get_object(cfg.method._target_).learns:
+        data.to(find_device(cfg.trainer.accelerator))  # no fitting, which would move it
+    init, teacher = build_init(cfg, data), shared_teacher(cfg, data)
+    evaluator = build_evaluator(cfg, names["network"], data, init, teacher)
+    if cfg.teacher.store:
+        teacher()  # which says before any work if its classes are others
+        factor = cfg.synthetic.factor
+        check_stored(cfg.teacher.temperature, cfg.teacher.top_k, data.num_classes, factor)
+    method = build_method(cfg, data, init, teacher)
+    if not (uses_network(cfg.method) or uses_network(cfg.evaluation)):
+        names = without_network(names)
+    logger = instantiate(cfg.logger)
+    folder = Path(cfg.paths.run)
+    return Run(data, init, method, teacher, evaluator, logger, folder, names)
