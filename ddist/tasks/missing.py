@@ -5,7 +5,6 @@ from dataclasses import replace
 from math import ceil
 from typing import Any
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
@@ -21,6 +20,7 @@ from ddist.inner.recipe import TrainingRecipe
 from ddist.methods import MTT, Method
 from ddist.seeding import generator
 from ddist.tasks.build import build_teacher, build_trajectories
+from ddist.tasks.targets import make
 from ddist.tasks.timing import seconds_of, slope, some_of
 from ddist.teachers import Trained
 
@@ -101,7 +101,7 @@ def missing_pools(
         most = cfg.method.train_per_class
         source = data if most is None else data.limited(most, "embedding")
         options = {"source": source, "cache": data.cache, "seed": cfg.seed}
-        wanted.append((instantiate(cfg.method.embedding)(**options), method.network))
+        wanted.append((make(cfg.method.embedding, **options), method.network))
     known = set()
     for pool, network in wanted:
         name = pool.signature(network.to(data.device))
@@ -114,11 +114,11 @@ def missing_autoencoder(
     config: DictConfig, data: RealData, seed: int, enough: float
 ) -> Iterator[Missing]:
     """Yield the autoencoder among them."""
-    pair = instantiate(config)
+    pair = make(config)
     if isinstance(pair, Autoencoder) and not pair.file(data, seed).exists():
 
         def took(steps: int) -> float:
-            short = instantiate(config, steps=steps)
+            short = make(config, steps=steps)
             return seconds_of(lambda: short.prepare(data, seed))
 
         steps = pair.recipe["steps"]
