@@ -47,7 +47,8 @@ class Row:
 
 
 class Evaluator:
-    """Runs one protocol for each of ``networks`` (name to module), in that order.
+    """Runs one protocol for each of ``networks`` (name to module), in that order; the rows are
+    called as in ``tested``.
 
     Raises:
         DdistError: the protocol cannot have its precision, or one of the networks.
@@ -60,7 +61,9 @@ class Evaluator:
         for network in networks.values():
             protocol.check_network(network)
         self.protocol = protocol
-        self.networks = networks
+        self.networks = self.tested = networks
+        if not protocol.uses_network:
+            self.tested = {protocol.in_place_of_network: next(iter(networks.values()))}
         self.init = init
         self.seed = seed
 
@@ -68,23 +71,23 @@ class Evaluator:
         self, distilled: DistilledDataset, data: RealData, split: Split | None = None
     ) -> list[Row]:
         """One row per network, on the test split or on ``split``."""
+        return [self.row(name, distilled, data, split) for name in self.tested]
+
+    def row(
+        self, name: str, distilled: DistilledDataset, data: RealData, split: Split | None = None
+    ) -> Row:
+        """The row of one of ``tested``."""
         split = data.test if split is None else split
-        networks = dict(self.networks)
-        if not self.protocol.uses_network:
-            networks = {self.protocol.in_place_of_network: next(iter(networks.values()))}
-        rows = []
-        for name, network in networks.items():
-            start = (network.to(data.device), self.init)
-            self.protocol.confusion = counts = no_counts(data.num_classes)
-            try:
-                found, chosen = self.protocol.accuracies(distilled, data, split, *start, self.seed)
-            finally:
-                self.protocol.confusion = None
-            course = self.protocol.course(distilled, data, split, *start, chosen)
-            counted = counts is not None and bool(counts.any())
-            row = summarise(found, self.protocol.name, name, chosen)
-            rows.append(replace(row, course=course, confusion=counts if counted else None))
-        return rows
+        start = (self.tested[name].to(data.device), self.init)
+        self.protocol.confusion = counts = no_counts(data.num_classes)
+        try:
+            found, chosen = self.protocol.accuracies(distilled, data, split, *start, self.seed)
+        finally:
+            self.protocol.confusion = None
+        course = self.protocol.course(distilled, data, split, *start, chosen)
+        counted = counts is not None and bool(counts.any())
+        row = summarise(found, self.protocol.name, name, chosen)
+        return replace(row, course=course, confusion=counts if counted else None)
 
     def before(self, data: RealData) -> list[Row]:
         """The same for networks that are trained on nothing, as ``init`` gives them; nothing where

@@ -43,7 +43,7 @@ from ddist.tasks.checks import (
     check_teacher_used,
     check_trained,
 )
-from ddist.tasks.claim import CHECKPOINT, claim, kept_in
+from ddist.tasks.claim import CHECKPOINT, claim, kept_in, where
 from ddist.tasks.config import borrowed_ipcs, to_plain
 from ddist.tasks.dashboards import finishing
 from ddist.tasks.evaluate import device
@@ -51,8 +51,9 @@ from ddist.tasks.memory import check_memory
 from ddist.tasks.names import chosen_names, option_of, without_network
 from ddist.tasks.networks import uses_network
 from ddist.tasks.results import evaluate, publish
+from ddist.tasks.rows import KeptRows
 from ddist.tasks.selection import outer_loss, searched, select
-from ddist.tasks.sweep import finished
+from ddist.tasks.sweep import decisive, finished
 from ddist.teachers.labels import check_stored, with_labels
 
 log = logging.getLogger(__name__)
@@ -130,16 +131,18 @@ def distil(
             distilled = with_labels(distilled, *options)
             variants = {name: with_labels(v, *options) for name, v in variants.items()}
         names = chosen_names() if with_network else without_network(chosen_names())
+        rows = KeptRows(evaluator, folder, decisive(to_plain(cfg)))
         with part("evaluating"):
             results, confusion = evaluate(
-                cfg, evaluator, distilled, data, names, seconds, baseline, variants, teacher
+                cfg, rows, distilled, data, names, seconds, baseline, variants, teacher
             )
-            selection = select(evaluator, distilled, data)
+            selection = select(rows, distilled, data)
         if selection is not None:
             results["selection"] = selection
         distilled.meta["results"] = results
         distilled.save(folder / "distilled")
         publish(results, confusion, distilled, folder, logger)
+        rows.remove()
     log.info("The images: %s", folder / "distilled" / "grid.png")
     return searched(selection)
 
@@ -197,11 +200,11 @@ def leave_if_interrupted(trainer: pytorch_lightning.Trainer, folder: Path) -> No
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Interrupt) and callback.received is not None:
             log.warning(
-                "Stopped at step %d: the images so far are in %s; the same command with "
-                "hydra.run.dir=%s goes on from there.",
+                "Stopped at step %d: the images so far are in %s; the same command with %s goes on "
+                "from there.",
                 trainer.global_step,
                 folder / "distilled",
-                folder,
+                where(folder),
             )
             raise SystemExit(128 + callback.received)
 
