@@ -97,6 +97,7 @@ def card(
         f"# {title}\n\n![{title}](grid.png)\n",
         f"{len(distilled.images)} synthetic images of {shape} in {len(names)} classes ({listed}); "
         f"{size(distilled.num_bytes)} with labels. Made with ddist.\n",
+        *fewer(names, meta.get("images_per_class"), meta["ipc"]),
         "## Load\n",
         loading(distilled, ".") if load is None else load,
     ]
@@ -107,6 +108,14 @@ def card(
     facts = [(key, describe(meta[key])) for key in told]
     parts += ["## How it was made\n", markdown_table(("", ""), facts), elsewhere]
     return "\n".join(parts)
+
+
+def fewer(names: Sequence[str], counts: Sequence[int] | None, ipc: int) -> list[str]:
+    """A line on the classes that have fewer images than others."""
+    if counts is None:
+        return []
+    told = [f"{name} {n}" for name, n in zip(names, counts, strict=True) if n < ipc]
+    return [f"Classes with fewer images, as there are fewer real ones: {', '.join(told)}.\n"]
 
 
 def loading(distilled: "DistilledDataset", folder: str) -> str:
