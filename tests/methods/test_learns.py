@@ -39,44 +39,46 @@ class Run(NamedTuple):
     falls: float | None
     """The outer loss of the last third is on average at most this share of the first third's."""
     beats: float | None
-    """At least so many points of accuracy are between the set and random images."""
+    """At least so many points of accuracy are between the set and random images; None where one
+    set of random images may be as good. Of what was measured over seeds both are a third at most.
+    """
 
 
 RUNS = {
-    "average": Run(TRAINED, None, 5),
+    "average": Run(TRAINED, None, 7),
     "cafe": Run((*STUDENTS, "method.max_updates=5", "method.max_student_epochs=2",
-                 "method.query_per_class=8"), 0.9, 5),
-    "d4m": Run((*TRAINED, "generative=pca"), None, 5),
+                 "method.query_per_class=8", "steps=150"), 0.85, 5),
+    "d4m": Run((*TRAINED, "generative=pca"), None, 7),
     "datm": Run((*EXPERTS, "method.first_max_start_epoch=2", "method.growth_steps=20",
                  "method.min_start_epoch=0", "method.batch_syn=10", "method.lr.images=10",
-                 "method.lr.labels=1", "method.ema=null"), 0.9, 5),
-    "dc": Run(STUDENTS, 0.9, 5),
-    "dd": Run((*REPLAYED, *EVERY, "method.batch_real=256"), 0.9, 5),
-    "ddoq": Run((*TRAINED, "generative=pca"), None, 5),
-    "ddpp": Run(EXPERTS, 0.9, 5),
-    "dm": Run(MATCHING, 0.9, 5),
-    "dsa": Run((*STUDENTS, "augment=dsa", "augment.flip=false"), 0.9, 5),
+                 "method.lr.labels=1", "method.ema=null"), 0.82, 2.5),
+    "dc": Run(STUDENTS, 0.88, 6),
+    "dd": Run((*REPLAYED, *EVERY, "method.batch_real=256"), 0.83, 5),
+    "ddoq": Run((*TRAINED, "generative=pca"), None, 7),
+    "ddpp": Run(EXPERTS, 0.91, 6),
+    "dm": Run(MATCHING, 0.7, 6),
+    "dsa": Run((*STUDENTS, "augment=dsa", "augment.strategy=[scale,crop]"), 0.88, 4),
     "frepo": Run((*EVERY, *TRAINED, "method.batch_real=256", "method.num_pool=3",
-                  "method.max_updates=20", "method.lr.images=0.03"), 0.9, 5),
-    "ftd": Run(EXPERTS, 0.9, 5),
-    "herding": Run(EMBEDDED, None, 5),
-    "idc": Run((*STUDENTS, "synthetic=multiformation", *NOISE, "method.updates=10",
-                "method.student_images=64"), 0.9, 5),
-    "kcenter": Run(EMBEDDED, None, 5),
-    "kip": Run((*TRAINED, *EVERY, *NOISE, "method.real_per_class=32"), 0.9, 5),
-    "kmeans": Run(TRAINED, None, 5),
-    "kmeans_embedding": Run(EMBEDDED, None, 5),
-    "mtt": Run(EXPERTS, 0.9, 5),
+                  "method.max_updates=20", "method.lr.images=0.1", "steps=150"), 0.92, 2.5),
+    "ftd": Run(EXPERTS, 0.91, 6),
+    "herding": Run(EMBEDDED, None, 4),
+    "idc": Run((*STUDENTS, "synthetic=pixel", *NOISE, "steps=150", "method.updates=10",
+                "method.student_images=64"), 0.85, 6),
+    "kcenter": Run(EMBEDDED, None, 4),
+    "kip": Run((*TRAINED, *EVERY, *NOISE, "method.real_per_class=32"), 0.84, 5),
+    "kmeans": Run(TRAINED, None, 7),
+    "kmeans_embedding": Run(EMBEDDED, None, 4),
+    "mtt": Run(EXPERTS, 0.91, 6),
     "ncfm": Run((*MATCHING, "init.num_networks=3", "init.epochs=4", "method.num_frequencies=64",
-                 "synthetic=multiformation", *NOISE), 0.9, 5),
+                 "synthetic=pixel", *NOISE), 0.87, None),
     "optimized_random": Run((*REPLAYED, "method.num_candidates=20",
-                             "method.judge.epoch_grid=[1,10]"), None, 5),
+                             "method.judge.epoch_grid=[1,10]"), None, None),
     "random": Run(TRAINED, None, None),
     "rat": Run((*TRAINED, *EVERY, *NOISE, *PLAIN, "method.student_steps=20", "method.window=10",
-                "method.student_lr=0.01", "method.batch_real=256"), 0.9, 5),
+                "method.student_lr=0.01", "method.batch_real=256"), 0.84, 2.5),
     "rded": Run((*TRAINED, *TEACHER), None, None),
-    "sre2l": Run((*TRAINED, *EVERY, *TEACHER), 0.9, None),
-    "tesla": Run(EXPERTS, 0.9, 5),
+    "sre2l": Run((*TRAINED, *EVERY, *TEACHER), 0.83, None),
+    "tesla": Run((*EXPERTS, "synthetic.labels=hard", "method.label_start=classes"), 0.91, 6),
 }  # fmt: skip
 
 
