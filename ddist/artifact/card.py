@@ -1,6 +1,6 @@
 """The artifact's README: what this is, how to train on it, and how good it was found to be."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,12 +48,19 @@ def card(
         num_images=len(distilled.images),
         shape="×".join(map(str, meta["image_shape"])),
         names=meta["class_names"],
+        scarce=scarce_classes(meta),
         size=size(distilled.num_bytes),
         load=loading(distilled, ".") if load is None else load,
         figures=figures(meta["results"]) if "results" in meta else None,
         facts=markdown_table(("", ""), [(key, describe(meta[key])) for key in known]),
         elsewhere=elsewhere,
     )
+
+
+def scarce_classes(meta: Mapping[str, Any]) -> list[str]:
+    """Name the classes that have fewer images than others, each with its number."""
+    counts = zip(meta["class_names"], meta.get("images_per_class", []), strict=False)
+    return [f"{name} {count}" for name, count in counts if count < meta["ipc"]]
 
 
 def loading(distilled: "DistilledDataset", folder: str) -> str:

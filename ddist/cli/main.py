@@ -66,6 +66,11 @@ def main() -> NoReturn:
     try:
         entry()
     except KeyboardInterrupt as stop:
+        for folder in sweep.folders:
+            stop.add_note(
+                f"the jobs so far are in {folder}, and the same command with "
+                f"hydra.sweep.dir={folder} does what is missing"
+            )
         status, said = exit_status(stop), farewell(stop)
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else 1

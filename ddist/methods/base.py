@@ -1,6 +1,6 @@
 """What every method is: a LightningModule whose training step is one outer step."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
@@ -24,6 +24,7 @@ from ddist.methods.moving import GradientClip, MovingAverage, gradients
 from ddist.networks import Weights
 from ddist.seeding import generator
 from ddist.synthetic import StepSizes, SyntheticData
+from ddist.synthetic.steps import spread_over_steps
 
 MakeSynthetic = Callable[[RealData, Tensor, torch.Generator, StepSizes | None], SyntheticData]
 MakeOptimizer = Callable[[Iterable[Mapping[str, Any]]], Optimizer]
@@ -39,8 +40,9 @@ class Method(LightningModule):
         network: the student, a stateless function of its weights.
         init: p(theta_0), where the student's weights start.
         synthetic: makes the learned module from (data, labels [N], generator, step sizes).
-        class_labels: the class of each synthetic image, int64 [N].
-        step_index: the student step of each image, int64 [N]; None where order means nothing.
+        ipc: stored images per class.
+        images_per_class: the same where classes differ: of each.
+        num_steps: student steps that the images are spread over; None where order means nothing.
         step_sizes: learned step sizes, where the method has any.
         optimizer: makes the one outer optimizer from parameter groups.
         scheduler: makes its schedule, stepped once per outer step; None keeps the rates.
@@ -75,8 +77,9 @@ class Method(LightningModule):
         network: nn.Module,
         init: InitialWeights,
         synthetic: MakeSynthetic,
-        class_labels: Tensor,
-        step_index: Tensor | None = None,
+        ipc: int,
+        images_per_class: Sequence[int] | None = None,
+        num_steps: int | None = None,
         step_sizes: StepSizes | None = None,
         optimizer: MakeOptimizer | None = None,
         scheduler: MakeScheduler | None = None,
@@ -89,13 +92,16 @@ class Method(LightningModule):
         student_precision: Precision = "32-true",
     ) -> None:
         super().__init__()
-        self.synthetic = synthetic(data, class_labels, generator(seed, "synthetic"), step_sizes)
+        counts = images_per_class or [ipc] * data.num_classes
+        labels, step_index = spread_over_steps(counts, data.num_classes, num_steps or 1)
+        self.images_per_class = counts
+        self.synthetic = synthetic(data, labels, generator(seed, "synthetic"), step_sizes)
         if self.synthetic.label_kind in ("free", "solved") and not self.regresses:
             raise DdistError(
                 f"synthetic.labels={self.synthetic.label_kind} is for methods of regression, such "
                 "as method=kip: choose hard or soft."
             )
-        self.step_index = step_index
+        self.step_index = None if num_steps is None else step_index
         self.data = data
         self.init = init
         self.seed = seed

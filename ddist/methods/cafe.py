@@ -68,6 +68,11 @@ class CAFE(AlongStudents):
         **common: Any,
     ) -> None:
         super().__init__(num_networks=1, **common)
+        if len(set(self.images_per_class)) > 1:
+            raise DdistError(
+                "CAFE compares the images of all classes together and needs equally many of each: "
+                "set synthetic.scarce=repeat, or choose a smaller ipc."
+            )
         if not isinstance(layer_weights, list | tuple) or not layer_weights:
             raise DdistError(
                 f"method.layer_weights is a list such as [0.1, 0.1, 1, 1], not {layer_weights!r}."

@@ -56,8 +56,7 @@ class Coreset(Method):
     ) -> None:
         data: RealData = common["data"]
         choose = selection(select, generator(common["seed"], "coreset"))
-        labels = torch.arange(data.num_classes).repeat_interleave(ipc)
-        super().__init__(class_labels=labels, synthetic=partial(synthetic, start="real"), **common)
+        super().__init__(ipc=ipc, synthetic=partial(synthetic, start="real"), **common)
         refuse_tiles(self.synthetic)
         if train_per_class is not None and train_per_class < 1:
             raise DdistError(
@@ -66,16 +65,19 @@ class Coreset(Method):
         source = data if train_per_class is None else data.limited(train_per_class, "embedding")
         self.embedding = embedding(source=source, cache=data.cache, seed=self.seed)
         starts = data.train.offsets[:-1]
-        indices = [start + self.chosen(choose, c, ipc) for c, start in enumerate(starts)]
+        indices = [
+            start + self.chosen(choose, c, count)
+            for c, (start, count) in enumerate(zip(starts, self.images_per_class, strict=True))
+        ]
         with torch.no_grad():
             self.synthetic.stored()[0].copy_(data.images(torch.cat(indices)))
 
-    def chosen(self, choose: Select, c: int, ipc: int) -> Tensor:
-        """``ipc`` images of class ``c`` (int64, from 0), in their order; where it has fewer, which
-        ``synthetic.scarce=repeat`` allows, all of them again and again."""
+    def chosen(self, choose: Select, c: int, count: int) -> Tensor:
+        """``count`` images of class ``c`` (int64, from 0), in their order; where it has fewer,
+        which ``synthetic.scarce=repeat`` allows, all of them again and again."""
         embeddings = self.embeddings(c)
-        num = min(ipc, len(embeddings))
-        return choose(embeddings, num)[torch.arange(ipc, device=embeddings.device) % num]
+        num = min(count, len(embeddings))
+        return choose(embeddings, num)[torch.arange(count, device=embeddings.device) % num]
 
     @torch.no_grad()
     def embeddings(self, c: int) -> Tensor:

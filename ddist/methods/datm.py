@@ -46,13 +46,17 @@ class DATM(MTT):
 
     def begin(self) -> None:
         if self.candidates:
-            per_class = len(self.synthetic.classes) // self.data.num_classes
+            wanted = torch.bincount(self.synthetic.classes).to(self.data.device)  # [K]
+            per_class = int(wanted.max())
             most = min(self.candidates * per_class, self.data.smallest_class())
+            if len(wanted.unique()) > 1:  # small classes have fewer, and their candidates repeat
+                most = min(self.candidates * per_class, max(self.data.train.counts))
             rows = self.data.class_indices(most, generator(self.seed, "candidates"))  # [K, most]
             right = self.count_right(rows)
             best = right.argsort(dim=1, descending=True, stable=True)
-            best = best[:, torch.arange(per_class, device=best.device) % most]
-            self.synthetic.begin(images=self.data.images(rows.gather(1, best).flatten()))
+            places = torch.arange(per_class, device=best.device)
+            best = rows.gather(1, best[:, places % most])
+            self.synthetic.begin(images=self.data.images(best[places < wanted[:, None]]))
         super().begin()
 
     def count_right(self, rows: Tensor) -> Tensor:

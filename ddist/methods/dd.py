@@ -16,7 +16,7 @@ from ddist.inner.unroll import Graph, check_graph, classification_loss, sgd, sta
 from ddist.methods.base import Batch, Method
 from ddist.networks import Weights
 from ddist.objectives import Objective
-from ddist.synthetic.steps import StepSizes, spread_over_steps
+from ddist.synthetic.steps import StepSizes
 
 OuterLoss = Callable[[Tensor, Tensor], Tensor]
 """On real data, (logits [B, K], y [B]) -> scalar (see :mod:`ddist.objectives`)."""
@@ -58,17 +58,17 @@ class DD(Method):
         **common: Any,
     ) -> None:
         check_whole("method", {"num_networks": num_networks, "student_epochs": student_epochs})
-        labels, step_index = spread_over_steps(ipc, common["data"].num_classes, student_steps)
         super().__init__(
-            class_labels=labels,
-            step_index=step_index,
+            ipc=ipc,
+            num_steps=student_steps,
             step_sizes=StepSizes(student_epochs, student_steps, step_size),
             **common,
         )
         check_graph(unroll)
         if window is not None and window < 1:
             raise DdistError(f"method.window is null or a number of last steps, not {window}.")
-        self.sizes = (torch.bincount(step_index) * self.synthetic.factor**2).tolist()
+        assert self.step_index is not None
+        self.sizes = (torch.bincount(self.step_index) * self.synthetic.factor**2).tolist()
         self.num_networks = num_networks
         self.graph: Graph = unroll
         self.window = window

@@ -75,21 +75,22 @@ class DDOQ(Method):
         check_whole("method", whole)
         if not 0 <= reassignment < 1:
             raise DdistError(f"method.reassignment is at least 0 and below 1, not {reassignment}.")
-        labels = torch.arange(common["data"].num_classes).repeat_interleave(ipc)
-        check_enough(common["data"], labels)  # a point for each image at most
-        super().__init__(class_labels=labels, synthetic=partial(synthetic, start="real"), **common)
+        super().__init__(ipc=ipc, synthetic=partial(synthetic, start="noise"), **common)
+        # A point for each image at most.
+        check_enough(self.data, self.synthetic.classes, " or synthetic.scarce=fewer")
         refuse_tiles(self.synthetic)
-        self.ipc, self.generative = ipc, generative
+        self.generative = generative
         self.clustering: dict[str, Any] = {**whole, "reassignment": reassignment}
         generative.prepare(self.data, self.seed)
         self.latents = Latents(self.data, generative)
         self.latents.prepare()
         log.info("Quantizing %d classes by %d points each.", self.data.num_classes, ipc)
         with Progress("clustering", "classes", self.data.num_classes, quiet=SHORT) as progress:
-            classes = [self.quantized(c, progress) for c in range(self.data.num_classes)]
-        self.quantization = {n: torch.stack([found[n] for found in classes]) for n in classes[0]}
-        counts = self.quantization["counts"]
-        self.weights = None if weights == "uniform" else sample_weights(counts, weights).flatten()
+            self.quantization = [self.quantized(c, progress) for c in range(self.data.num_classes)]
+        self.weights = None
+        if weights != "uniform":
+            counts = [each["counts"] for each in self.quantization]
+            self.weights = torch.cat([sample_weights(each, weights) for each in counts])
         images = self.medoids() if decode == "medoid" else self.decoded()
         with torch.no_grad():
             self.synthetic.stored()[0].copy_(images)
@@ -99,7 +100,7 @@ class DDOQ(Method):
         ``nearest`` [K] to each; the squared W2 distances between the latents and the centroids
         weighted by mass, ``error``, and uniformly, ``error_uniform`` (of a sample of the latents).
         Kept beside the latents."""
-        rows, ipc = self.latents.of_class(c), self.ipc
+        rows, ipc = self.latents.of_class(c), self.images_per_class[c]
         key = signature({"k": ipc, "seed": self.seed, **self.clustering})
 
         def compute() -> dict[str, Tensor]:
@@ -130,12 +131,16 @@ class DDOQ(Method):
 
     def medoids(self) -> Tensor:
         """The real images [N, C, H, W] nearest to the centroids."""
-        starts = torch.tensor(self.data.train.offsets[:-1])
-        return self.data.images((starts[:, None] + self.quantization["nearest"]).flatten())
+        starts = self.data.train.offsets[:-1]
+        nearest = [
+            start + each["nearest"] for start, each in zip(starts, self.quantization, strict=True)
+        ]
+        return self.data.images(torch.cat(nearest))
 
     def decoded(self) -> Tensor:
         """The centroids' images [N, C, H, W] in training space."""
-        latents = self.quantization["centroids"].flatten(0, 1).to(self.data.device)
+        centroids = [each["centroids"] for each in self.quantization]
+        latents = torch.cat(centroids).to(self.data.device)
         latents = latents.view(-1, *self.generative.latent_shape)
         classes = self.synthetic.classes.to(self.data.device)
         size = self.generative.images_at_once
@@ -173,8 +178,10 @@ class DDOQ(Method):
     def figures(self) -> dict[str, float]:
         """The latent quantization error, as the mean over the classes."""
         return {
-            "quantization_error": float(self.quantization["error"].mean()),
-            "quantization_error_uniform": float(self.quantization["error_uniform"].mean()),
+            f"quantization_{name}": float(
+                torch.stack([each[name] for each in self.quantization]).mean()
+            )
+            for name in ("error", "error_uniform")
         }
 
 

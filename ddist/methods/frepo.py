@@ -72,7 +72,7 @@ class FRePo(Method):
     ) -> None:
         data = common["data"]
         num_classes = data.num_classes
-        super().__init__(class_labels=torch.arange(num_classes).repeat_interleave(ipc), **common)
+        super().__init__(ipc=ipc, **common)
         if min(num_pool, max_updates, student_batch_size) < 1:
             raise DdistError(
                 "method.num_pool, method.max_updates and method.student_batch_size are at least 1."

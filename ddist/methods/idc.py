@@ -9,6 +9,7 @@ from torch import Tensor
 from ddist.augment.mix import Mix
 from ddist.errors import DdistError
 from ddist.methods.dc import DC
+from ddist.methods.matching import Group
 from ddist.networks import Weights
 from ddist.seeding import generator
 
@@ -54,17 +55,19 @@ class IDC(DC):
         pairs = zip(weights, found, strict=True)
         return [gradient for name, gradient in pairs if not name.startswith("head.")]
 
-    def by_class(self, images: Tensor) -> Tensor:
-        """A random part of each class's images where there are more than ``synthetic_per_class``:
-        [K, M, C, H, W]."""
-        every = super().by_class(images)
+    def by_class(self, images: Tensor) -> list[Group]:
+        """A random part of a class's images where there are more than ``synthetic_per_class``."""
         most = self.synthetic_per_class
-        if most is None or every.shape[1] <= most:
-            return every
         stream = generator(self.seed, "synthetic", self.global_rank, self.batch_number(), 0)
-        order = torch.rand(every.shape[:2], generator=stream).argsort(1)[:, :most]
-        classes = torch.arange(len(every))[:, None]
-        return every[classes.to(every.device), order.to(every.device)]
+
+        def some(x: Tensor) -> Tensor:
+            if most is None or x.shape[1] <= most:
+                return x
+            order = torch.rand(x.shape[:2], generator=stream).argsort(1)[:, :most]
+            rows = torch.arange(len(x))[:, None]
+            return x[rows.to(x.device), order.to(x.device)]
+
+        return [(classes, some(x)) for classes, x in super().by_class(images)]
 
     def train_students(self, weights: Weights) -> Weights:
         """The students [K, ...] after ``student_epochs`` epochs on random real images."""

@@ -44,8 +44,7 @@ class KIP(Method):
     def __init__(
         self, *, ipc: int, kernel: Kernel, ridge: Annotated[float, Ge(0)], **common: Any
     ) -> None:
-        num_classes = common["data"].num_classes
-        super().__init__(class_labels=torch.arange(num_classes).repeat_interleave(ipc), **common)
+        super().__init__(ipc=ipc, **common)
         self.kernel, self.ridge = kernel, ridge
         self.solves = self.synthetic.label_kind == "solved"
         if self.solves and self.synthetic.factor > 1:

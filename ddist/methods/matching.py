@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from ddist.networks import Weights, embed
 from ddist.seeding import generator
 
 REAL_AT_ONCE = 64  # real images in one call on a CPU
+
+Group = tuple[Tensor, Tensor]
+"""Classes int64 [k] and their images [k, M, C, H, W]."""
 
 
 class Matching(Method):
@@ -43,8 +47,7 @@ class Matching(Method):
         augment: Siamese,
         **common: Any,
     ) -> None:
-        num_classes = common["data"].num_classes
-        super().__init__(class_labels=torch.arange(num_classes).repeat_interleave(ipc), **common)
+        super().__init__(ipc=ipc, **common)
         if self.synthetic.stored()[1].is_floating_point():
             raise DdistError(
                 "This method compares images class by class and learns no labels: leave "
@@ -98,17 +101,17 @@ class Matching(Method):
         indices: Tensor = batch
         weights = self.networks_of_step()
         images, _ = self.synthetic()
-        x_syn = self.by_class(images)
+        groups = self.by_class(images)
         num = num_members(weights)
-        total = x_syn.new_zeros(())
+        total = images.new_zeros(())
         for k in range(num):
             stream = generator(self.seed, "augment", self.global_rank, self.batch_number(), k)
-            loss = self._loss(member(weights, k), indices, x_syn, stream)
+            loss = self._loss(member(weights, k), indices, groups, stream)
             total = total + loss / num
         return total
 
     def _loss(
-        self, weights: Weights, indices: Tensor, x_syn: Tensor, stream: torch.Generator
+        self, weights: Weights, indices: Tensor, groups: list[Group], stream: torch.Generator
     ) -> Tensor:
         draw = self.augment.draw(len(indices), stream)
 
@@ -116,12 +119,18 @@ class Matching(Method):
             group = classes.repeat_interleave(x.shape[1])
             return self.augment.apply(x.flatten(0, 1), draw, group).view_as(x)
 
-        def term(x_syn: Tensor, classes: Tensor) -> Tensor:
+        def term(of_group: Tensor, x_syn: Tensor, part: Tensor) -> Tensor:
+            classes = of_group[part]
             x_real = augmented(self.data.images(indices[classes.to(indices.device)]), classes)
             return self.match(weights, x_real, augmented(x_syn, classes), classes)
 
-        parts = self.parts(x_syn, indices.shape[1])
-        return sum_of_terms(term, x_syn, parts, self.loss_scale())
+        losses = [
+            sum_of_terms(
+                partial(term, classes), x, self.parts(x, indices.shape[1]), self.loss_scale()
+            )
+            for classes, x in groups
+        ]
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     def parts(self, x_syn: Tensor, num_real: int) -> Sequence[Tensor]:
         """The classes of ``x_syn`` [K, M, C, H, W], as many at a time as are matched together, with
@@ -134,9 +143,18 @@ class Matching(Method):
         found = min(most // x_syn.shape[1], 64 * REAL_AT_ONCE // num_real)
         return self.classes_at_once or max(1, found)
 
-    def by_class(self, images: Tensor) -> Tensor:
-        """The training images [K M, C, H, W], which are sorted by class, as [K, M, C, H, W]."""
-        return images.unflatten(0, (self.data.num_classes, -1))
+    def by_class(self, images: Tensor) -> list[Group]:
+        """The training images [N, C, H, W], which are sorted by class, in groups of classes that
+        have equally many."""
+        counts = torch.bincount(self.synthetic.classes.cpu(), minlength=self.data.num_classes)
+        if int(counts.min()) == int(counts.max()):
+            return [(torch.arange(len(counts)), images.unflatten(0, (len(counts), -1)))]
+        rows = images.split(counts.tolist())
+        return [
+            (classes, torch.stack([rows[c] for c in classes.tolist()]))
+            for count in counts.unique()
+            for classes in [(counts == count).nonzero().flatten()]
+        ]
 
 
 def sum_of_terms(

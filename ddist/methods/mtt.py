@@ -80,10 +80,8 @@ class MTT(Method):
         trajectories: Trajectories | Stored,
         **common: Any,
     ) -> None:
-        labels = torch.arange(common["data"].num_classes).repeat_interleave(ipc)
-        index = torch.zeros_like(labels)
         sizes = StepSizes(1, 1, step_size or SMALLEST)
-        super().__init__(class_labels=labels, step_index=index, step_sizes=sizes, **common)
+        super().__init__(ipc=ipc, num_steps=1, step_sizes=sizes, **common)
         whole = {"student_steps": student_steps, "expert_epochs": expert_epochs}
         check_whole("method", {**whole, "num_teachers": num_teachers})
         if not 0 <= min_start_epoch < max_start_epoch:

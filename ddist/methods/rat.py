@@ -78,8 +78,7 @@ class RaT(Method):
         objective: OuterLoss,
         **common: Any,
     ) -> None:
-        num_classes = common["data"].num_classes
-        super().__init__(class_labels=torch.arange(num_classes).repeat_interleave(ipc), **common)
+        super().__init__(ipc=ipc, **common)
         if num_networks < 1 or student_steps < 1:
             raise DdistError("method.num_networks and method.student_steps are at least 1.")
         if window is not None and not 1 <= window <= student_steps:

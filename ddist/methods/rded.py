@@ -13,6 +13,7 @@ from ddist.methods.base import Method
 from ddist.methods.selection import refuse_tiles
 from ddist.seeding import generator
 from ddist.stages.progress import SHORT, Progress
+from ddist.synthetic.start import images_per_class
 from ddist.teachers import Teacher
 
 _AT_ONCE = 256  # candidates whose crops are held at a time
@@ -58,15 +59,16 @@ class RDED(Method):
                 "pixels: choose another factor, or resize with dataset.size."
             )
         needed, smallest = factor**2 * ipc, data.smallest_class()
+        if common.get("images_per_class"):  # as many as there are crops
+            common["images_per_class"] = images_per_class(data, ipc, factor)
+            needed = factor**2
         if needed > (smallest if candidates is None else min(smallest, candidates)):
             raise DdistError(
                 f"ipc={ipc} takes {needed} real images of each class, one for each crop, but "
                 f"method.candidates={candidates} and the smallest class of {data.name} has "
                 f"{smallest}: choose a smaller ipc or method.factor, or more candidates."
             )
-        super().__init__(
-            class_labels=torch.arange(data.num_classes).repeat_interleave(ipc), **common
-        )
+        super().__init__(ipc=ipc, **common)
         refuse_tiles(self.synthetic)
         self.teacher, self.factor, self.num_crops = teacher, factor, num_crops
         self.crop = RandomResizedCrop(
@@ -84,7 +86,7 @@ class RDED(Method):
             chosen = start + torch.randperm(count, generator=stream)[:candidates]
             parts = [self.best_crops(part, c, stream) for part in chosen.split(_AT_ONCE)]
             crops, losses = (torch.cat(each) for each in zip(*parts, strict=True))
-            best = losses.argsort(stable=True)[: factor**2 * ipc]
+            best = losses.argsort(stable=True)[: factor**2 * self.images_per_class[c]]
             progress.to(c + 1)
             return stitch(crops[best], factor)
 

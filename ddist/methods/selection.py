@@ -17,7 +17,6 @@ from ddist.seeding import generator
 from ddist.stages.progress import SHORT, Progress
 from ddist.synthetic import SyntheticData
 from ddist.synthetic.start import start_images
-from ddist.synthetic.steps import spread_over_steps
 
 
 class Selection(Method):
@@ -41,10 +40,9 @@ class Selection(Method):
         objective: OuterLoss = classification,
         **common: Any,
     ) -> None:
-        labels, step_index = spread_over_steps(ipc, common["data"].num_classes, student_steps)
         super().__init__(
-            class_labels=labels,
-            step_index=step_index,
+            ipc=ipc,
+            num_steps=student_steps,
             synthetic=partial(synthetic, start=start),
             **common,
         )

@@ -49,7 +49,6 @@ class SRe2L(Method):
         jitter: int,
         **common: Any,
     ) -> None:
-        num_classes = common["data"].num_classes
         if batch_classes < 1 or jitter < 0:
             raise DdistError("method.batch_classes is at least 1 and method.jitter at least 0.")
         if not teacher.batch_norms():
@@ -57,7 +56,7 @@ class SRe2L(Method):
                 "SRe2L matches the statistics of batch normalisation, which this teacher has not: "
                 "choose one that has them, such as teacher.network=convnet_bn."
             )
-        super().__init__(class_labels=torch.arange(num_classes).repeat_interleave(ipc), **common)
+        super().__init__(ipc=ipc, **common)
         self.teacher, self.batch_classes = teacher, batch_classes
         self.r_bn, self.first_factor = r_bn, first_factor
         self.augment, self.jitter = augment, jitter
@@ -65,9 +64,11 @@ class SRe2L(Method):
     def outer_loss(self, batch: Batch) -> Tensor:
         images, labels = self.synthetic()
         # One image of each class after the other, so that a slice is a batch.
-        x, y = (each.unflatten(0, (self.data.num_classes, -1)).transpose(0, 1).flatten(0, 1)
-                for each in (images, labels))  # fmt: skip
-        rows = torch.arange(len(x)).split(self.data.num_classes)
+        counts = torch.bincount(self.synthetic.classes.cpu())
+        number = torch.cat([torch.arange(count) for count in counts.tolist()])  # within its class
+        order = number.argsort(stable=True).to(images.device)
+        x, y = images[order], labels[order]
+        rows = torch.arange(len(x)).split(torch.bincount(number).tolist())
         parts = [part for row in rows for part in row.split(self.batch_classes)]
 
         def term(x: Tensor, part: Tensor) -> Tensor:

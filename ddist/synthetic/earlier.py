@@ -101,7 +101,8 @@ def classes_of(distilled: DistilledDataset) -> Tensor:
     if not distilled.labels.is_floating_point() and "objective" not in distilled.meta:
         return distilled.labels
     steps = 1 if distilled.step_index is None else int(distilled.step_index.max()) + 1
-    classes, _ = spread_over_steps(distilled.meta["ipc"], distilled.meta["num_classes"], steps)
+    ipc = distilled.meta.get("images_per_class", distilled.meta["ipc"])
+    classes, _ = spread_over_steps(ipc, distilled.meta["num_classes"], steps)
     if len(classes) == len(distilled.labels):
         return classes
     return distilled.labels.argmax(1) if distilled.labels.ndim > 1 else distilled.labels

@@ -37,8 +37,8 @@ class Pixel(SyntheticData):
         label_logit: where the logit of an image's own class starts; the others start at 0.
         factor: f.
         bounded: whether images stay within the range of pixels, [0, 1], after each outer step.
-        scarce: what a start from real images does with a class that has too few: "refuse" or
-            "repeat" (see :func:`ddist.synthetic.start.start_images`).
+        scarce: what a start from real images does with a class that has too few: "refuse",
+            "repeat" or "fewer" (see :func:`ddist.synthetic.start.start_images`).
     """
 
     own_classes: Tensor

@@ -16,10 +16,10 @@ from ddist.data import RealData
 from ddist.data.ondisk import OnDisk
 from ddist.errors import DdistError
 
-Scarce = Literal["refuse", "repeat"]
+Scarce = Literal["refuse", "repeat", "fewer"]
 REPEAT = (
-    ", synthetic.scarce=repeat to take them several times, or a method that learns with "
-    "synthetic.start=noise"
+    ", synthetic.scarce=fewer to have fewer images of it, synthetic.scarce=repeat to take them "
+    "several times, or a method that learns with synthetic.start=noise"
 )
 
 
@@ -33,8 +33,8 @@ def start_images(
     """The images of the start called ``name``.
 
     ``scarce`` says what happens to a class of fewer real images than ``labels`` asks for, where the
-    start needs them: "refuse" raises a DdistError, "repeat" takes all of them equally often, but
-    for one.
+    start needs them: "refuse" raises a DdistError, the others take all of them equally often, but
+    for one. (With "fewer" :func:`images_per_class` asks for no more.)
     """
     if name not in STARTS:
         raise DdistError(
@@ -44,6 +44,12 @@ def start_images(
     if scarce == "refuse" and STARTS[name] in (real, kmeans):
         check_enough(data, labels, REPEAT)
     return STARTS[name](data, labels, generator)
+
+
+def images_per_class(data: RealData, ipc: int, factor: int) -> list[int]:
+    """How many stored images each class has where it has no more than it has real ones, of which
+    each holds ``factor`` x ``factor``: ``ipc`` at most, and one at least."""
+    return [max(1, min(ipc, count // factor**2)) for count in data.train.counts]
 
 
 def earlier_folder(start: str) -> Path | None:

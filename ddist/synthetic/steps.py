@@ -1,6 +1,6 @@
 """Which image belongs to which student step, and how large the steps are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -60,18 +60,25 @@ def best_step_size(loss: Callable[[float], float]) -> float:
     return size
 
 
-def spread_over_steps(ipc: int, num_classes: int, steps: int) -> tuple[Tensor, Tensor]:
-    """Labels [N] and step index [N] of N = ipc x num_classes images spread over student steps.
+def spread_over_steps(
+    ipc: int | Sequence[int], num_classes: int, steps: int
+) -> tuple[Tensor, Tensor]:
+    """Labels [N] and step index [N] of images spread over student steps: ``ipc`` of each class, or
+    so many of each.
 
-    Every step holds every class, images of a class as evenly as they go; ordered by step, then by
-    class. Raises DdistError when there are more steps than images per class.
+    Every step holds every class, images of a class as evenly as they go, and the last steps lack
+    those that have fewer images than there are steps; ordered by step, then by class. Raises
+    DdistError when there are more steps than images of any class.
     """
-    if not 1 <= steps <= ipc:
+    counts = torch.tensor([ipc] * num_classes if isinstance(ipc, int) else ipc)
+    most = int(counts.max())
+    if not 1 <= steps <= most:
         raise DdistError(
             f"method.student_steps={steps} needs at least one image per class in each step, but "
-            f"ipc={ipc}: choose method.student_steps of at most {ipc} or a larger ipc."
+            f"ipc={most}: choose method.student_steps of at most {most} or a larger ipc."
         )
-    per_step = [len(part) for part in torch.arange(ipc).tensor_split(steps)]
-    labels = [torch.arange(num_classes).repeat_interleave(k) for k in per_step]
-    index = [torch.full((k * num_classes,), s) for s, k in enumerate(per_step)]
+    # As tensor_split has it: the first steps have one more.
+    per_step = [(counts + steps - 1 - step) // steps for step in range(steps)]
+    labels = [torch.arange(num_classes).repeat_interleave(each) for each in per_step]
+    index = [torch.full((len(each),), step) for step, each in enumerate(labels)]
     return torch.cat(labels), torch.cat(index)

@@ -17,6 +17,7 @@ from ddist.init import ImageNet, InitialWeights
 from ddist.init.imagenet import SOURCE as IMAGENET
 from ddist.methods import Method
 from ddist.objectives import Objective
+from ddist.synthetic.start import images_per_class
 from ddist.tasks.checks import (
     check_augment,
     check_held_out,
@@ -113,6 +114,8 @@ def build_method(
     options["compile"] = cfg.compile
     options["network"] = build_network_for(cfg.method, cfg.network, data)
     options["synthetic"] = maker(cfg.synthetic)
+    if cfg.synthetic.scarce == "fewer":
+        options["images_per_class"] = images_per_class(data, cfg.ipc, cfg.synthetic.factor)
     config = to_plain(cfg.method)
     if "trajectories" in config:
         options["trajectories"] = build_trajectories(cfg, data)

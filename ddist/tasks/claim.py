@@ -1,6 +1,7 @@
 """Whose a run's folder is, and what lies in it to go on from."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ddist.tasks.upgrade import upgrade
 
 NOTE = "settings.json"
 CHECKPOINT = Path("checkpoints", "last.ckpt")
+EVALUATED = "evaluated"
 STEPS = ("steps", "trainer.max_steps")
 """The settings that say no more than how many outer steps there are."""
 
@@ -31,6 +33,7 @@ def claim(folder: Path, cfg: DictConfig) -> None:
     if not cfg.resume:
         checkpoint.unlink(missing_ok=True)
         (folder / "results.json").unlink(missing_ok=True)
+        shutil.rmtree(folder / EVALUATED, ignore_errors=True)
     elif left and not note.exists():
         raise DdistError(f"{folder} has no note of its settings: choose another {place()}.")
     elif left:
@@ -88,13 +91,23 @@ def place() -> str:
     return "hydra.sweep.dir" if is_job() else "hydra.run.dir"
 
 
+def where(folder: Path) -> str:
+    """The setting with which the same command comes back to ``folder``."""
+    return f"{place()}={folder.parent if is_job() else folder}"
+
+
 def kept_in(folder: Path, cfg: DictConfig) -> str:
     """What an interrupted run leaves in its folder, and how to go on with it; nothing where there
     is nothing yet."""
-    named = folder.parent if is_job() else folder
-    again = f"the same command with {place()}={named}{'' if cfg.resume else ' and resume=true'}"
+    again = f"the same command with {where(folder)}{'' if cfg.resume else ' and resume=true'}"
+    rows = len(list((folder / EVALUATED).glob("*.json")))
     if (folder / "distilled").exists():
-        return f"the distilled set is in {folder / 'distilled'}, and {again} does what is missing"
-    if (folder / CHECKPOINT).exists():
+        kept = f"the distilled set is in {folder / 'distilled'}"
+    elif (folder / CHECKPOINT).exists():
         return f"the outer steps up to the last checkpoint are in {folder}, and {again} goes on"
-    return ""
+    elif rows:
+        kept = f"the evaluation so far is in {folder / EVALUATED}"
+    else:
+        return ""
+    finished = f" with {rows} finished row{'s' if rows > 1 else ''} of results" if rows else ""
+    return f"{kept}{finished}, and {again} does what is missing"

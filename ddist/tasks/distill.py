@@ -16,15 +16,16 @@ from ddist.callbacks import Interrupt
 from ddist.callbacks.schedule import find_budget
 from ddist.stages.stopping import keeping
 from ddist.tasks.checks import check_precision, check_run, check_trained
-from ddist.tasks.claim import claim, kept_in
-from ddist.tasks.config import borrowed_ipcs
+from ddist.tasks.claim import claim, kept_in, where
+from ddist.tasks.config import borrowed_ipcs, to_plain
 from ddist.tasks.dashboards import finishing
 from ddist.tasks.fitting import describe, fit
 from ddist.tasks.memory import check_memory
 from ddist.tasks.results import evaluate, publish
+from ddist.tasks.rows import KeptRows
 from ddist.tasks.run import build_run
 from ddist.tasks.selection import outer_loss, searched, select
-from ddist.tasks.sweep import finished
+from ddist.tasks.sweep import decisive, finished
 from ddist.teachers.labels import with_labels
 
 log = logging.getLogger(__name__)
@@ -75,13 +76,15 @@ def distil(cfg: DictConfig, callbacks: list[Callback], baseline: bool) -> float 
             distilled = with_labels(distilled, *options)
             variants = {name: with_labels(v, *options) for name, v in variants.items()}
         asked = parts.names, seconds, baseline, variants, parts.teacher
-        results, confusion = evaluate(cfg, parts.evaluator, distilled, parts.data, *asked)
-        selection = select(parts.evaluator, distilled, parts.data)
+        rows = KeptRows(parts.evaluator, folder, decisive(to_plain(cfg)))
+        results, confusion = evaluate(cfg, rows, distilled, parts.data, *asked)
+        selection = select(rows, distilled, parts.data)
         if selection is not None:
             results["selection"] = selection
         distilled.meta["results"] = results
         distilled.save(folder / "distilled")
         publish(results, confusion, distilled, folder, parts.logger)
+        rows.remove()
     log.info("The images: %s", folder / "distilled" / "grid.png")
     return searched(selection)
 
@@ -97,10 +100,10 @@ def leave_if_interrupted(trainer: pytorch_lightning.Trainer, folder: Path) -> No
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Interrupt) and callback.received is not None:
             log.warning(
-                "Stopped at step %d: the images so far are in %s; the same command with "
-                "hydra.run.dir=%s goes on from there.",
+                "Stopped at step %d: the images so far are in %s; the same command with %s goes on "
+                "from there.",
                 trainer.global_step,
                 folder / "distilled",
-                folder,
+                where(folder),
             )
             raise SystemExit(128 + callback.received)

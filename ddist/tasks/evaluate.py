@@ -1,6 +1,7 @@
 """task=evaluate: how good is a distilled set, also under another network or protocol?"""
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init.stored import Given
+from ddist.stages.stopping import keeping
 from ddist.tasks.build import (
     build_data,
     build_evaluator,
@@ -25,12 +27,14 @@ from ddist.tasks.checks import (
     check_reference,
     check_teacher_used,
 )
-from ddist.tasks.config import conf_dir, load_option
+from ddist.tasks.claim import kept_in
+from ddist.tasks.config import conf_dir, load_option, to_plain
 from ddist.tasks.dashboards import finishing
 from ddist.tasks.names import GROUPS, chosen, chosen_names, keys_set, named, without_network
 from ddist.tasks.networks import uses_network
 from ddist.tasks.results import evaluate, publish
-from ddist.tasks.sweep import finished
+from ddist.tasks.rows import KeptRows
+from ddist.tasks.sweep import decisive, finished
 from ddist.tasks.upgrade import upgrade
 from ddist.tasks.values import check_values
 
@@ -72,11 +76,15 @@ def run(cfg: DictConfig, *, baseline: bool) -> None:
     evaluator = build_evaluator(cfg, names["network"], data, init, teacher)
     if not (distilled.meta.get("uses_network", True) or uses_network(cfg.evaluation)):
         names = without_network(names)
-    with finishing(instantiate(cfg.logger), cfg) as logger:
+    rows = KeptRows(evaluator, folder, decisive(to_plain(cfg)))
+    if not cfg.resume:
+        rows.remove()
+    with keeping(partial(kept_in, folder, cfg)), finishing(instantiate(cfg.logger), cfg) as logger:
         results, confusion = evaluate(
-            cfg, evaluator, distilled, data, names, None, baseline, {}, teacher
+            cfg, rows, distilled, data, names, None, baseline, {}, teacher
         )
         publish(results, confusion, distilled, folder, logger)
+    rows.remove()
 
 
 def adopted(cfg: DictConfig, distilled: DistilledDataset) -> tuple[DictConfig, dict[str, str]]:

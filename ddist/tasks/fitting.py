@@ -83,6 +83,8 @@ def describe(cfg: DictConfig, method: Method, steps: int) -> DistilledDataset:
         "versions": {"ddist": ddist.__version__, "torch": torch.__version__},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    if len(set(method.images_per_class)) > 1:
+        meta["images_per_class"] = list(method.images_per_class)
     wishes = {k: v for k, v in to_plain(cfg.objective).items() if not k.startswith("_")}
     if wishes and "objective" in cfg.method:
         meta["objective"] = {"name": option_of("objective"), **wishes}

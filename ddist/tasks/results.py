@@ -6,6 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from ddist.tasks.build import FindTeacher
 from ddist.tasks.config import learned_settings, to_plain
 from ddist.tasks.dashboards import log_results
 from ddist.tasks.page import write_confusion, write_page
+from ddist.tasks.rows import KeptRows
 from ddist.tasks.usual import usual_networks
 from ddist.teachers import with_labels
 
@@ -44,7 +46,7 @@ log = logging.getLogger(__name__)
 
 def evaluate(
     cfg: DictConfig,
-    evaluator: Evaluator,
+    kept: KeptRows,
     distilled: DistilledDataset,
     data: RealData,
     names: dict[str, str],
@@ -60,9 +62,9 @@ def evaluate(
     ``names`` are those of the method, dataset, network and init. ``distill_seconds`` is None where
     nothing was distilled just now; ``teacher`` is asked for only where labels were stored.
     """
-    started = time.monotonic()
+    started, evaluator = time.monotonic(), kept.evaluator
     log.info("Evaluating under the protocol %s.", evaluator.protocol.name)
-    rows = evaluator.run(distilled, data)
+    rows = kept.run("the set", distilled, data)
     confusion = {f"evaluation/{i}": row.confusion for i, row in enumerate(rows)}
     others = dict(variants)
     if baseline:
@@ -75,10 +77,11 @@ def evaluate(
         before = named_rows("no_adaptation", evaluator.before(data))
         baselines |= {each: row.to_dict() for each, row in before.items()}
     for name, other in others.items():
-        for each, row in named_rows(name, evaluator.run(other, data)).items():
+        for each, row in named_rows(name, kept.run(name, other, data)).items():
             baselines[each], confusion[f"baselines/{each}"] = row.to_dict(), row.confusion
     if cfg.reference.measure:
-        baselines["full_measured"] = measured_full(cfg, evaluator, data)
+        measure = partial(measured_full, cfg, evaluator, data)
+        baselines["full_measured"] = kept.once("full_measured", measure).to_dict()
     baselines |= published_full(to_plain(cfg), names, [row.network for row in rows])
     steps = distilled.meta.get("steps")
     results: dict[str, Any] = {
@@ -92,7 +95,7 @@ def evaluate(
         "baselines": baselines,
         "cost": {
             "distill_seconds": distill_seconds,
-            "evaluate_seconds": time.monotonic() - started,
+            "evaluate_seconds": time.monotonic() - started + kept.seconds,
             "peak_memory_bytes": peak_memory_bytes(),
             "steps_per_second": steps / distill_seconds if steps and distill_seconds else None,
             "artifact_bytes": distilled.num_bytes,
@@ -124,14 +127,14 @@ def adapts(cfg: DictConfig, data: RealData) -> bool:
     return cfg.init.get("source") not in (None, data.name, IMAGENET)
 
 
-def measured_full(cfg: DictConfig, evaluator: Evaluator, data: RealData) -> dict[str, Any]:
+def measured_full(cfg: DictConfig, evaluator: Evaluator, data: RealData) -> Row:
     """The row of networks trained on all images, as ``cfg.reference.training`` says."""
     training = cfg.reference.training
     log.info("Training on all images, %d epochs.", training.epochs)
     name, network = next(iter(evaluator.networks.items()))
     found = train_on_all(data, network.to(data.device), evaluator.init, cfg.seed, **training)
     protocol = f"measured, {training.epochs} epochs of Adam"
-    return summarise(found, protocol, name, {}).to_dict()
+    return summarise(found, protocol, name, {})
 
 
 def published_full(

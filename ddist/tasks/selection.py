@@ -8,7 +8,7 @@ import pytorch_lightning
 
 from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
-from ddist.evaluation import Evaluator
+from ddist.tasks.rows import KeptRows
 
 
 def outer_loss(trainer: pytorch_lightning.Trainer, folder: Path) -> float | None:
@@ -23,13 +23,11 @@ def outer_loss(trainer: pytorch_lightning.Trainer, folder: Path) -> float | None
     return found
 
 
-def select(
-    evaluator: Evaluator, distilled: DistilledDataset, data: RealData
-) -> dict[str, Any] | None:
+def select(rows: KeptRows, distilled: DistilledDataset, data: RealData) -> dict[str, Any] | None:
     """The accuracy on the images held out of training, else the outer loss; None for methods
     without one."""
     if data.validation is not None:
-        value = evaluator.run(distilled, data, data.validation)[0].score()
+        value = rows.run("validation", distilled, data, data.validation)[0].score()
         return {"name": "validation_accuracy", "value": value}
     loss = distilled.meta.get("outer_loss")
     return None if loss is None else {"name": "outer_loss", "value": loss}

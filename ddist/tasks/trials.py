@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import ceil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hydra.utils import instantiate
@@ -27,6 +28,7 @@ from ddist.tasks.build import (
 from ddist.tasks.fitting import fit
 from ddist.tasks.names import chosen_names
 from ddist.tasks.results import evaluate
+from ddist.tasks.rows import KeptRows
 from ddist.tasks.selection import select
 from ddist.tasks.timing import StepTimes, now, seconds_of, slope, tested_on_fewer
 
@@ -131,11 +133,13 @@ def evaluating(
 
     def took(tested: int, **few: int) -> float:
         short, fewer = trial.evaluator(**few), tested_on_fewer(trial.data, tested)
-        parts = short, distilled, fewer, chosen_names(), None, baseline, variants, trial.teacher
-        started = now()
-        results.append(evaluate(trial.small, *parts))
-        select(short, distilled, fewer)
-        return now() - started
+        parts = distilled, fewer, chosen_names(), None, baseline, variants, trial.teacher
+        with TemporaryDirectory() as folder:  # each trial computes all its rows
+            rows = KeptRows(short, Path(folder), {})
+            started = now()
+            results.append(evaluate(trial.small, rows, *parts))
+            select(rows, distilled, fewer)
+            return now() - started
 
     least, most = sizes(evaluator, distilled, trial.data)
     took(**least)  # warms up

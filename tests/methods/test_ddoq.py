@@ -71,7 +71,7 @@ def test_weights_have_mean_one_in_each_class(make: Callable[..., DDOQ], weights:
     method = make(weights=weights)
     w = method.tensors()["weights"].view(10, 5)
     torch.testing.assert_close(w.mean(1), torch.ones(10))
-    counts = method.quantization["counts"].float()
+    counts = torch.stack([each["counts"] for each in method.quantization]).float()
     ratio = w / (counts if weights == "mass" else counts.sqrt())
     torch.testing.assert_close(ratio, ratio[:, :1].expand(10, 5))
     assert counts.sum(1).tolist() == list(method.data.train.counts)
@@ -104,7 +104,10 @@ def test_components_are_decoded(make: Callable[..., DDOQ], digits: RealData) -> 
     pixels = digits.normalization.inverse(method.tensors()["images"])
     assert pixels.min() > -1e-5 and pixels.max() < 1 + 1e-5
     inside = (pixels.clamp(0, 1) > 0.01) & (pixels < 0.99)  # not clamped
-    latents, classes = method.quantization["centroids"].flatten(0, 1), method.synthetic.classes
+    latents, classes = (
+        torch.cat([q["centroids"] for q in method.quantization]),
+        method.synthetic.classes,
+    )
     again = pair.decode(latents, classes, generator(0))
     torch.testing.assert_close(pixels[inside], again[inside], atol=1e-5, rtol=0)
 
@@ -114,7 +117,7 @@ def test_the_error_is_of_the_points_and_smaller_with_weights(make: Callable[...,
     expected = np.mean(
         [
             torch.cdist(
-                torch.from_numpy(method.latents.of_class(c)[:]), method.quantization["centroids"][c]
+                torch.from_numpy(method.latents.of_class(c)[:]), method.quantization[c]["centroids"]
             ).square().min(1).values.mean().item()
             for c in range(10)
         ]

@@ -74,6 +74,37 @@ def test_a_failing_job_lets_the_others_finish(ddist, launcher: str) -> None:
     ]
 
 
+STOPPED_IN_THE_FIRST_STEP = """
+import os
+from ddist.methods import Method
+step = Method.training_step
+def stopped(self, *args):
+    os.kill(os.getpid(), 15)
+    return step(self, *args)
+Method.training_step = stopped
+"""
+# The process that waits for joblib's.
+STOPPED_WAITING = """
+import os, joblib
+joblib.Parallel.__call__ = lambda *_: os.kill(os.getpid(), 2)
+"""
+
+
+def test_a_stopped_sweep_says_how_it_goes_on(ddist) -> None:
+    sweep = ["-m", *SHORT, "seed=0,1", "hydra.sweep.dir=sweep", "task.baseline=false"]
+    again = f"the same command with hydra.sweep.dir={ddist.folder / 'sweep'} "
+    stopped = ddist(*sweep, before=STOPPED_IN_THE_FIRST_STEP)
+    assert (stopped.code, stopped.err) == (143, "")
+    assert f"seed-0/distilled; {again}goes on from there." in stopped.out
+    assert "hydra.run.dir" not in stopped.out
+    waiting = ddist(*sweep, "hydra/launcher=joblib", before=STOPPED_WAITING)
+    assert (waiting.code, waiting.err.count("\n")) == (130, 1)
+    assert waiting.err.startswith("ddist: Stopped by SIGINT: the jobs so far are in ")
+    assert waiting.err.endswith(f"{again}does what is missing.\n")
+    assert ddist(*sweep).code == 0
+    assert sorted(jobs(ddist.folder / "sweep")) == ["seed-0", "seed-1"]
+
+
 def test_a_killed_sweep_goes_on_where_it_was(ddist) -> None:
     sweep = ["-m", *SHORT, "steps=4", "seed=0,1,2", "hydra.sweep.dir=sweep",
              "task.baseline=false", "callbacks.checkpoint.seconds=0"]  # fmt: skip

@@ -1,0 +1,116 @@
+"""An evaluation that is stopped: finished rows stay, and what goes on has the same figures."""
+
+import json
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ddist.evaluation import Row
+from ddist.tasks.rows import KeptRows
+
+# The trained networks of each row are counted; one that is to be row ``STOP`` stops the process.
+COUNTING = """
+import os
+from ddist.evaluation import Evaluator
+from ddist.tasks import results
+row, full, count = Evaluator.row, results.measured_full, 0
+def counted(function):
+    def count_and_call(*args):
+        global count
+        if count == STOP:
+            os.kill(os.getpid(), NUMBER)
+        count += 1
+        print("computed", count)
+        return function(*args)
+    return count_and_call
+Evaluator.row, results.measured_full = counted(row), counted(full)
+"""
+RUN = (
+    "steps=2", "hydra.run.dir=run", "evaluation.num_networks=2", "evaluation.epoch_grid=[1]",
+    "evaluation.networks=[mlp,lenet]", "dataset.size=12", "dataset.validation=0.2",
+    "reference.measure=true", "reference.training={num_networks:1,epochs:1}",
+    "compile=false",
+)  # fmt: skip
+ROWS = 2 + 2 + 1 + 2  # of the set, of random images, of all images, and on held-out images
+
+
+def counting(stop: int = -1, number: signal.Signals = signal.SIGTERM) -> str:
+    return COUNTING.replace("STOP", str(stop)).replace("NUMBER", str(int(number)))
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    found = json.loads((folder / "results.json").read_text())
+    with np.load(folder / "confusion.npz") as arrays:
+        counts = {name: arrays[name].tolist() for name in arrays.files}
+    return {key: found.get(key) for key in ("evaluation", "baselines", "selection")} | counts
+
+
+@pytest.fixture(scope="module")
+def whole(shared_ddist) -> dict[str, Any]:
+    done = shared_ddist(*RUN, before=counting())
+    assert (done.code, done.err, done.out.count("computed")) == (0, "", ROWS), done.out
+    assert not (shared_ddist.folder / "run" / "evaluated").exists()
+    return figures(shared_ddist.folder / "run")
+
+
+def test_the_same_command_computes_what_is_missing_and_has_the_same_figures(ddist, whole) -> None:
+    done_before = 0
+    for stop, number in ((3, signal.SIGTERM), (2, signal.SIGINT), (1, signal.SIGKILL)):
+        stopped = ddist(*RUN, before=counting(stop, number))
+        assert stopped.out.count("computed") == stop
+        done_before += stop
+        if number == signal.SIGKILL:
+            assert stopped.code == -number
+            continue
+        assert stopped.code == 128 + number and stopped.err.count("\n") == 1, stopped.err
+        assert f"with {done_before} finished rows of results, and the same command" in stopped.err
+    last = ddist(*RUN, before=counting())
+    assert (last.code, last.err) == (0, "")
+    assert last.out.count("computed") == ROWS - done_before
+    assert "Evaluated before: random under lenet." in last.out
+    folder = ddist.folder / "run"
+    assert figures(folder) == whole
+    assert not (folder / "evaluated").exists()
+    cost = json.loads((folder / "results.json").read_text())["cost"]
+    assert cost["evaluate_seconds"] > 0
+
+
+def test_rows_of_other_settings_and_of_a_run_that_starts_over_do_not_count(ddist, whole) -> None:
+    ddist(*RUN, before=counting(4))
+    other = ddist(*RUN, "evaluation.num_networks=3", before=counting(1))
+    assert other.out.count("computed") == 1  # and the four are still there
+    anew = ddist(*RUN, "resume=false", before=counting())
+    assert (anew.code, anew.out.count("computed")) == (0, ROWS)
+    assert figures(ddist.folder / "run") == whole
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"seconds": 1, "row": {"net'])
+def test_a_damaged_file_is_computed_again(tmp_path: Path, content: bytes) -> None:
+    row = Row("replay", "mlp", 0.1 + 0.2, None, None, 1, {"epochs": 3}, {}, torch.eye(2).long())
+    evaluator: Any = None  # which nobody asks
+    KeptRows(evaluator, tmp_path, {}).once("the set", lambda: row)
+    (file,) = (tmp_path / "evaluated").iterdir()
+    again = KeptRows(evaluator, tmp_path, {})
+    kept = again.once("the set", lambda: pytest.fail("computed twice"))
+    assert kept == row and torch.equal(kept.confusion, row.confusion) and again.seconds > 0
+    file.write_bytes(content)
+    assert again.once("the set", lambda: replace(row, network="lenet")).network == "lenet"
+    assert KeptRows(evaluator, tmp_path, {}).once("the set", lambda: row).network == "lenet"
+    assert KeptRows(evaluator, tmp_path, {"seed": 1}).once("the set", lambda: row) is row
+
+
+def test_an_evaluation_by_itself_goes_on_too(ddist, shared_ddist, whole) -> None:
+    run = [*RUN[1:5], "task=evaluate", f"artifact={shared_ddist.folder}/run/distilled"]
+    stopped = ddist(*run, before=counting(3))
+    said = f"ddist: Stopped by SIGTERM: the evaluation so far is in {ddist.folder}/run/eval"
+    assert stopped.code == 143 and stopped.err.startswith(said), stopped.err
+    assert "evaluated with 3 finished rows of results" in stopped.err
+    assert stopped.err.endswith("/run does what is missing.\n")
+    done = ddist(*run, before=counting())
+    assert (done.code, done.out.count("computed")) == (0, 1)
+    assert figures(ddist.folder / "run")["evaluation"] == whole["evaluation"]
