@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 # What an artifact says by itself, where the command line is silent.
 ADOPTED = (
     "method", "dataset", "network", "init", "objective", "synthetic", "kernel", "teacher",
-    "evaluation", "ipc", "steps", "seed", "by_ipc",
+    "evaluation", "ipc", "steps", "seed",
 )  # fmt: skip
 
 
