@@ -44,8 +44,13 @@ def main(names: list[str]) -> None:
     for name in names or RUNS:
         with tempfile.TemporaryDirectory() as folder:
             pairs = compare(RUNS[name].split(), Path(folder))
-        cells = [f"{estimated:.3g} / {taken:.3g}" for estimated, taken in pairs]
+        cells = [f"{short(estimated)} / {short(taken)}" for estimated, taken in pairs]
         print("", name, *cells, "", sep=" | ", flush=True)
+
+
+def short(number: float) -> str:
+    """Three digits of ``number``."""
+    return f"{float(f'{number:.3g}'):,g}"
 
 
 def compare(words: list[str], folder: Path) -> list[tuple[float, float]]:

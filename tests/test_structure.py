@@ -53,3 +53,15 @@ def test_imports_go_down(file: Path) -> None:
 def test_few_modules_lie_at_the_root() -> None:
     loose = {file.stem for file in ROOT.glob("*.py")}
     assert loose == {"__init__", "__main__", "errors", "formatting", "seeding"}
+
+
+def test_tasks_do_not_import_one_another() -> None:
+    """What ``ddist task=...`` can do stands in files that have a ``run(cfg, ...)``."""
+    tasks = {
+        f"ddist.tasks.{file.stem}": file
+        for file in FILES
+        if file.parent.name == "tasks" and "\ndef run(cfg" in (ROOT / file).read_text()
+    }
+    assert "ddist.tasks.distill" in tasks
+    for file in tasks.values():
+        assert not {name.rpartition(".")[0] for name in imported(file)} & tasks.keys(), file
