@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from math import ceil
-from typing import Annotated
 
 import torch
-from annotated_types import Ge, Lt
 from torch import Tensor
 
 from ddist.artifact.dataset import DistilledDataset
@@ -24,6 +22,7 @@ from ddist.inner.schedule import Schedule, schedule_by_name
 from ddist.inner.stacking import num_members
 from ddist.matching.kernel import targets
 from ddist.seeding import generator
+from ddist.settings.ranges import Momentum, NonNegative
 from ddist.stages.progress import SHORT, Progress
 
 Teach = Callable[[Tensor, float], Tensor]
@@ -71,9 +70,9 @@ class Training(Protocol):
         loss: Criterion,
         batch_size: int,
         optimizer: Optimizer,
-        lr: Annotated[float, Ge(0)],
-        momentum: Annotated[float, Ge(0), Lt(1)],
-        weight_decay: Annotated[float, Ge(0)],
+        lr: NonNegative,
+        momentum: Momentum,
+        weight_decay: NonNegative,
         augment: Augment | None,
         mix: Mix | None,
         temperature: float,

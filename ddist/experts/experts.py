@@ -5,11 +5,9 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 from weakref import WeakKeyDictionary
 
 import torch
-from annotated_types import Ge
 from torch import nn
 
 from ddist.augment import Siamese
@@ -28,6 +26,7 @@ from ddist.inner.recipe import TrainingRecipe
 from ddist.inner.stacking import Precision, choose_stacked
 from ddist.networks.base import Weights
 from ddist.seeding import generator
+from ddist.settings.ranges import NonNegative
 from ddist.storage.sharing import check_space
 
 log = logging.getLogger(__name__)
@@ -72,9 +71,9 @@ class Trajectories:
         num_experts: int,
         epochs: int | None,
         batch_size: int,
-        lr: Annotated[float, Ge(0)],
-        weight_decay: Annotated[float, Ge(0)],
-        rho: Annotated[float, Ge(0)],
+        lr: NonNegative,
+        weight_decay: NonNegative,
+        rho: NonNegative,
         alpha: float,
         augment: Siamese,
         dtype: str,

@@ -4,11 +4,10 @@ import logging
 from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Gt
 from torch import Tensor, nn
 
 from ddist.artifact.normalization import to_unit
@@ -19,6 +18,7 @@ from ddist.init.pretraining import signature
 from ddist.init.schemes import draw_weights
 from ddist.inner.stacking import member
 from ddist.seeding import generator
+from ddist.settings.ranges import Positive
 from ddist.stages.progress import Progress
 from ddist.storage.cache import cached_tensors
 
@@ -53,8 +53,8 @@ class Autoencoder(Pair):
         width: int,
         steps: int,
         batch_size: int,
-        lr: Annotated[float, Gt(0)],
-        noise: Annotated[float, Gt(0)],
+        lr: Positive,
+        noise: Positive,
     ) -> None:
         whole = {"dims": dims, "width": width, "steps": steps, "batch_size": batch_size}
         check_whole("generative", whole)

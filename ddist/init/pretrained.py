@@ -5,11 +5,9 @@ import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 from weakref import WeakKeyDictionary
 
 import torch
-from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from ddist.data import RealData
@@ -23,6 +21,7 @@ from ddist.inner.recipe import Optimizer, TrainingRecipe
 from ddist.inner.stacking import choose_stacked, concatenate, groups, singles
 from ddist.networks.base import Weights
 from ddist.seeding import generator
+from ddist.settings.ranges import Momentum, NonNegative
 from ddist.stages.progress import Progress
 from ddist.stages.stopping import keeping
 from ddist.storage.cache import cached_tensors
@@ -62,11 +61,11 @@ class Pretrained(InitialWeights):
         epochs: int,
         batch_size: int,
         optimizer: Optimizer,
-        lr: Annotated[float, Ge(0)],
-        momentum: Annotated[float, Ge(0), Lt(1)],
-        weight_decay: Annotated[float, Ge(0)],
+        lr: NonNegative,
+        momentum: Momentum,
+        weight_decay: NonNegative,
         lr_drops: Sequence[int],
-        lr_factor: Annotated[float, Ge(0)],
+        lr_factor: NonNegative,
         cache: Path | str,
         seed: int,
     ) -> None:

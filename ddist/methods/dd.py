@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import Gt
 from torch import Tensor
 from torch.func import functional_call, vmap
 
@@ -16,6 +15,7 @@ from ddist.inner.unroll import Graph, check_graph, classification_loss, sgd, sta
 from ddist.methods.base import Batch, Method
 from ddist.networks import Weights
 from ddist.objectives import Objective
+from ddist.settings.ranges import Positive
 from ddist.synthetic.steps import StepSizes, spread_over_steps
 
 OuterLoss = Callable[[Tensor, Tensor], Tensor]
@@ -50,7 +50,7 @@ class DD(Method):
         ipc: int,
         student_steps: int,
         student_epochs: int,
-        step_size: Annotated[float, Gt(0)],
+        step_size: Positive,
         num_networks: int,
         unroll: Graph,
         window: int | None,

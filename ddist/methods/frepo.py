@@ -1,9 +1,8 @@
 """FRePo: neural feature regression with pooling (Zhou, Nezhadarya & Ba 2022, arXiv 2206.00719)."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import Ge, Le
 from torch import Tensor
 
 from ddist.errors import DdistError
@@ -17,6 +16,7 @@ from ddist.methods.matching import REAL_AT_ONCE
 from ddist.methods.students import of_all_ranks, of_this_rank
 from ddist.networks import Weights, embed
 from ddist.seeding import generator
+from ddist.settings.ranges import NonNegative, Share
 
 
 class FRePo(Method):
@@ -63,10 +63,10 @@ class FRePo(Method):
         ipc: int,
         num_pool: int,
         max_updates: int,
-        student_lr: Annotated[float, Ge(0)],
+        student_lr: NonNegative,
         student_batch_size: int,
-        norm_momentum: Annotated[float, Ge(0), Le(1)],
-        ridge: Annotated[float, Ge(0)],
+        norm_momentum: Share,
+        ridge: NonNegative,
         mirror: bool,
         **common: Any,
     ) -> None:

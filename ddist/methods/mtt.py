@@ -3,10 +3,9 @@
 import logging
 from collections.abc import Iterable, Iterator
 from math import exp
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import Gt
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -21,6 +20,7 @@ from ddist.methods.base import Batch, Method
 from ddist.methods.moving import gradients
 from ddist.networks import Weights
 from ddist.seeding import generator
+from ddist.settings.ranges import Positive
 from ddist.synthetic.steps import SMALLEST, StepSizes, best_step_size
 
 FARTHEST = 100.0  # times larger or smaller than its start, a step size of eta itself has diverged
@@ -70,7 +70,7 @@ class MTT(Method):
         min_start_epoch: int,
         max_start_epoch: int,
         batch_syn: int | None,
-        step_size: Annotated[float, Gt(0)] | None,
+        step_size: Positive | None,
         log_step_size: bool,
         unroll: Graph,
         label_start: str,

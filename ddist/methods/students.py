@@ -2,10 +2,9 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import torch
-from annotated_types import Ge
 from torch import Tensor
 
 from ddist.augment.mix import Mix
@@ -17,6 +16,7 @@ from ddist.methods.base import Method
 from ddist.methods.matching import Matching
 from ddist.networks import Weights
 from ddist.seeding import generator
+from ddist.settings.ranges import NonNegative
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,7 @@ class AlongStudents(Matching):
         student_lr, student_batch_size: of the students' SGD.
     """
 
-    def __init__(
-        self, *, student_lr: Annotated[float, Ge(0)], student_batch_size: int, **common: Any
-    ) -> None:
+    def __init__(self, *, student_lr: NonNegative, student_batch_size: int, **common: Any) -> None:
         super().__init__(**common)
         self.student_lr, self.student_batch_size = student_lr, student_batch_size
         self._students_at: Students | None = None

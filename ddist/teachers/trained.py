@@ -4,10 +4,8 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from annotated_types import Ge, Lt
 from torch import nn
 
 from ddist.data import RealData
@@ -21,6 +19,7 @@ from ddist.inner.schedule import schedule_by_name
 from ddist.inner.stacking import member
 from ddist.networks.base import Weights
 from ddist.seeding import generator
+from ddist.settings.ranges import Momentum, NonNegative
 from ddist.stages.progress import Progress
 from ddist.storage.cache import cached_tensors
 from ddist.teachers.base import Teacher
@@ -59,9 +58,9 @@ class Trained(Teacher):
         schedule: str,
         batch_size: int,
         optimizer: Optimizer,
-        lr: Annotated[float, Ge(0)],
-        momentum: Annotated[float, Ge(0), Lt(1)],
-        weight_decay: Annotated[float, Ge(0)],
+        lr: NonNegative,
+        momentum: Momentum,
+        weight_decay: NonNegative,
         augment: Augment | None,
     ) -> None:
         if train_per_class is not None and train_per_class < 1:
