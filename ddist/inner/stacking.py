@@ -11,10 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ddist.errors import DdistError
 from ddist.networks.base import Weights
+from ddist.settings.ranges import Precision as Precision
 
 Stacked = bool | Literal["auto"]
-Precision = Literal["32-true", "bf16-mixed"]
-"""Of what is trained on and tested with, in Lightning's words; weights are kept as they are."""
 
 IMAGES_AT_ONCE = 8192
 """Most images (networks times batch) in one stacked call: bounds the memory of activations."""

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from ddist.errors import DdistError, check_whole
 from ddist.inner.parts import footprint, forward_in_parts, limit, num_real_at_once
 from ddist.inner.stacking import keeps_statistics
-from ddist.inner.unroll import Graph, check_graph, classification_loss, sgd, stacked, unroll
+from ddist.inner.unroll import Graph, classification_loss, sgd, stacked, unroll
 from ddist.methods.base import Batch, Method
 from ddist.networks import Weights
 from ddist.objectives import Objective
-from ddist.settings.ranges import Positive
+from ddist.settings.ranges import Positive, PositiveInt
 from ddist.synthetic.steps import StepSizes, spread_over_steps
 
 OuterLoss = Callable[[Tensor, Tensor], Tensor]
@@ -48,16 +47,15 @@ class DD(Method):
         self,
         *,
         ipc: int,
-        student_steps: int,
-        student_epochs: int,
+        student_steps: PositiveInt,
+        student_epochs: PositiveInt,
         step_size: Positive,
-        num_networks: int,
+        num_networks: PositiveInt,
         unroll: Graph,
-        window: int | None,
+        window: PositiveInt | None,
         objective: OuterLoss,
         **common: Any,
     ) -> None:
-        check_whole("method", {"num_networks": num_networks, "student_epochs": student_epochs})
         labels, step_index = spread_over_steps(ipc, common["data"].num_classes, student_steps)
         super().__init__(
             class_labels=labels,
@@ -65,9 +63,6 @@ class DD(Method):
             step_sizes=StepSizes(student_epochs, student_steps, step_size),
             **common,
         )
-        check_graph(unroll)
-        if window is not None and window < 1:
-            raise DdistError(f"method.window is null or a number of last steps, not {window}.")
         self.sizes = (torch.bincount(step_index) * self.synthetic.factor**2).tolist()
         self.num_networks = num_networks
         self.graph: Graph = unroll

@@ -16,7 +16,7 @@ from ddist.methods.matching import REAL_AT_ONCE
 from ddist.methods.students import of_all_ranks, of_this_rank
 from ddist.networks import Weights, embed
 from ddist.seeding import generator
-from ddist.settings.ranges import NonNegative, Share
+from ddist.settings.ranges import NonNegative, PositiveInt, Share
 
 
 class FRePo(Method):
@@ -61,10 +61,10 @@ class FRePo(Method):
         self,
         *,
         ipc: int,
-        num_pool: int,
-        max_updates: int,
+        num_pool: PositiveInt,
+        max_updates: PositiveInt,
         student_lr: NonNegative,
-        student_batch_size: int,
+        student_batch_size: PositiveInt,
         norm_momentum: Share,
         ridge: NonNegative,
         mirror: bool,
@@ -73,10 +73,6 @@ class FRePo(Method):
         data = common["data"]
         num_classes = data.num_classes
         super().__init__(class_labels=torch.arange(num_classes).repeat_interleave(ipc), **common)
-        if min(num_pool, max_updates, student_batch_size) < 1:
-            raise DdistError(
-                "method.num_pool, method.max_updates and method.student_batch_size are at least 1."
-            )
         if self.synthetic.label_kind == "solved":
             raise DdistError(
                 "synthetic.labels=solved is for method=kip alone: choose free, hard or soft."

@@ -15,7 +15,6 @@ from ddist.inner.student import student_batches, student_loss
 from ddist.inner.unroll import (
     Graph,
     adam,
-    check_graph,
     only_weights,
     sgd,
     unroll,
@@ -91,7 +90,6 @@ class RaT(Method):
                 f"method.min_burn_in is at most {most}, the steps that method.window leaves, not "
                 f"{min_burn_in}."
             )
-        check_graph(unroll)
         self.student_steps, self.window, self.min_burn_in = student_steps, window, min_burn_in
         self.inner, self.student_lr, self.student_momentum = inner, student_lr, student_momentum
         self.batch_syn, self.num_networks = batch_syn, num_networks
