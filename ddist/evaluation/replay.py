@@ -64,7 +64,6 @@ class Replay(Protocol):
     def check_precision(self, precision: Precision) -> None:
         """Mixed precision is refused: vmap, which trains the networks together, loses autocast on
         its way to convolutions."""
-        super().check_precision(precision)
         if precision != "32-true":
             raise DdistError(
                 "Learned steps are replayed in 32-true only: set evaluation.precision=32-true, or "

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,17 +44,9 @@ def singles(weights: Weights) -> list[slice]:
     return [slice(k, k + 1) for k in range(num_members(weights))]
 
 
-def check_precision(precision: Precision) -> None:
-    """Raise a DdistError unless ``precision`` is one of those."""
-    if precision not in get_args(Precision):
-        known = " or ".join(get_args(Precision))
-        raise DdistError(f"Networks are trained and tested in {known}, not {precision!r}.")
-
-
 def autocast(precision: Precision, device: str) -> torch.autocast:
     """Mixed precision within the block, or not. Weights are cast at each use, as nothing that was
     kept of them in half precision may outlive their change."""
-    check_precision(precision)
     mixed = precision == "bf16-mixed"
     return torch.autocast(device, torch.bfloat16, enabled=mixed, cache_enabled=False)
 
