@@ -38,7 +38,13 @@ def test_images_are_normalised_alike(digits: RealData) -> None:
 
 def test_a_selection_is_made_there(digits: RealData) -> None:
     synthetic = partial(
-        Pixel, images="learned", labels="hard", label_logit=5.0, factor=1, bounded=False
+        Pixel,
+        images="learned",
+        labels="hard",
+        label_logit=5.0,
+        factor=1,
+        bounded=False,
+        scarce="refuse",
     )
     options: dict[str, Any] = {
         "ipc": 2, "student_steps": 1, "init": Random("default", 0), "seed": 0,

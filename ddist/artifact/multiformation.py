@@ -11,7 +11,7 @@ from ddist.errors import DdistError
 
 def check_factor(factor: int, image_shape: tuple[int, int, int]) -> None:
     """Raise a DdistError unless the images can be cut into ``factor`` x ``factor`` tiles."""
-    if factor < 1 or any(side % factor for side in image_shape[1:]):
+    if any(side % factor for side in image_shape[1:]):
         height, width = image_shape[1:]
         raise DdistError(
             f"synthetic.factor={factor} must divide the images' sides, which are {height}x{width} "

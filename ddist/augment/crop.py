@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ddist.errors import DdistError
+from ddist.settings.ranges import PositiveInt
 
 _ATTEMPTS = 10  # as torchvision has it
 
@@ -111,11 +112,7 @@ class ShufflePatches:
     """Columns of patches in a random order, then rows of them, ``factor`` x ``factor`` in each
     image: a stitched image's crops stay whole (Sun et al. 2024, the authors' code)."""
 
-    def __init__(self, *, factor: int) -> None:
-        if not isinstance(factor, int) or factor < 1:
-            raise DdistError(
-                f"The factor of patches is a whole number of at least 1, not {factor!r}."
-            )
+    def __init__(self, *, factor: PositiveInt) -> None:
         self.factor = factor
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
-from ddist.errors import DdistError
+from ddist.settings.ranges import Positive, Share
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,13 @@ class Mixed:
 Mix = Callable[[Tensor, torch.Generator], Mixed]
 
 
-def cutmix(x: Tensor, generator: torch.Generator, *, probability: float, beta: float) -> Mixed:
+def cutmix(x: Tensor, generator: torch.Generator, *, probability: Share, beta: Positive) -> Mixed:
     """Replace, with ``probability``, the same rectangle of every image [N, C, H, W] by another's.
 
     Its area is a share 1 - l of the image's, l from Beta(``beta``, ``beta``), and its centre
     uniform; what lies beyond the border is cut off, and the labels' share follows what is left.
-    ``x`` is not changed. Raises DdistError for values that are none of a distribution.
+    ``x`` is not changed.
     """
-    if not 0 <= probability <= 1 or not beta > 0:
-        raise DdistError(
-            "cutmix needs a probability between 0 and 1 and a beta above 0, not "
-            f"{probability} and {beta}."
-        )
     u = torch.rand(4, generator=generator, device=generator.device, dtype=torch.float64).tolist()
     if u[0] >= probability:
         return Mixed(x, torch.arange(len(x), device=x.device), 1.0)

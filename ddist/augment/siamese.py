@@ -11,15 +11,16 @@ The operations take images x [N, C, H, W] and each image's random numbers u [N, 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ddist.augment.sampling import bilinear
-from ddist.errors import DdistError
+from ddist.settings.ranges import NonNegative, Positive, Share
 
-OPERATIONS = ("color", "crop", "cutout", "flip", "scale", "rotate")
+Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 
 
 @dataclass(frozen=True)
@@ -48,35 +49,22 @@ class Siamese:
         ratio_crop_pad: the largest shift, as a share of the side, either way.
         ratio_cutout: the side of the square that is cut out, as a share of the image's.
         brightness, saturation, contrast: see :func:`color`.
-
-    Raises DdistError where a value is not one of these.
     """
 
     def __init__(
         self,
         *,
-        strategy: Sequence[str],
+        strategy: Sequence[Operation],
         flip: bool,
-        prob_flip: float,
-        ratio_scale: float,
-        ratio_rotate: float,
-        ratio_crop_pad: float,
-        ratio_cutout: float,
-        brightness: float,
-        saturation: float,
-        contrast: float,
+        prob_flip: Share,
+        ratio_scale: Positive,
+        ratio_rotate: NonNegative,
+        ratio_crop_pad: Share,
+        ratio_cutout: Share,
+        brightness: NonNegative,
+        saturation: NonNegative,
+        contrast: NonNegative,
     ) -> None:
-        if not isinstance(strategy, list | tuple) or not all(s in OPERATIONS for s in strategy):
-            raise DdistError(
-                f"augment.strategy is a list out of {', '.join(OPERATIONS)}, not {strategy!r}."
-            )
-        if not 0 <= prob_flip <= 1:
-            raise DdistError(f"augment.prob_flip is between 0 and 1, not {prob_flip}.")
-        if not ratio_scale > 0:
-            raise DdistError(f"augment.ratio_scale is above 0, not {ratio_scale}.")
-        for name, ratio in (("ratio_crop_pad", ratio_crop_pad), ("ratio_cutout", ratio_cutout)):
-            if not 0 <= ratio <= 1:
-                raise DdistError(f"augment.{name} is between 0 and 1, not {ratio}.")
         known: dict[str, partial[Tensor]] = {
             "color": partial(
                 color, brightness=brightness, saturation=saturation, contrast=contrast

@@ -9,6 +9,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint as LightningCheckpoint
 
 from ddist.callbacks.schedule import step_finished
+from ddist.settings.ranges import NonNegative
 
 
 class Checkpoint(LightningCheckpoint):
@@ -21,7 +22,7 @@ class Checkpoint(LightningCheckpoint):
     Ctrl-C it may save in the middle of an optimizer step, after which a resume ends elsewhere.
     """
 
-    def __init__(self, path: str | Path, seconds: float) -> None:
+    def __init__(self, path: str | Path, seconds: NonNegative) -> None:
         self.path = Path(path)
         self.seconds = seconds
         self._saved_at = 0.0  # on the monotonic clock

@@ -8,6 +8,7 @@ from PIL.Image import Image
 from pytorch_lightning import Callback, Trainer
 
 from ddist.callbacks.dashboards import log_picture
+from ddist.settings.ranges import PositiveInt
 
 
 class HasPicture(Protocol):
@@ -23,7 +24,7 @@ class SaveImages(Callback):
     Dashboards (``logger=wandb``, ``logger=tensorboard``) get them as ``synthetic/images`` too.
     """
 
-    def __init__(self, folder: str | Path, num_pictures: int) -> None:
+    def __init__(self, folder: str | Path, num_pictures: PositiveInt) -> None:
         self.folder = Path(folder)
         self.num_pictures = num_pictures
 

@@ -10,6 +10,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ddist.callbacks.schedule import step_finished
+from ddist.settings.ranges import NonNegative
 from ddist.stages.stopping import SIGNALS, heard
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ class Interrupt(Callback):
     without one: the task saves the artifact so far and exits with ``128 + received``.
     """
 
-    def __init__(self, patience: float) -> None:
+    def __init__(self, patience: NonNegative) -> None:
         self.patience = patience
         self.received: int | None = None
         self._previous: dict[int, Any] = {}

@@ -12,6 +12,7 @@ from rich.progress import Progress as RichProgress
 
 from ddist.callbacks.schedule import find_budget
 from ddist.formatting import format_duration
+from ddist.settings.ranges import NonNegative
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,9 @@ class Progress(ProgressBar):
     sooner, so that a log file stays short and a slow run still shows life.
     """
 
-    def __init__(self, live: bool | None, line_fraction: float, line_seconds: float) -> None:
+    def __init__(
+        self, live: bool | None, line_fraction: NonNegative, line_seconds: NonNegative
+    ) -> None:
         super().__init__()
         self.live = live
         self.line_fraction = line_fraction

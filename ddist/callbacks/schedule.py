@@ -7,6 +7,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ddist.formatting import format_duration, parse_duration
+from ddist.settings.ranges import NonNegative, PositiveInt
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class TimeEstimate(Callback):
     no budget is set, it also names the ``preset`` or the budget that help.
     """
 
-    def __init__(self, num_steps: int, seconds: float, preset: str | None) -> None:
+    def __init__(self, num_steps: PositiveInt, seconds: NonNegative, preset: str | None) -> None:
         self.num_steps = num_steps
         self.seconds = seconds
         self.preset = preset

@@ -1,4 +1,4 @@
-"""Errors of the libraries, said in one sentence to somebody who typed a command."""
+"""Explain errors of Hydra, OmegaConf and torch in one sentence to who typed the command."""
 
 import errno
 import re
@@ -18,7 +18,6 @@ from ddist.cli.suggest import (
     is_sweep,
     known_groups,
     known_settings,
-    misfit,
     near,
     parse,
     unknown_option,
@@ -79,9 +78,6 @@ def sentence(error: BaseException, overrides: Sequence[str]) -> str:
         missing_plugin(error)
         or unreached_cluster(error)
         or no_option(str(error), overrides)
-        or unknown_argument(error, overrides)
-        or other_target(error, overrides)
-        or misfit(overrides, known_settings(overrides))
         or unexplained(error, overrides)
     )
 
@@ -174,40 +170,6 @@ def no_option(text: str, overrides: Sequence[str]) -> str:
     if wrong is None and "Config group override" not in text:
         return ""
     return f"{wrong or 'A group'} takes the name of one of its options: ddist --help lists them."
-
-
-def unknown_argument(error: BaseException, overrides: Sequence[str]) -> str:
-    """A sentence where ``+group.name=value`` added what nothing takes, or an experiment brought it
-    to another option than its own; else nothing."""
-    experiment = next((each for each in overrides if each.startswith("experiment=")), None)
-    for each in chain(error):
-        found = re.search(r"unexpected keyword argument '(\w+)'", str(each))
-        added = found and next((o for o in overrides if re.match(rf"\+.*\b{found[1]}=", o)), None)
-        if added:
-            return f"Unknown option {added.split('=')[0]!r}: ddist --cfg job lists all of them."
-        if found and experiment:
-            return (
-                f"{experiment} sets {found[1]!r}, which another of the chosen options does not "
-                "take: leave its dataset and method as they are."
-            )
-    return ""
-
-
-def other_target(error: BaseException, overrides: Sequence[str]) -> str:
-    """A sentence where ``group._target_=name`` named what cannot be imported or takes other
-    settings than the group has; else nothing."""
-    named = next((each for each in overrides if re.match(r"\+*[\w.]+\._target_=", each)), None)
-    for each in chain(error):
-        if named and isinstance(each, ImportError) and "Error loading" in str(each):
-            return f"{named} is nothing that Python can import: write it as package.module.Name."
-        if named and isinstance(each, TypeError) and "argument" in str(each):
-            which = re.search(r"keyword argument '(\w+)'", str(each))
-            wrong = f"take {which[1]!r}, which is" if which else "fit what is"
-            return (
-                f"{named} does not {wrong} set beside it: a class of your own comes with a YAML "
-                "file of its own, in a folder given by --config-dir."
-            )
-    return ""
 
 
 def unexplained(error: BaseException, overrides: Sequence[str]) -> str:

@@ -11,21 +11,20 @@ from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ddist import __version__
 from ddist.cli import job_config, sweep
 from ddist.cli.allocator import keep_freed_memory
 from ddist.cli.explain import explain
-from ddist.cli.validate import check_kinds
+from ddist.cli.validate import check_config
 from ddist.errors import DdistError
 from ddist.stages.stopping import exit_status, farewell, leave_quickly, stop_on_signals
-from ddist.tasks.config import conf_dir, register_resolvers, to_plain
+from ddist.tasks.config import conf_dir, register_resolvers
 from ddist.tasks.jobs import is_job, note_failure, note_success
-from ddist.tasks.names import words
+from ddist.tasks.names import option_of, words
 from ddist.tasks.processes import check_common_folder, first_process
 from ddist.tasks.targets import make
-from ddist.tasks.values import check_groups, check_values
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +34,13 @@ job_config.install()
 # conf/hydra/launcher and sweeper hold better defaults under the plugins' own names.
 warnings.filterwarnings("ignore", message=r"\n'hydra/(launcher|sweeper)/\w+' is validated")
 
-# Tasks that read what is there: they do without Lightning, which takes seconds to import.
-READERS = (
+# They read what is there, without Lightning, which takes seconds to import.
+LIGHT_TASKS = (
     "ddist.tasks.compare.run", "ddist.tasks.export.run", "ddist.tasks.page.run",
     "ddist.cli.settings.run",
 )  # fmt: skip
 # Lightning sets levels of its own on these as it is imported, over those of conf/hydra.
-LOUD = ("pytorch_lightning", "lightning_fabric")
+LIGHTNING_LOGGERS = ("pytorch_lightning", "lightning_fabric")
 
 
 class JobFailed(Exception):
@@ -181,15 +180,12 @@ def _prepare_process() -> None:
 
 
 def _check_settings(cfg: DictConfig) -> None:
-    check_groups(cfg)
-    check_values(cfg)
-    config = to_plain(cfg)
-    if cfg.task._target_ in READERS:
-        check_kinds({name: config[name] for name in ("task", "paths", "resume")})
-        return
-    _check_torchvision()
-    levels = {name: logging.getLogger(name).level for name in LOUD}
-    check_kinds(config)  # imports what takes the settings
+    light = OmegaConf.select(cfg, "task._target_") in LIGHT_TASKS
+    if not light:
+        _check_torchvision()
+    levels = {name: logging.getLogger(name).level for name in LIGHTNING_LOGGERS}
+    experiment = option_of("experiment")
+    check_config(cfg, light=light, experiment="" if experiment == "None" else experiment)
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
 

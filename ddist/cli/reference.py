@@ -8,7 +8,8 @@ import yaml
 from omegaconf import OmegaConf
 
 from ddist.cli.sources import comments, heading
-from ddist.cli.validate import alternatives, annotations, misfit
+from ddist.cli.types import alternatives, describe_mismatch
+from ddist.cli.validate import signature_of
 from ddist.tasks.config import conf_dir, option_names, read_option
 
 LEFT_OUT = ("paths", "hydra", "recipe", "experiment")  # no settings of their own
@@ -123,11 +124,11 @@ def takes(made: Mapping[str, Any], name: str) -> str:
             return ""
         target = str(node.get("_target_", ""))
         if target:  # other packages' annotations change with their versions
-            kind = annotations(target).get(key) if target.startswith("ddist.") else None
+            kind = signature_of(target).types.get(key) if target.startswith("ddist.") else None
         else:
             kind = member(kind)
         node = node.get(key)
-    allowed = "" if kind is None else misfit(made, kind)
+    allowed = "" if kind is None else describe_mismatch(made, kind)
     return "" if MADE in allowed else allowed
 
 

@@ -1,4 +1,4 @@
-"""What somebody may have meant: the names that exist, and values of another kind than expected."""
+"""What somebody may have meant: the names that exist, and the words of a command line."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,8 +11,6 @@ from omegaconf import OmegaConf
 
 from ddist.tasks.config import composed_apart, conf_dir, option_names
 from ddist.tasks.upgrade import words_of_preset
-
-_NUMBERS = ("${at_most:", "${row:", "${share:")  # what these resolvers give
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -67,30 +65,6 @@ def flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, An
         yield f"{prefix}{key}", value
         if isinstance(value, dict):
             yield from flatten(value, f"{prefix}{key}.")
-
-
-def misfit(overrides: Iterable[str], defaults: Mapping[str, Any]) -> str:
-    """A sentence on the first override whose value is of another kind than its default, or
-    nothing. Only for blaming after a failure: another kind may well be right."""
-    for key, value in parse(overrides):
-        expected = expectation(value, defaults.get(key))
-        if expected:
-            return f"{key}={value} cannot be used: {expected} was expected."
-    return ""
-
-
-def expectation(value: Any, default: Any) -> str:
-    """What kind of value stands where ``value`` cannot; empty where it can, or nobody knows."""
-    if isinstance(default, bool):
-        return "" if isinstance(value, bool) else "true or false"
-    if isinstance(default, int | float):
-        wrong = value is None or isinstance(value, bool | str | dict)
-        return f"a number such as {default}" if wrong else ""
-    if isinstance(default, list) and not isinstance(value, list):
-        return f"a list such as [{','.join(map(str, default))}]"
-    if isinstance(default, str) and default.startswith(_NUMBERS):
-        return "a number" if isinstance(value, str) else ""
-    return ""
 
 
 def parse(overrides: Iterable[str], deletions: bool = False) -> Iterator[tuple[str, Any]]:

@@ -1,214 +1,189 @@
-"""Whether settings are of the kinds that the parts they are for take."""
+"""Check a config against the annotations of what its settings are for: of the ``_target_`` beside
+them, or of the runner (ddist/settings/groups.py)."""
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from inspect import isclass
-from math import isfinite
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from inspect import Parameter, isclass, signature
+from typing import Any, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Interval, Le, Lt
 from hydra.utils import get_object
+from omegaconf import DictConfig
 
+from ddist.cli.types import alternatives, describe_mismatch, is_kind
 from ddist.errors import DdistError
+from ddist.settings.groups import KEYS, keys
+from ddist.tasks.config import to_plain
 from ddist.tasks.targets import find_target
 
-LAST = ("method", "evaluation")  # hold copies of other groups, whose own names are better known
-# What config.yaml itself says of groups, values that no target takes, names of what one takes (Any:
-# looked at where it is made).
-OWN: dict[str, Any] = {
-    "paths.data": str, "paths.cache": str, "paths.run": str, "resume": bool,
-    "init.source": str | None, "method.teacher": Mapping[str, Any], "teacher.network": Any,
-    "method.teacher.network": Any,
-    "evaluation.networks": str | list[str] | None, "evaluation.without_batch_norm": bool,
-    "teacher.store": bool, "teacher.temperature": float, "teacher.top_k": int | None,
-    "reference.measure": bool,
-    "reference.training.num_networks": int, "reference.training.epochs": int,
-    "reference.training.batch_size": int, "reference.training.lr": Annotated[float, Ge(0)],
-}  # fmt: skip
-KINDS = {
-    int: "a whole number",
-    float: "a finite number",
-    str: "a word",
-    Path: "a path",
-    bool: "true or false",
-    NoneType: "null",
-}
+LIGHT = ("task", "paths")  # of the groups, what a task needs that only reads results
+NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
-def check_kinds(config: Mapping[str, Any]) -> None:
-    """Raise a DdistError for the first value of the plain ``config`` that the function or class
-    which takes it, its group's ``_target_``, does not expect by its annotations. Whatever those
-    leave open is fine."""
-    for place, expected in OWN.items():
-        value = _at(config, place)
-        if value is not _NOTHING and (wrong := misfit(value, expected)):
-            raise DdistError(f"{place} is {wrong}, not {value!r}.")
-    for name in sorted(config, key=lambda name: (name in LAST, name)):
-        for place, value, expected in _annotated(config[name], name):
-            wrong = "" if place in OWN else misfit(value, expected)
-            if wrong:
-                raise DdistError(f"{place} is {wrong}, not {value!r}.")
+@dataclass(frozen=True)
+class Signature:
+    """What a function or class takes: types by name, and whether it takes other names too."""
+
+    types: Mapping[str, Any]
+    is_open: bool
 
 
-_NOTHING = object()
+def check_config(cfg: DictConfig, *, light: bool = False, experiment: str = "") -> None:
+    """Check the config of a run; for a ``light`` task only its own part, as importing what takes
+    the rest takes seconds. ``experiment`` is the chosen one.
+
+    Raises:
+        DdistError: something that a run needs is not there, there is no such setting, or a value
+            is none that the annotation allows. All wrong settings are named at once.
+    """
+    check_needed(cfg)
+    raw = to_plain(cfg, resolve=False)
+    groups = [name for name, key in KEYS.items() if key.type is Any and name not in LIGHT]
+    names = [name for name in raw if not light or name not in groups]
+    refuse(wrong_keys(raw, raw, names), experiment)
+    refuse(wrong_keys(to_plain(cfg), raw, names), experiment)  # what has to be computed
 
 
-def _at(config: Any, place: str) -> Any:
-    """The value of a dotted name; ``_NOTHING`` where there is none."""
-    for name in place.split("."):
-        config = config.get(name, _NOTHING) if isinstance(config, Mapping) else _NOTHING
-    return config
+def check_needed(cfg: DictConfig) -> None:
+    """Raise a DdistError unless all is there that a run needs, where it is looked for."""
+    if "published" in (cfg.get("method") or {}):
+        raise DdistError(
+            "method.published is no setting any more: a method's file begins with "
+            "'# @package _global_' and sets steps, synthetic.start or init.scheme where they are, "
+            "as conf/method/dc.yaml does."
+        )
+    for name in keys(lambda key: key.needed):
+        if name in cfg and (KEYS[name].type is not Any or "_target_" in (cfg[name] or {})):
+            continue
+        if name in (cfg.get(name) or {}):
+            raise DdistError(
+                f"The file of this {name} has its settings under {name}: let it begin with "
+                "'# @package _global_'."
+            )
+        raise DdistError(f"Nothing is left of {name}, which a run needs: leave ~{name} out.")
 
 
-def misfit(value: Any, expected: Any) -> str:
-    """What was expected, in words, where ``value`` is of no kind that the annotation allows;
-    nothing where it is."""
-    allowed = alternatives(expected)
-    if isinstance(value, int) and abs(value) >= 2**63:  # as much as torch's numbers hold
-        return "a number of fewer digits"
-    if Any in allowed or object in allowed or any(_fits(value, each) for each in allowed):
-        return ""
-    choices = [str(each) for kind in allowed for each in get_args(kind) if _literal(kind)]
-    said = {_words(each) for each in allowed if not _literal(each)}
-    if choices:
-        said.add(f"one of {', '.join(dict.fromkeys(choices))}")
-    return " or ".join(sorted(said))
+def refuse(messages: Iterator[str], experiment: str) -> None:
+    """Raise a DdistError of the ``messages``, if there are any."""
+    said = " ".join(messages)
+    if "no such setting" in said and experiment:
+        said += f" If experiment={experiment} sets it, leave its dataset and method as they are."
+    if said:
+        raise DdistError(said)
 
 
-def limits(annotation: Any) -> list[Ge | Gt | Le | Lt]:
-    """The limits of a number in ``Annotated[float, Ge(0), ...]``; none of other annotations."""
-    metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
-    spread = [list(each) if isinstance(each, Interval) else [each] for each in metadata]
-    return [limit for each in spread for limit in each if isinstance(limit, Ge | Gt | Le | Lt)]
+def wrong_keys(
+    config: Mapping[str, Any], raw: Mapping[str, Any], names: Sequence[str]
+) -> Iterator[str]:
+    """Yield a sentence for each wrong setting of the keys ``names``; see :func:`wrong_settings`."""
+    yield from say_unknown("", [name for name in names if name not in KEYS], KEYS, "ddist")
+    for name in names:
+        if name in KEYS and KEYS[name].type is not Any:
+            yield from wrong_values(name, config[name], KEYS[name].type)
+    for name in names:
+        if name in KEYS:
+            yield from wrong_settings(config[name], raw[name], name, KEYS[name].settings)
 
 
-def bare(annotation: Any) -> Any:
-    """The annotation without its limits."""
-    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+def wrong_settings(node: Any, raw: Any, place: str, own: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each setting of ``node`` that is not known or has a wrong value.
 
-
-def is_within(value: Any, limit: Ge | Gt | Le | Lt) -> bool:
-    match limit:
-        case Ge(least):
-            return bool(value >= least)
-        case Gt(least):
-            return bool(value > least)
-        case Le(most):
-            return bool(value <= most)
-        case Lt(most):
-            return bool(value < most)
-
-
-def limit_in_words(limit: Ge | Gt | Le | Lt) -> str:
-    match limit:
-        case Ge(least):
-            return f"of at least {least}"
-        case Gt(least):
-            return f"above {least}"
-        case Le(most):
-            return f"of at most {most}"
-        case Lt(most):
-            return f"below {most}"
-
-
-def alternatives(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union; else the annotation alone."""
-    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    origin, inner = get_origin(kind) or kind, get_args(kind)
-    if origin is Annotated:
-        return not misfit(value, inner[0]) and all(is_within(value, each) for each in limits(kind))
-    if origin is Literal:
-        return any(value is each or value == each for each in inner)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if kind is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and isfinite(value)
-    if kind in KINDS:
-        return isinstance(value, str if kind is Path else kind)
-    if isclass(origin) and issubclass(origin, Mapping):
-        return isinstance(value, Mapping) and (len(inner) < 2 or _all(value.values(), inner[1]))
-    if isclass(origin) and issubclass(origin, Sequence):
-        if not isinstance(value, list | tuple):
-            return False
-        if origin is tuple and inner and ... not in inner:
-            return len(value) == len(inner) and not any(map(misfit, value, inner))
-        return _all(value, inner[0] if inner else Any)
-    return isinstance(value, Mapping) and "_target_" in value
-
-
-def _all(values: Any, member: Any) -> bool:
-    return not any(misfit(each, member) for each in values)
-
-
-def _literal(kind: Any) -> bool:
-    return get_origin(kind) is Literal
-
-
-def _words(kind: Any) -> str:
-    origin, inner = get_origin(kind) or kind, get_args(kind)
-    if origin is Annotated:
-        return f"{_words(inner[0])} {' and '.join(map(limit_in_words, limits(kind)))}".strip()
-    if kind in KINDS:
-        return KINDS[kind]
-    if isclass(origin) and issubclass(origin, Mapping):
-        return "a mapping such as {a: 1}"
-    if isclass(origin) and issubclass(origin, Sequence):
-        members = set(map(bare, alternatives(inner[0]))) if inner else set()
-        several = f"{len(inner)} " if origin is tuple and ... not in inner else ""
-        if str in members:
-            return f"a list of {several}words"
-        return f"a list of {several}numbers" if members & {int, float} else "a list"
-    return "what a _target_ makes"
-
-
-def _annotated(node: Any, place: str) -> Iterator[tuple[str, Any, Any]]:
-    """(dotted name, value, annotation) of all that the targets in ``node`` take."""
+    Args:
+        node: the values at ``place`` in the config; what has to be computed may be left uncomputed.
+        raw: the same, all uncomputed. Copies of other nodes are checked where they come from.
+        own: types of the runner's own settings there.
+    """
     if not isinstance(node, Mapping):
         return
-    if not isinstance(node.get("_target_", ""), str):
-        raise DdistError(f"{place}._target_ is package.module.Name, not {node['_target_']!r}.")
-    hints: dict[str, Any] = {}
-    if "_target_" in node:
-        find_target(node["_target_"], place)
-        hints = annotations(node["_target_"])
+    raw = raw if isinstance(raw, Mapping) else node
+    target = node.get("_target_", "")
+    if is_uncomputed(target):
+        return
+    if not isinstance(target, str):
+        yield f"{place}._target_ is package.module.Name, not {target!r}."
+        return
+    taken = Signature({}, is_open=not own)
+    if target:
+        find_target(target, place)
+        taken = signature_of(target)
+    types = {**taken.types, **own}
+    unknown = []
     for name, value in node.items():
-        if str(name).startswith("_"):
-            continue
         here = f"{place}.{name}"
-        if name in hints and not (isinstance(value, Mapping) and "_target_" in value):
-            yield from _members(here, value, hints[name])
-            yield here, value, hints[name]
-        yield from _annotated(value, here)
+        if str(name).startswith("_") or is_copy(value, raw.get(name)):
+            continue
+        if name not in types and not taken.is_open:
+            unknown.append(name)
+        elif isinstance(types.get(name), dict):  # of the runner's own, in a group of their own
+            yield from wrong_settings(value, raw[name], here, types[name])
+        elif isinstance(value, Mapping) and "_target_" in value:
+            yield from wrong_settings(value, raw[name], here, {})
+        else:
+            yield from wrong_values(here, value, types.get(name, Any))
+            yield from wrong_settings(value, raw[name], here, {})
+    yield from say_unknown(place, unknown, types, target.rpartition(".")[2] or place)
 
 
-def _members(place: str, value: Any, annotation: Any) -> Iterator[tuple[str, Any, Any]]:
-    """The same of a mapping's values, whose names say more than the mapping's."""
+def is_copy(value: Any, raw: Any) -> bool:
+    """Whether ``raw`` is an interpolation of another node, ``${augment}``, and none of a value."""
+    return isinstance(value, Mapping) and isinstance(raw, str) and ":" not in raw
+
+
+def is_uncomputed(value: Any) -> bool:
+    return isinstance(value, str | list) and ("${" in str(value) or value == "???")
+
+
+def wrong_values(place: str, value: Any, annotation: Any) -> Iterator[str]:
+    """Yield a sentence for a value that ``annotation`` does not allow; in a mapping, for each."""
     for kind in alternatives(annotation):
         inner = get_args(kind)
-        is_mapping = isclass(get_origin(kind)) and issubclass(get_origin(kind), Mapping)
-        if is_mapping and len(inner) == 2 and isinstance(value, Mapping):
-            yield from ((f"{place}.{name}", each, inner[1]) for name, each in value.items())
+        if is_kind(get_origin(kind), Mapping) and len(inner) == 2 and isinstance(value, Mapping):
+            for name, member in value.items():
+                yield from wrong_values(f"{place}.{name}", member, inner[1])
+            return
+    mismatch = "" if is_uncomputed(value) else describe_mismatch(value, annotation)
+    if mismatch:
+        yield f"{place} is {mismatch}, not {value!r}."
+
+
+def say_unknown(
+    place: str, unknown: list[str], known: Mapping[str, Any], owner: str
+) -> Iterator[str]:
+    """Yield a sentence that ``unknown`` are no settings of ``owner``, if there are any."""
+    prefix = f"{place}." if place else ""
+    if len(unknown) == 1:
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        hint = f"; did you mean {prefix}{near[0]}?" if near else "."
+        yield f"{prefix}{unknown[0]}: there is no such setting of {owner}{hint}"
+    elif unknown:
+        names = ", ".join(f"{prefix}{name}" for name in unknown)
+        yield f"{names}: there are no such settings of {owner}."
 
 
 @cache
-def annotations(target: str) -> dict[str, Any]:
-    """What a function, or a class and those it passes its options on to, is annotated to take."""
+def signature_of(target: str) -> Signature:
+    """Return what a function, or a class and those it hands its options on to, takes."""
     made = get_object(target)
-    makers = (
-        [vars(each)["__init__"] for each in reversed(made.__mro__) if "__init__" in vars(each)]
-        if isclass(made)
-        else [made]
-    )
-    found: dict[str, Any] = {}
+    makers = [made]
+    if isclass(made):
+        makers = [vars(base)["__init__"] for base in made.__mro__[:-1] if "__init__" in vars(base)]
+    types: dict[str, Any] = {}
     for maker in makers:
         try:
-            found |= get_type_hints(maker, include_extras=True)
-        except (NameError, TypeError):  # names that are known to type checkers alone
-            continue
-    return {name: each for name, each in found.items() if name != "return"}
+            parameters = signature(maker).parameters.values()
+        except (TypeError, ValueError):  # what is written in C may have no signature
+            break
+        hints = hints_of(maker)
+        named = [each.name for each in parameters if each.kind in NAMED and each.name != "self"]
+        types = {**{name: hints.get(name, Any) for name in named}, **types}
+        if not any(each.kind is Parameter.VAR_KEYWORD for each in parameters):
+            return Signature(types, is_open=False)
+    return Signature(types, is_open=True)
+
+
+def hints_of(maker: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(maker, include_extras=True)
+    except (NameError, TypeError):  # names that are known to type checkers alone
+        return {}

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ddist.settings.groups import KEYS, keys
+
 # What of a protocol's settings may differ under one name: how many networks, how they are computed.
 _SAME_PROTOCOL = {
     "name", "num_networks", "chunk", "networks", "precision", "kernel", "tuning_networks",
@@ -12,34 +14,21 @@ _SAME_PROTOCOL = {
 }  # fmt: skip
 
 
-# What may differ between two runs that learn the same: where things lie, what is shown, when it
-# stops, how it is evaluated.
-_NO_MATTER = {
-    "task", "paths", "logger", "callbacks", "budget", "resume", "artifact", "evaluation", "threads",
-    "compile", "reference",
-    "preset", "by_ipc",  # tables, whose values stand where they are used
-    "trajectories", "kernel", "generative", "teacher",  # methods that use these hold a copy
-}  # fmt: skip
-_NO_MATTER_IN = {
-    "dataset": {"verify", "download"},
-    "trainer": {"default_root_dir", "log_every_n_steps"},
-    "method": {"published"},  # of older runs: wishes for other groups, which had them
-    "method.trajectories": {"epochs", "shard"},
-    "method.teacher": {"store", "temperature", "top_k"},
-}
 # No settings of what is called: how Hydra calls it, and tables that settings are taken from.
 _ASIDE = {"_partial_", "_convert_", "_by_dataset_"}
 
 
 def learned(plain: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a plain config, as results.json has it, that change what is learned."""
-    kept = values_alone({key: value for key, value in plain.items() if key not in _NO_MATTER})
-    for path, keys in _NO_MATTER_IN.items():
-        part = kept
-        for name in path.split("."):
-            part = part.get(name, {})
-        for key in keys:
-            part.pop(key, None)
+    ignored = keys(lambda key: not key.learned)
+    kept = values_alone({name: value for name, value in plain.items() if name not in ignored})
+    for name, key in KEYS.items():
+        for neutral in key.neutral:
+            *groups, setting = neutral.split(".")
+            node = kept.get(name, {})
+            for group in groups:
+                node = node.get(group, {})
+            node.pop(setting, None)
     return kept
 
 

@@ -24,16 +24,11 @@ def choose_classes(
     class means that class.
 
     Raises:
-        DdistError: an unknown class, one that several have the name of, one that is there twice,
-            fewer than two. ``name`` is the dataset's, for the message.
+        DdistError: an unknown class, one that several have the name of, one that is there twice.
+            ``name`` is the dataset's, for the message.
     """
     if wanted is None:
         return list(range(len(class_names)))
-    if not isinstance(wanted, Sequence) or isinstance(wanted, str) or len(wanted) < 2:
-        raise DdistError(
-            f"The classes of {name} are a list of at least two names or numbers, such as [0, 1], "
-            f"not {wanted!r}."
-        )
     chosen = [_find(name, class_names, each) for each in wanted]
     if len(set(chosen)) < len(chosen):
         twice = next(class_names[c] for c in chosen if chosen.count(c) > 1)

@@ -4,28 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddist.errors import DdistError
-
 # ITU-R BT.601 luma, the weights of PIL's convert("L").
 LUMA = (0.299, 0.587, 0.114)
 CHUNK = 2048  # images converted to float at a time, so that memory stays small
 
 
-def check_channels(channels: int) -> None:
-    """Raise a DdistError unless images can have so many."""
-    if channels not in (1, 3):
-        raise DdistError(f"dataset.channels must be 1, 3 or null, got {channels}.")
-
-
-def check_size(size: int) -> None:
-    """Raise a DdistError unless images can have sides of so many pixels."""
-    if size < 1:
-        raise DdistError(f"dataset.size must be null or a number of pixels, got {size}.")
-
-
 def to_channels(x: Tensor, channels: int) -> Tensor:
     """Grey to RGB (repeated) or RGB to grey (BT.601 luma); uint8 [N, C, H, W] in and out."""
-    check_channels(channels)
     if x.shape[1] == channels:
         return x
     if channels == 3:
@@ -44,7 +29,6 @@ def to_size(x: Tensor, size: int) -> Tensor:
 
     An image that is not square is squeezed: the folder sources crop instead, as they decode.
     """
-    check_size(size)
     if x.shape[-2:] == (size, size):
         return x
     return torch.cat(

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Ge, Lt, MinLen
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
@@ -20,8 +21,9 @@ from ddist.data.split import Split, cut_validation, limit_classes, map_images
 from ddist.data.statistics import channel_statistics, mean_std
 from ddist.data.stream import Endless
 from ddist.data.whitening import cached_zca, hash_tensors
-from ddist.errors import DdistError, check_whole
+from ddist.errors import DdistError
 from ddist.seeding import generator as seeded
+from ddist.settings.ranges import Positive, PositiveInt
 from ddist.storage.cache import cached_tensors
 
 
@@ -68,31 +70,26 @@ class RealData(LightningDataModule):
         *,
         name: str,
         source: Callable[[Request], Arrays],
-        channels: int | None,
-        size: int | None,
+        channels: Literal[1, 3] | None,
+        size: PositiveInt | None,
         normalize: Literal["mean_std", "zca", "none"],
         mean: Sequence[float] | None,
-        std: Sequence[float] | None,
-        subset: int | None,
-        validation: float,
+        std: Sequence[Positive] | None,
+        subset: PositiveInt | None,
+        validation: Annotated[float, Ge(0), Lt(1)],
         augmentation: Literal["none", "crop_flip"],
         mirror: bool,
         verify: bool,
         download: bool,
+        skip_damaged: bool,
+        classes: Annotated[Sequence[int | str], MinLen(2)] | None,
         seed: int,
         root: Path | str,
         cache: Path | str,
         batch_size: int | None = None,
         per_class: int | None = None,
-        skip_damaged: bool = False,
-        classes: Sequence[int | str] | None = None,
     ) -> None:
         super().__init__()
-        _check_choice("normalize", normalize, ("mean_std", "zca", "none"))
-        _check_choice("augmentation", augmentation, ("none", "crop_flip"))
-        for key, count in (("batch_real", batch_size), ("real_per_class", per_class)):
-            if count is not None:
-                check_whole("method", {key: count})
         self.name: str = name
         self.mirror = mirror
         self.seed = seed
@@ -100,9 +97,15 @@ class RealData(LightningDataModule):
         self.batch_size, self.per_class = batch_size, per_class
         self._source = source
         self._request = Request(
-            Path(root).expanduser(), self.cache, verify, download, size, channels,
-            skip_damaged=skip_damaged, classes=classes,
-        )  # fmt: skip
+            root=Path(root).expanduser(),
+            cache=self.cache,
+            verify=verify,
+            download=download,
+            size=size,
+            channels=channels,
+            skip_damaged=skip_damaged,
+            classes=classes,
+        )
         self._channels, self._size = channels, size
         self._normalize, self._mean, self._std = normalize, mean, std
         self._subset, self._validation = subset, validation
@@ -295,8 +298,3 @@ def _draw(population: int, size: int, generator: torch.Generator) -> Tensor:
     if size <= population:
         return torch.randperm(population, generator=generator, device=device)[:size]
     return torch.randint(population, (size,), generator=generator, device=device)
-
-
-def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise DdistError(f"dataset.{option} must be one of {', '.join(choices)}, got {value!r}.")

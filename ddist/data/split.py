@@ -58,8 +58,6 @@ def permute_classes(split: Split, generator: torch.Generator) -> list[Tensor]:
 
 def limit_classes(split: Split, most: int, generator: torch.Generator) -> Split:
     """At most ``most`` images of each class, drawn without replacement (``dataset.subset``)."""
-    if most < 1:
-        raise DdistError(f"dataset.subset must be null or at least 1 image per class, got {most}.")
     kept = [indices[:most] for indices in permute_classes(split, generator)]
     return split.take(torch.cat(kept))
 
@@ -71,8 +69,6 @@ def cut_validation(
 
     Each class gives round(fraction * its images), but at least one, and keeps at least one.
     """
-    if not 0 < fraction < 1:
-        raise DdistError(f"dataset.validation must be a fraction in [0, 1), got {fraction}.")
     if min(split.counts) < 2:
         scarce = split.counts.index(min(split.counts))
         raise DdistError(

@@ -54,8 +54,6 @@ def mean_std(
                 f"dataset.{name} has {len(values)} values but the images have {channels} "
                 "channel(s): give one per channel, or null for both mean and std to compute them."
             )
-    if min(std) <= 0:
-        raise DdistError(f"dataset.std must be positive, got {list(std)}.")
     return MeanStd(
         torch.tensor(mean).expand(channels).clone(), torch.tensor(std).expand(channels).clone()
     )

@@ -1,8 +1,5 @@
 """What a small set is measured against: training on all images."""
 
-from typing import Annotated
-
-from annotated_types import Ge
 from torch import Tensor, nn
 
 from ddist.data import RealData
@@ -13,6 +10,7 @@ from ddist.inner.predict import accuracy
 from ddist.inner.recipe import TrainingRecipe
 from ddist.inner.stacking import num_members
 from ddist.seeding import generator
+from ddist.settings.ranges import NonNegative
 from ddist.stages.progress import SHORT, Progress
 
 
@@ -25,7 +23,7 @@ def train_on_all(
     num_networks: int,
     epochs: int,
     batch_size: int,
-    lr: Annotated[float, Ge(0)],
+    lr: NonNegative,
 ) -> Tensor:
     """Test accuracy of held-out networks of ``init`` after so many epochs of Adam on the training
     images [K], as fractions; pre-trained networks are fine-tuned. ``num_networks`` at most."""

@@ -1,8 +1,10 @@
 """Nearest neighbours in training space: how much of the accuracy needs no network at all."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import MinLen
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -12,6 +14,7 @@ from ddist.data.split import Split
 from ddist.evaluation.protocol import Context, Protocol, batches_of
 from ddist.evaluation.replay import tuning_split
 from ddist.inner.predict import count
+from ddist.settings.ranges import PositiveInt
 
 
 class NearestNeighbours(Protocol):
@@ -25,7 +28,13 @@ class NearestNeighbours(Protocol):
 
     uses_network = False
 
-    def __init__(self, *, name: str, k_grid: Sequence[int], tuning_images: int) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        k_grid: Annotated[Sequence[PositiveInt], MinLen(1)],
+        tuning_images: PositiveInt,
+    ) -> None:
         self.name = name
         self.k_grid = list(k_grid)
         self.tuning_images = tuning_images

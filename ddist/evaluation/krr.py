@@ -1,10 +1,7 @@
 """Kernel ridge regression: what a distilled set says by itself, under the kernel of a network of
 infinite width."""
 
-from typing import Annotated
-
 import torch
-from annotated_types import Ge
 from torch import Tensor
 
 from ddist.artifact.dataset import DistilledDataset
@@ -13,6 +10,7 @@ from ddist.evaluation.protocol import Context, Protocol, batches_of
 from ddist.inner.predict import count
 from ddist.kernels import Kernel
 from ddist.matching.kernel import coefficients, targets
+from ddist.settings.ranges import NonNegative
 
 
 class KernelRegression(Protocol):
@@ -27,7 +25,7 @@ class KernelRegression(Protocol):
 
     uses_network = False
 
-    def __init__(self, *, name: str, kernel: Kernel, ridge: Annotated[float, Ge(0)]) -> None:
+    def __init__(self, *, name: str, kernel: Kernel, ridge: NonNegative) -> None:
         self.name = name
         self.kernel, self.ridge = kernel, ridge
         self.in_place_of_network = str(kernel)

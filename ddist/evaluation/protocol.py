@@ -11,7 +11,7 @@ from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.init import InitialWeights
 from ddist.inner.compiled import Compile
-from ddist.inner.stacking import Precision, check_precision
+from ddist.inner.stacking import Precision
 from ddist.objectives import Objective
 
 AT_ONCE = 1000  # images that networks are asked about
@@ -60,9 +60,8 @@ class Protocol(ABC):
     in_place_of_network: str = "none"
     """What results name where they name networks else."""
 
-    def check_precision(self, precision: Precision) -> None:
+    def check_precision(self, precision: Precision) -> None:  # noqa: B027 (may stay as it is)
         """Raise a DdistError for a precision that the protocol cannot have."""
-        check_precision(precision)
 
     def check_network(self, network: nn.Module) -> None:  # noqa: B027 (may stay as it is)
         """Raise a DdistError for a network that the protocol cannot train."""

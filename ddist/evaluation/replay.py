@@ -1,8 +1,10 @@
 """DD's own protocol: the learned steps, in their order, on networks that training never saw."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated
 
 import torch
+from annotated_types import MinLen
 from torch import Tensor, nn
 
 from ddist.artifact.dataset import DistilledDataset
@@ -18,6 +20,7 @@ from ddist.inner.unroll import classification_loss, sgd, stacked, unroll
 from ddist.networks import Weights
 from ddist.objectives import Objective
 from ddist.seeding import generator
+from ddist.settings.ranges import Positive, PositiveInt
 from ddist.stages.progress import SHORT, Progress
 
 SHOWN = 10  # points of a course, at most, without its start
@@ -45,18 +48,13 @@ class Replay(Protocol):
         self,
         *,
         name: str,
-        num_networks: int,
-        step_size_grid: Sequence[float],
-        epoch_grid: Sequence[int],
-        tuning_networks: int,
-        tuning_images: int,
-        chunk: int,
+        num_networks: PositiveInt,
+        step_size_grid: Annotated[Sequence[Positive], MinLen(1)],
+        epoch_grid: Annotated[Sequence[PositiveInt], MinLen(1)],
+        tuning_networks: PositiveInt,
+        tuning_images: PositiveInt,
+        chunk: PositiveInt,
     ) -> None:
-        if min(epoch_grid, default=0) < 1 or min(step_size_grid, default=0) <= 0:
-            raise DdistError(
-                f"The step_size_grid and epoch_grid of {name} are lists of at least one number, "
-                f"all above 0, not {list(step_size_grid)} and {list(epoch_grid)}."
-            )
         self.name = name
         self.num_networks = self.num_held_out = num_networks
         self.step_size_grid, self.epoch_grid = list(step_size_grid), sorted(epoch_grid)
@@ -66,7 +64,6 @@ class Replay(Protocol):
     def check_precision(self, precision: Precision) -> None:
         """Mixed precision is refused: vmap, which trains the networks together, loses autocast on
         its way to convolutions."""
-        super().check_precision(precision)
         if precision != "32-true":
             raise DdistError(
                 "Learned steps are replayed in 32-true only: set evaluation.precision=32-true, or "

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from math import ceil
-from typing import Annotated
+from typing import Literal
 
 import torch
-from annotated_types import Ge, Lt
 from torch import Tensor
 
 from ddist.artifact.dataset import DistilledDataset
@@ -20,10 +19,11 @@ from ddist.inner.fit import fit
 from ddist.inner.minibatches import Augment
 from ddist.inner.predict import accuracy
 from ddist.inner.recipe import Criterion, Optimizer, TrainingRecipe
-from ddist.inner.schedule import Schedule, schedule_by_name
+from ddist.inner.schedule import Schedule, ScheduleName, schedule_by_name
 from ddist.inner.stacking import num_members
 from ddist.matching.kernel import targets
 from ddist.seeding import generator
+from ddist.settings.ranges import Momentum, NonNegative, Positive, PositiveInt
 from ddist.stages.progress import SHORT, Progress
 
 Teach = Callable[[Tensor, float], Tensor]
@@ -65,24 +65,22 @@ class Training(Protocol):
         self,
         *,
         name: str,
-        num_networks: int,
-        epochs: int | Mapping[int, int],
-        schedule: str,
+        num_networks: PositiveInt,
+        epochs: PositiveInt | Mapping[int, PositiveInt],
+        schedule: ScheduleName,
         loss: Criterion,
-        batch_size: int,
+        batch_size: PositiveInt,
         optimizer: Optimizer,
-        lr: Annotated[float, Ge(0)],
-        momentum: Annotated[float, Ge(0), Lt(1)],
-        weight_decay: Annotated[float, Ge(0)],
+        lr: NonNegative,
+        momentum: Momentum,
+        weight_decay: NonNegative,
         augment: Augment | None,
         mix: Mix | None,
-        temperature: float,
-        labels: str,
-        chunk: int,
+        temperature: Positive,
+        labels: Literal["own", "hard", "teacher"],
+        chunk: PositiveInt,
         teacher: Teach | None = None,
     ) -> None:
-        if labels not in ("own", "hard", "teacher"):
-            raise DdistError(f"evaluation.labels is own, hard or teacher, not {labels!r}.")
         if labels == "teacher" and teacher is None:
             raise DdistError(
                 f"The protocol {name} has its labels from a teacher: choose one (teacher=trained), "

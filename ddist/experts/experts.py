@@ -5,16 +5,15 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 import torch
-from annotated_types import Ge
 from torch import nn
 
 from ddist.augment import Siamese
 from ddist.data import RealData
-from ddist.errors import DdistError, check_whole
+from ddist.errors import DdistError
 from ddist.experts.accuracy import chance_level, expert_accuracies, say_accuracies
 from ddist.experts.store import Store
 from ddist.experts.work import Work
@@ -28,6 +27,7 @@ from ddist.inner.recipe import TrainingRecipe
 from ddist.inner.stacking import Precision, choose_stacked
 from ddist.networks.base import Weights
 from ddist.seeding import generator
+from ddist.settings.ranges import NonNegative, NonNegativeInt, PositiveInt
 from ddist.storage.sharing import check_space
 
 log = logging.getLogger(__name__)
@@ -69,29 +69,22 @@ class Trajectories:
     def __init__(
         self,
         *,
-        num_experts: int,
-        epochs: int | None,
-        batch_size: int,
-        lr: Annotated[float, Ge(0)],
-        weight_decay: Annotated[float, Ge(0)],
-        rho: Annotated[float, Ge(0)],
-        alpha: float,
+        num_experts: PositiveInt,
+        epochs: PositiveInt | None,
+        batch_size: PositiveInt,
+        lr: NonNegative,
+        weight_decay: NonNegative,
+        rho: NonNegative,
+        alpha: NonNegative,
         augment: Siamese,
-        dtype: str,
+        dtype: Literal["float32", "bfloat16"],
         precision: Precision,
-        shard: int | None,
+        shard: NonNegativeInt | None,
         source: RealData,
         cache: Path | str,
         seed: int,
         compile: Compile,
     ) -> None:
-        check_whole("trajectories", {"num_experts": num_experts, "batch_size": batch_size})
-        if epochs is not None:
-            check_whole("trajectories", {"epochs": epochs})
-        if shard is not None:
-            check_whole("trajectories", {"shard": shard}, least=0)
-        if dtype not in DTYPES:
-            raise DdistError(f"trajectories.dtype is {' or '.join(DTYPES)}, not {dtype!r}.")
         self.num_experts, self.epochs = num_experts, epochs
         self.recipe = TrainingRecipe(
             epochs=1,

@@ -4,21 +4,21 @@ import logging
 from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Gt
 from torch import Tensor, nn
 
 from ddist.artifact.normalization import to_unit
 from ddist.data import RealData
-from ddist.errors import DdistError, check_whole
+from ddist.errors import DdistError
 from ddist.generative.base import Pair
 from ddist.init.pretraining import signature
 from ddist.init.schemes import draw_weights
 from ddist.inner.stacking import member
 from ddist.seeding import generator
+from ddist.settings.ranges import Positive, PositiveInt
 from ddist.stages.progress import Progress
 from ddist.storage.cache import cached_tensors
 
@@ -49,15 +49,13 @@ class Autoencoder(Pair):
     def __init__(
         self,
         *,
-        dims: int,
-        width: int,
-        steps: int,
-        batch_size: int,
-        lr: Annotated[float, Gt(0)],
-        noise: Annotated[float, Gt(0)],
+        dims: PositiveInt,
+        width: PositiveInt,
+        steps: PositiveInt,
+        batch_size: PositiveInt,
+        lr: Positive,
+        noise: Positive,
     ) -> None:
-        whole = {"dims": dims, "width": width, "steps": steps, "batch_size": batch_size}
-        check_whole("generative", whole)
         self.dims, self.width = dims, width
         self.recipe: dict[str, Any] = {
             "steps": steps,

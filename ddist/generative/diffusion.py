@@ -5,15 +5,17 @@ from abc import abstractmethod
 from functools import cached_property
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from ddist.data import RealData
-from ddist.errors import DdistError, check_whole
+from ddist.errors import DdistError
 from ddist.generative.pretrained import diffusers_library, pipeline_folder, read_config, read_part
 from ddist.generative.vae import VAE
+from ddist.settings.ranges import PositiveInt, Share
 from ddist.storage.signature import signature
 
 
@@ -43,14 +45,14 @@ class LatentDiffusion(VAE):
     denoiser: str  # the part that predicts the noise
 
     def __init__(
-        self, *, strength: float, guidance: float, inference_steps: int, **options: Any
+        self,
+        *,
+        strength: Share,
+        guidance: Annotated[float, Ge(1)],  # 1 is none
+        inference_steps: PositiveInt,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
-        check_whole("generative", {"inference_steps": inference_steps})
-        if not 0 <= strength <= 1:
-            raise DdistError(f"generative.strength is between 0 and 1, not {strength}.")
-        if not guidance >= 1:
-            raise DdistError(f"generative.guidance is at least 1 (none), not {guidance}.")
         self.steps_taken = round(strength * inference_steps)
         if strength > 0 and not self.steps_taken:
             raise DdistError(

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from ddist.artifact.normalization import to_unit
 from ddist.data import RealData
-from ddist.errors import DdistError, check_whole
+from ddist.errors import DdistError
 from ddist.generative.base import Pair
 from ddist.seeding import generator
+from ddist.settings.ranges import PositiveInt
 from ddist.storage.cache import cached_tensors
 from ddist.storage.signature import signature
 
@@ -31,10 +32,7 @@ class PCA(Pair):
 
     images_at_once = 1024
 
-    def __init__(self, *, components: int, num_images: int | None) -> None:
-        check_whole("generative", {"components": components})
-        if num_images is not None:
-            check_whole("generative", {"num_images": num_images})
+    def __init__(self, *, components: PositiveInt, num_images: PositiveInt | None) -> None:
         self.components, self.num_images = components, num_images
         self.latent_shape = (components,)
 

@@ -1,6 +1,7 @@
 """The variational autoencoder of a latent diffusion model, as diffusers keeps it."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -8,9 +9,10 @@ from torch import Tensor
 
 from ddist.data import RealData
 from ddist.data.whitening import hash_tensors
-from ddist.errors import DdistError, check_whole
+from ddist.errors import DdistError
 from ddist.generative.base import Pair
 from ddist.generative.pretrained import diffusers_library, read_config, read_part, vae_folder
+from ddist.settings.ranges import PositiveInt
 from ddist.storage.signature import signature
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat16")}
@@ -43,16 +45,11 @@ class VAE(Pair):
         *,
         model: str | None,
         revision: str | None,
-        resolution: int | None,
-        batch_size: int,
-        dtype: str,
+        resolution: PositiveInt | None,
+        batch_size: PositiveInt,
+        dtype: Literal["auto", "float32", "float16", "bfloat16"],
         accelerator: str,
     ) -> None:
-        check_whole("generative", {"batch_size": batch_size})
-        if resolution is not None:
-            check_whole("generative", {"resolution": resolution})
-        if dtype not in ("auto", *DTYPES):
-            raise DdistError(f"generative.dtype is one of auto, {', '.join(DTYPES)}, not {dtype}.")
         self.model, self.revision = model, revision
         self.resolution, self.images_at_once = resolution, batch_size
         found = torch.accelerator.current_accelerator(check_available=True)

@@ -5,24 +5,23 @@ import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 from weakref import WeakKeyDictionary
 
 import torch
-from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from ddist.data import RealData
-from ddist.errors import DdistError, check_whole
+from ddist.errors import DdistError
 from ddist.init.base import InitialWeights
 from ddist.init.pretraining import check_source, signature
 from ddist.init.random import Random, device_of
-from ddist.init.schemes import draw_weights
+from ddist.init.schemes import Scheme, draw_weights
 from ddist.inner.fit import fit
 from ddist.inner.recipe import Optimizer, TrainingRecipe
 from ddist.inner.stacking import choose_stacked, concatenate, groups, singles
 from ddist.networks.base import Weights
 from ddist.seeding import generator
+from ddist.settings.ranges import Momentum, NonNegative, NonNegativeInt, PositiveInt
 from ddist.stages.progress import Progress
 from ddist.stages.stopping import keeping
 from ddist.storage.cache import cached_tensors
@@ -55,22 +54,21 @@ class Pretrained(InitialWeights):
         self,
         *,
         source: RealData,
-        num_networks: int,
-        num_held_out: int,
+        num_networks: PositiveInt,
+        num_held_out: NonNegativeInt,
         fixed: bool,
-        scheme: str,
-        epochs: int,
-        batch_size: int,
+        scheme: Scheme,
+        epochs: NonNegativeInt,
+        batch_size: PositiveInt,
         optimizer: Optimizer,
-        lr: Annotated[float, Ge(0)],
-        momentum: Annotated[float, Ge(0), Lt(1)],
-        weight_decay: Annotated[float, Ge(0)],
-        lr_drops: Sequence[int],
-        lr_factor: Annotated[float, Ge(0)],
+        lr: NonNegative,
+        momentum: Momentum,
+        weight_decay: NonNegative,
+        lr_drops: Sequence[NonNegativeInt],
+        lr_factor: NonNegative,
         cache: Path | str,
         seed: int,
     ) -> None:
-        check_whole("init", {"num_networks": num_networks})
         self.source = source
         self.num_networks: int = 1 if fixed else num_networks
         self.num_held_out: int = 0 if fixed else num_held_out

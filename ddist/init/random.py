@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from ddist.init.base import InitialWeights
-from ddist.init.schemes import draw_weights
+from ddist.init.schemes import Scheme, draw_weights
 from ddist.networks.base import Weights
 from ddist.seeding import generator
 
@@ -13,7 +13,7 @@ class Random(InitialWeights):
     """Member k of a draw comes from its own stream (seed, keys, k): the first members do not
     depend on how many are drawn."""
 
-    def __init__(self, scheme: str, seed: int) -> None:
+    def __init__(self, scheme: Scheme, seed: int) -> None:
         self.scheme = scheme
         self.seed = seed
 
@@ -34,7 +34,7 @@ class Fixed(InitialWeights):
 
     single = True
 
-    def __init__(self, scheme: str, seed: int) -> None:
+    def __init__(self, scheme: Scheme, seed: int) -> None:
         self.scheme = scheme
         self.seed = seed
 

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from math import sqrt
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,21 +10,19 @@ from torch import Tensor, nn
 from ddist.errors import DdistError
 from ddist.networks.base import Weights
 
-SCHEMES = ("xavier_normal", "default")
+Scheme = Literal["xavier_normal", "default"]
 
 _LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORM = (nn.GroupNorm, nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def draw_weights(network: nn.Module, scheme: str, generators: list[torch.Generator]) -> Weights:
+def draw_weights(network: nn.Module, scheme: Scheme, generators: list[torch.Generator]) -> Weights:
     """One fresh set of weights per generator, stacked [K, ...]; ``network`` itself is not touched.
 
     ``xavier_normal``: Glorot normal with gain 1, biases 0 (Wang et al. 2018).
     ``default``: the distribution of torch's own ``reset_parameters``.
     Normalisation layers start as the identity. Generators must live on the network's device.
     """
-    if scheme not in SCHEMES:
-        raise DdistError(f"init.scheme is one of {', '.join(SCHEMES)}, not {scheme!r}.")
     stacked = {
         name: torch.empty((len(generators), *p.shape), dtype=p.dtype, device=p.device)
         for name, p in network.named_parameters()

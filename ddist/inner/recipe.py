@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from ddist.errors import DdistError
 from ddist.inner.stacking import Stacked
 from ddist.settings.ranges import (
     Momentum,
@@ -61,26 +60,10 @@ class TrainingRecipe:
     criterion: Criterion = "cross_entropy"
     temperature: Positive = 1.0
     rho: NonNegative = 0.0
-    alpha: float = 0.0
+    alpha: NonNegative = 0.0
     precision: Precision = "32-true"
     stacked: Stacked = "auto"
     compiled: bool = False
-
-    def __post_init__(self) -> None:
-        if self.optimizer not in get_args(Optimizer):
-            raise DdistError(
-                f"The optimizer of a training is sgd, adam or adamw, not {self.optimizer!r}."
-            )
-        if self.criterion not in get_args(Criterion):
-            raise DdistError(
-                f"The loss of a training is cross_entropy or mse, not {self.criterion!r}."
-            )
-        if not self.temperature > 0:
-            raise DdistError(
-                f"The temperature of labels is above 0, such as 20, not {self.temperature}."
-            )
-        if self.batch_size < 1:
-            raise DdistError(f"The batch_size of a training is at least 1, not {self.batch_size}.")
 
     def settings(self, *names: str) -> dict[str, Any]:
         """Return the values of ``names``, as a signature covers them."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ddist.errors import DdistError
 from ddist.networks.base import Weights
+from ddist.settings.ranges import Precision as Precision
 
 Stacked = bool | Literal["auto"]
-Precision = Literal["32-true", "bf16-mixed"]
-"""Of what is trained on and tested with, in Lightning's words; weights are kept as they are."""
 
 IMAGES_AT_ONCE = 8192
 """Most images (networks times batch) in one stacked call: bounds the memory of activations."""
@@ -45,17 +44,9 @@ def singles(weights: Weights) -> list[slice]:
     return [slice(k, k + 1) for k in range(num_members(weights))]
 
 
-def check_precision(precision: Precision) -> None:
-    """Raise a DdistError unless ``precision`` is one of those."""
-    if precision not in get_args(Precision):
-        known = " or ".join(get_args(Precision))
-        raise DdistError(f"Networks are trained and tested in {known}, not {precision!r}.")
-
-
 def autocast(precision: Precision, device: str) -> torch.autocast:
     """Mixed precision within the block, or not. Weights are cast at each use, as nothing that was
     kept of them in half precision may outlive their change."""
-    check_precision(precision)
     mixed = precision == "bf16-mixed"
     return torch.autocast(device, torch.bfloat16, enabled=mixed, cache_enabled=False)
 

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from itertools import compress
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -29,7 +29,6 @@ from torch.func import functional_call, vmap
 from torch.nn import Module
 from torch.nn.functional import cross_entropy
 
-from ddist.errors import DdistError
 from ddist.inner.recall import keep, recall
 
 Weights = dict[str, Tensor]
@@ -70,7 +69,6 @@ def unroll(
         window: differentiate only the last ``window`` steps (truncated backpropagation through
             time); the steps before run without a graph. None: all.
     """
-    check_graph(graph)
     schedule = list(zip(batches, step_sizes, strict=True))
     first = 0 if window is None else max(0, len(schedule) - window)
     if not torch.is_grad_enabled():
@@ -85,13 +83,6 @@ def unroll(
     plan = [[place[id(t)] for t in (*batch, size)] for batch, size in schedule[first:]]
     end = _Rebuilt.apply(step, graph, tuple(state), plan, *state.values(), *inputs.values())
     return dict(zip(state, end, strict=True))
-
-
-def check_graph(graph: str) -> None:
-    """Raise a DdistError unless ``graph`` is one of :func:`unroll`'s."""
-    if graph not in get_args(Graph):
-        known = ", ".join(get_args(Graph))
-        raise DdistError(f"method.unroll is one of {known}, not {graph!r}.")
 
 
 def _run(step: Step, state: State, schedule: Iterable[tuple[Batch, Tensor]]) -> State:

@@ -3,14 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from math import isqrt
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ddist.errors import DdistError, check_whole
-from ddist.kernels.activations import activation_by_name
+from ddist.errors import DdistError
+from ddist.kernels.activations import ActivationName, activation_by_name
+from ddist.settings.ranges import NonNegative, NonNegativeInt, Positive
 
 Kind = Literal["ntk", "nngp"]
 
@@ -32,21 +33,13 @@ class Kernel(ABC):
     def __init__(
         self,
         *,
-        depth: int,
-        activation: str,
-        weight_std: float,
-        bias_std: float,
+        depth: NonNegativeInt,
+        activation: ActivationName,
+        weight_std: Positive,
+        bias_std: NonNegative,
         kind: Kind,
-        memory: float,
+        memory: Positive,
     ) -> None:
-        check_whole("kernel", {"depth": depth}, least=0)
-        if kind not in get_args(Kind):
-            raise DdistError(f"kernel.kind is ntk or nngp, not {kind!r}.")
-        if not (weight_std > 0 and memory > 0 and bias_std >= 0):
-            raise DdistError(
-                "kernel.weight_std and kernel.memory are above 0, and kernel.bias_std is at least "
-                f"0, not {weight_std}, {memory} and {bias_std}."
-            )
         self.depth, self.kind, self.memory = depth, kind, memory
         self.activation, self.activation_name = activation_by_name(activation), activation
         self.weight, self.bias = weight_std**2, bias_std**2

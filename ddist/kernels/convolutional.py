@@ -1,6 +1,6 @@
 """The kernels of convolutional networks."""
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -41,8 +41,6 @@ class Convolutional(Kernel):
 
     def __init__(self, *, pooling: Pooling, **common: Any) -> None:
         super().__init__(**common)
-        if pooling not in get_args(Pooling):
-            raise DdistError(f"kernel.pooling is none, blocks or global, not {pooling!r}.")
         self.pooling = pooling
 
     def numbers_per_pair(self, x: Tensor) -> int:

@@ -1,28 +1,23 @@
 """Distance of the gradients of a student on synthetic images from those on real ones."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ddist.errors import DdistError
 from ddist.matching.root import root
 
 Distance = Callable[[Sequence[Tensor], Sequence[Tensor]], Tensor]
+DistanceName = Literal["cosine", "euclidean", "l1", "cosine_magnitude"]
 
 EPS = 1e-6  # of the authors' code, in the cosine's denominator
 
 
-def distance_by_name(name: str) -> Distance:
+def distance_by_name(name: DistanceName) -> Distance:
     """Return a function of two lists of gradients, one tensor [K, *parameter] for each parameter:
-    the distance summed over the K classes and the parameters.
-
-    "cosine", "euclidean", "l1" or "cosine_magnitude". Raises DdistError for another name.
-    """
-    distances = {d.__name__: d for d in (cosine, euclidean, l1, cosine_magnitude)}
-    if name not in distances:
-        raise DdistError(f"method.distance is one of {', '.join(distances)}, not {name!r}.")
-    return distances[name]
+    the distance summed over the K classes and the parameters."""
+    return {d.__name__: d for d in (cosine, euclidean, l1, cosine_magnitude)}[name]
 
 
 def cosine(real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:

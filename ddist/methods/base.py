@@ -1,10 +1,9 @@
 """What every method is: a LightningModule whose training step is one outer step."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import Ge, Gt, Lt
 from PIL.Image import Image
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -23,6 +22,7 @@ from ddist.inner.stacking import Precision
 from ddist.methods.moving import GradientClip, MovingAverage, gradients
 from ddist.networks import Weights
 from ddist.seeding import generator
+from ddist.settings.ranges import Momentum, NonNegative, Positive
 from ddist.synthetic import StepSizes, SyntheticData
 from ddist.synthetic.steps import spread_over_steps
 
@@ -83,10 +83,10 @@ class Method(LightningModule):
         step_sizes: StepSizes | None = None,
         optimizer: MakeOptimizer | None = None,
         scheduler: MakeScheduler | None = None,
-        lr: Mapping[str, Annotated[float, Ge(0)]] | None = None,
-        weight_decay: Mapping[str, Annotated[float, Ge(0)]] | None = None,
-        clip: Annotated[float, Gt(0)] | None = None,
-        ema: Annotated[float, Ge(0), Lt(1)] | None = None,
+        lr: Mapping[str, NonNegative] | None = None,
+        weight_decay: Mapping[str, NonNegative] | None = None,
+        clip: Positive | None = None,
+        ema: Momentum | None = None,
         seed: int,
         compile: Compile = False,
         student_precision: Precision = "32-true",

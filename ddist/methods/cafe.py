@@ -1,9 +1,10 @@
 """CAFE: aligning features (Wang et al. 2022, arXiv 2203.01531)."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import MinLen
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
@@ -15,6 +16,7 @@ from ddist.matching.feature import discrimination, layer_distance
 from ddist.methods.students import AlongStudents, Students
 from ddist.networks import Network, Weights, embed
 from ddist.seeding import generator
+from ddist.settings.ranges import NonNegative, NonNegativeInt, PositiveInt
 
 _AT_ONCE = 1000  # images of the query: the pixels held as floats
 
@@ -57,14 +59,14 @@ class CAFE(AlongStudents):
     def __init__(
         self,
         *,
-        layer_weights: Sequence[float],
-        discrimination: float,
-        window: int,
-        saturation: float,
-        movement: float,
-        max_updates: int,
-        max_student_epochs: int,
-        query_per_class: int,
+        layer_weights: Annotated[Sequence[float], MinLen(1)],
+        discrimination: NonNegative,
+        window: PositiveInt,
+        saturation: NonNegative,
+        movement: NonNegative,
+        max_updates: PositiveInt,
+        max_student_epochs: NonNegativeInt,
+        query_per_class: PositiveInt,
         **common: Any,
     ) -> None:
         super().__init__(num_networks=1, **common)
@@ -72,15 +74,6 @@ class CAFE(AlongStudents):
             raise DdistError(
                 "CAFE compares the images of all classes together and needs equally many of each: "
                 "set synthetic.scarce=repeat, or choose a smaller ipc."
-            )
-        if not isinstance(layer_weights, list | tuple) or not layer_weights:
-            raise DdistError(
-                f"method.layer_weights is a list such as [0.1, 0.1, 1, 1], not {layer_weights!r}."
-            )
-        if min(window, max_updates, query_per_class) < 1 or max_student_epochs < 0:
-            raise DdistError(
-                "method.window, method.max_updates and method.query_per_class are at least 1, and "
-                "method.max_student_epochs at least 0."
             )
         self.layer_weights, self.discrimination = tuple(layer_weights), discrimination
         self.window, self.saturation, self.movement = window, saturation, movement

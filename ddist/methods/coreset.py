@@ -7,7 +7,7 @@ into them, int64 [k]. It raises a DdistError where there are fewer than ``k`` im
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from sklearn.cluster import KMeans
@@ -22,6 +22,7 @@ from ddist.methods.base import Method
 from ddist.methods.selection import refuse_tiles
 from ddist.networks import embed
 from ddist.seeding import generator
+from ddist.settings.ranges import PositiveInt
 from ddist.synthetic import SyntheticData
 
 Select = Callable[[Tensor, int], Tensor]
@@ -48,9 +49,9 @@ class Coreset(Method):
         self,
         *,
         ipc: int,
-        select: str,
+        select: Literal["herding", "kcenter", "kmeans_embedding"],
         embedding: Callable[..., InitialWeights],
-        train_per_class: int | None,
+        train_per_class: PositiveInt | None,
         synthetic: partial[SyntheticData],
         **common: Any,
     ) -> None:
@@ -58,10 +59,6 @@ class Coreset(Method):
         choose = selection(select, generator(common["seed"], "coreset"))
         super().__init__(ipc=ipc, synthetic=partial(synthetic, start="real"), **common)
         refuse_tiles(self.synthetic)
-        if train_per_class is not None and train_per_class < 1:
-            raise DdistError(
-                f"method.train_per_class is null or at least 1, not {train_per_class}."
-            )
         source = data if train_per_class is None else data.limited(train_per_class, "embedding")
         self.embedding = embedding(source=source, cache=data.cache, seed=self.seed)
         starts = data.train.offsets[:-1]
@@ -99,8 +96,6 @@ def selection(name: str, generator: torch.Generator) -> Select:
         "kcenter": kcenter,
         "kmeans_embedding": partial(kmeans_embedding, generator=generator),
     }
-    if name not in selections:
-        raise DdistError(f"method.select is one of {', '.join(selections)}, not {name!r}.")
     return selections[name]
 
 

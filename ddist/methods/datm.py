@@ -8,6 +8,7 @@ from torch import Tensor
 from ddist.errors import DdistError
 from ddist.methods.mtt import MTT
 from ddist.seeding import generator
+from ddist.settings.ranges import NonNegativeInt, PositiveInt
 
 AT_ONCE = 1000
 """Candidates that are images of floats at a time: there may be tens of thousands."""
@@ -27,7 +28,12 @@ class DATM(MTT):
     """
 
     def __init__(
-        self, *, first_max_start_epoch: int, growth_steps: int, candidates: int, **common: Any
+        self,
+        *,
+        first_max_start_epoch: PositiveInt,
+        growth_steps: NonNegativeInt,
+        candidates: NonNegativeInt,
+        **common: Any,
     ) -> None:
         super().__init__(**common)
         low, high = self.min_start_epoch, self.max_start_epoch

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
-from ddist.errors import DdistError
 from ddist.inner.stacking import Stacked, choose_stacked
-from ddist.matching.gradient import distance_by_name
+from ddist.matching.gradient import DistanceName, distance_by_name
 from ddist.methods.students import AlongStudents, Students
 from ddist.networks import Weights
+from ddist.settings.ranges import NonNegativeInt, PositiveInt
 
 
 class DC(AlongStudents):
@@ -39,14 +39,12 @@ class DC(AlongStudents):
     def __init__(
         self,
         *,
-        distance: str,
-        updates: int,
-        student_epochs: int,
+        distance: DistanceName,
+        updates: PositiveInt,
+        student_epochs: NonNegativeInt,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        if updates < 1 or student_epochs < 0:
-            raise DdistError("method.updates is at least 1, and method.student_epochs at least 0.")
         self.distance = distance_by_name(distance)
         self.updates, self.student_epochs = updates, student_epochs
 

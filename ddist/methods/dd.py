@@ -2,20 +2,19 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import Gt
 from torch import Tensor
 from torch.func import functional_call, vmap
 
-from ddist.errors import DdistError, check_whole
 from ddist.inner.parts import footprint, forward_in_parts, limit, num_real_at_once
 from ddist.inner.stacking import keeps_statistics
-from ddist.inner.unroll import Graph, check_graph, classification_loss, sgd, stacked, unroll
+from ddist.inner.unroll import Graph, classification_loss, sgd, stacked, unroll
 from ddist.methods.base import Batch, Method
 from ddist.networks import Weights
 from ddist.objectives import Objective
+from ddist.settings.ranges import Positive, PositiveInt
 from ddist.synthetic.steps import StepSizes
 
 OuterLoss = Callable[[Tensor, Tensor], Tensor]
@@ -48,25 +47,21 @@ class DD(Method):
         self,
         *,
         ipc: int,
-        student_steps: int,
-        student_epochs: int,
-        step_size: Annotated[float, Gt(0)],
-        num_networks: int,
+        student_steps: PositiveInt,
+        student_epochs: PositiveInt,
+        step_size: Positive,
+        num_networks: PositiveInt,
         unroll: Graph,
-        window: int | None,
+        window: PositiveInt | None,
         objective: OuterLoss,
         **common: Any,
     ) -> None:
-        check_whole("method", {"num_networks": num_networks, "student_epochs": student_epochs})
         super().__init__(
             ipc=ipc,
             num_steps=student_steps,
             step_sizes=StepSizes(student_epochs, student_steps, step_size),
             **common,
         )
-        check_graph(unroll)
-        if window is not None and window < 1:
-            raise DdistError(f"method.window is null or a number of last steps, not {window}.")
         assert self.step_index is not None
         self.sizes = (torch.bincount(self.step_index) * self.synthetic.factor**2).tolist()
         self.num_networks = num_networks

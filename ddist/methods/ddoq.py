@@ -3,19 +3,20 @@ and with other settings D4M (Su et al. 2024, arXiv 2407.15138)."""
 
 import logging
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor
 
 from ddist.data.whitening import hash_tensors
-from ddist.errors import DdistError, check_whole
 from ddist.generative import Latents, Pair
 from ddist.generative.quantization import cells, clvq, sample, transport_error
 from ddist.methods.base import Method
 from ddist.methods.selection import refuse_tiles
 from ddist.seeding import derive, generator
+from ddist.settings.ranges import PositiveInt
 from ddist.stages.progress import SHORT, Progress
 from ddist.stages.stopping import keeping
 from ddist.storage.cache import cached_tensors
@@ -60,27 +61,26 @@ class DDOQ(Method):
         *,
         ipc: int,
         generative: Pair,
-        weights: str,
-        decode: str,
-        passes: int,
-        batch_size: int,
-        start_size: int,
-        reassignment: float,
+        weights: Literal["mass", "sqrt", "uniform"],
+        decode: Literal["decoder", "medoid"],
+        passes: PositiveInt,
+        batch_size: PositiveInt,
+        start_size: PositiveInt,
+        reassignment: Annotated[float, Ge(0), Lt(1)],
         synthetic: partial[SyntheticData],
         **common: Any,
     ) -> None:
-        _check_choice("weights", weights, ("mass", "sqrt", "uniform"))
-        _check_choice("decode", decode, ("decoder", "medoid"))
-        whole = {"passes": passes, "batch_size": batch_size, "start_size": start_size}
-        check_whole("method", whole)
-        if not 0 <= reassignment < 1:
-            raise DdistError(f"method.reassignment is at least 0 and below 1, not {reassignment}.")
         super().__init__(ipc=ipc, synthetic=partial(synthetic, start="noise"), **common)
         # A point for each image at most.
         check_enough(self.data, self.synthetic.classes, " or synthetic.scarce=fewer")
         refuse_tiles(self.synthetic)
         self.generative = generative
-        self.clustering: dict[str, Any] = {**whole, "reassignment": reassignment}
+        self.clustering: dict[str, Any] = {
+            "passes": passes,
+            "batch_size": batch_size,
+            "start_size": start_size,
+            "reassignment": reassignment,
+        }
         generative.prepare(self.data, self.seed)
         self.latents = Latents(self.data, generative)
         self.latents.prepare()
@@ -190,8 +190,3 @@ def sample_weights(counts: Tensor, kind: str) -> Tensor:
     the last dimension; proportional to the counts ("mass") or to their roots ("sqrt")."""
     w = counts.double() if kind == "mass" else counts.double().sqrt()
     return (w / w.mean(-1, keepdim=True)).float()
-
-
-def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise DdistError(f"method.{option} is one of {', '.join(choices)}, not {value!r}.")

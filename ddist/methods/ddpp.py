@@ -1,15 +1,15 @@
 """Dataset Distillation using Parameter Pruning (Li, Togo, Ogawa & Haseyama 2022,
 arXiv 2209.14609)."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ddist.errors import DdistError
 from ddist.matching.trajectory import similarity, trajectory_distance
 from ddist.methods.mtt import MTT
 from ddist.networks import Weights
+from ddist.settings.ranges import Share
 
 
 class DDPP(MTT):
@@ -27,12 +27,8 @@ class DDPP(MTT):
         common: of MTT.
     """
 
-    def __init__(self, *, prune: str, threshold: float, **common: Any) -> None:
+    def __init__(self, *, prune: Literal["mask", "gate"], threshold: Share, **common: Any) -> None:
         super().__init__(**common)
-        if prune not in ("mask", "gate"):
-            raise DdistError(f"method.prune is mask or gate, not {prune!r}.")
-        if not 0 <= threshold <= 1:
-            raise DdistError(f"method.threshold is between 0 and 1, not {threshold}.")
         self.prune, self.threshold = prune, threshold
 
     def distance(self, end: Weights, target: Weights, start: Weights) -> Tensor:

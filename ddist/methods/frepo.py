@@ -1,9 +1,8 @@
 """FRePo: neural feature regression with pooling (Zhou, Nezhadarya & Ba 2022, arXiv 2206.00719)."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import Ge, Le
 from torch import Tensor
 
 from ddist.errors import DdistError
@@ -17,6 +16,7 @@ from ddist.methods.matching import REAL_AT_ONCE
 from ddist.methods.students import of_all_ranks, of_this_rank
 from ddist.networks import Weights, embed
 from ddist.seeding import generator
+from ddist.settings.ranges import NonNegative, PositiveInt, Share
 
 
 class FRePo(Method):
@@ -61,22 +61,18 @@ class FRePo(Method):
         self,
         *,
         ipc: int,
-        num_pool: int,
-        max_updates: int,
-        student_lr: Annotated[float, Ge(0)],
-        student_batch_size: int,
-        norm_momentum: Annotated[float, Ge(0), Le(1)],
-        ridge: Annotated[float, Ge(0)],
+        num_pool: PositiveInt,
+        max_updates: PositiveInt,
+        student_lr: NonNegative,
+        student_batch_size: PositiveInt,
+        norm_momentum: Share,
+        ridge: NonNegative,
         mirror: bool,
         **common: Any,
     ) -> None:
         data = common["data"]
         num_classes = data.num_classes
         super().__init__(ipc=ipc, **common)
-        if min(num_pool, max_updates, student_batch_size) < 1:
-            raise DdistError(
-                "method.num_pool, method.max_updates and method.student_batch_size are at least 1."
-            )
         if self.synthetic.label_kind == "solved":
             raise DdistError(
                 "synthetic.labels=solved is for method=kip alone: choose free, hard or soft."

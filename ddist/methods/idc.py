@@ -1,17 +1,16 @@
 """Information-intensive dataset condensation (Kim et al. 2022, arXiv 2205.14959)."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import Ge, Lt
 from torch import Tensor
 
 from ddist.augment.mix import Mix
-from ddist.errors import DdistError
 from ddist.methods.dc import DC
 from ddist.methods.matching import Group
 from ddist.networks import Weights
 from ddist.seeding import generator
+from ddist.settings.ranges import Momentum, NonNegative, PositiveInt
 
 
 class IDC(DC):
@@ -33,16 +32,14 @@ class IDC(DC):
     def __init__(
         self,
         *,
-        student_images: int,
-        student_momentum: Annotated[float, Ge(0), Lt(1)],
-        student_weight_decay: Annotated[float, Ge(0)],
-        synthetic_per_class: int | None,
+        student_images: PositiveInt,
+        student_momentum: Momentum,
+        student_weight_decay: NonNegative,
+        synthetic_per_class: PositiveInt | None,
         mix: Mix | None,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        if student_images < 1 or (synthetic_per_class is not None and synthetic_per_class < 1):
-            raise DdistError("method.student_images and method.synthetic_per_class are at least 1.")
         self.student_images = student_images
         self.student_momentum = student_momentum
         self.student_weight_decay = student_weight_decay

@@ -2,10 +2,9 @@
 2021, arXiv 2107.13034)."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from annotated_types import Ge
 from PIL.Image import Image
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from ddist.errors import DdistError
 from ddist.kernels import Kernel
 from ddist.matching.kernel import krr_loss, solve_labels, targets
 from ddist.methods.base import Method
+from ddist.settings.ranges import NonNegative
 
 _AT_ONCE = 5000  # training images in the solution for the labels: pixels held as floats
 
@@ -41,9 +41,7 @@ class KIP(Method):
     uses_network = False
     regresses = True
 
-    def __init__(
-        self, *, ipc: int, kernel: Kernel, ridge: Annotated[float, Ge(0)], **common: Any
-    ) -> None:
+    def __init__(self, *, ipc: int, kernel: Kernel, ridge: NonNegative, **common: Any) -> None:
         super().__init__(ipc=ipc, **common)
         self.kernel, self.ridge = kernel, ridge
         self.solves = self.synthetic.label_kind == "solved"

@@ -15,6 +15,7 @@ from ddist.inner.stacking import keeps_statistics, member, num_members
 from ddist.methods.base import Method
 from ddist.networks import Weights, embed
 from ddist.seeding import generator
+from ddist.settings.ranges import PositiveInt
 
 REAL_AT_ONCE = 64  # real images in one call on a CPU
 
@@ -42,8 +43,8 @@ class Matching(Method):
         self,
         *,
         ipc: int,
-        num_networks: int,
-        classes_at_once: int | None,
+        num_networks: PositiveInt,
+        classes_at_once: PositiveInt | None,
         augment: Siamese,
         **common: Any,
     ) -> None:
@@ -52,12 +53,6 @@ class Matching(Method):
             raise DdistError(
                 "This method compares images class by class and learns no labels: leave "
                 "synthetic.labels=hard."
-            )
-        if num_networks < 1:
-            raise DdistError(f"method.num_networks is at least 1, not {num_networks}.")
-        if classes_at_once is not None and classes_at_once < 1:
-            raise DdistError(
-                f"method.classes_at_once is null or at least 1, not {classes_at_once}."
             )
         self.num_networks = num_networks
         self.classes_at_once = classes_at_once

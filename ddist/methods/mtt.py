@@ -3,24 +3,24 @@
 import logging
 from collections.abc import Iterable, Iterator
 from math import exp
-from typing import Annotated, Any
+from typing import Any, Literal
 
 import torch
-from annotated_types import Gt
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ddist.augment import Siamese
-from ddist.errors import DdistError, check_whole
+from ddist.errors import DdistError
 from ddist.experts import Stored, Trajectories
 from ddist.inner.predict import predict
 from ddist.inner.student import student_batches, student_loss
-from ddist.inner.unroll import Graph, check_graph, sgd, unroll
+from ddist.inner.unroll import Graph, sgd, unroll
 from ddist.matching.trajectory import trajectory_distance
 from ddist.methods.base import Batch, Method
 from ddist.methods.moving import gradients
 from ddist.networks import Weights
 from ddist.seeding import generator
+from ddist.settings.ranges import NonNegativeInt, Positive, PositiveInt
 from ddist.synthetic.steps import SMALLEST, StepSizes, best_step_size
 
 FARTHEST = 100.0  # times larger or smaller than its start, a step size of eta itself has diverged
@@ -65,36 +65,29 @@ class MTT(Method):
         self,
         *,
         ipc: int,
-        student_steps: int,
-        expert_epochs: int,
-        min_start_epoch: int,
-        max_start_epoch: int,
-        batch_syn: int | None,
-        step_size: Annotated[float, Gt(0)] | None,
+        student_steps: PositiveInt,
+        expert_epochs: PositiveInt,
+        min_start_epoch: NonNegativeInt,
+        max_start_epoch: PositiveInt,
+        batch_syn: PositiveInt | None,
+        step_size: Positive | None,
         log_step_size: bool,
         unroll: Graph,
-        label_start: str,
-        num_teachers: int,
-        max_loss: float | None,
+        label_start: Literal["classes", "experts"],
+        num_teachers: PositiveInt,
+        max_loss: Positive | None,
         augment: Siamese,
         trajectories: Trajectories | Stored,
         **common: Any,
     ) -> None:
         sizes = StepSizes(1, 1, step_size or SMALLEST)
         super().__init__(ipc=ipc, num_steps=1, step_sizes=sizes, **common)
-        whole = {"student_steps": student_steps, "expert_epochs": expert_epochs}
-        check_whole("method", {**whole, "num_teachers": num_teachers})
-        if not 0 <= min_start_epoch < max_start_epoch:
+        if min_start_epoch >= max_start_epoch:
             raise DdistError(
                 f"method.min_start_epoch={min_start_epoch} and "
                 f"method.max_start_epoch={max_start_epoch} leave no epoch to start from: the first "
-                "is at least 0 and below the second."
+                "is below the second."
             )
-        if batch_syn is not None and batch_syn < 1:
-            raise DdistError(f"method.batch_syn is null or a number of images, not {batch_syn}.")
-        check_graph(unroll)
-        if label_start not in ("classes", "experts"):
-            raise DdistError(f"method.label_start is classes or experts, not {label_start!r}.")
         self.student_steps, self.expert_epochs = student_steps, expert_epochs
         self.min_start_epoch, self.max_start_epoch = min_start_epoch, max_start_epoch
         self.last_epoch = last_epoch(max_start_epoch, expert_epochs)

@@ -13,6 +13,7 @@ from ddist.matching.characteristic import characteristic_distance
 from ddist.methods.matching import Matching
 from ddist.networks import Weights, embed
 from ddist.seeding import generator
+from ddist.settings.ranges import NonNegative, PositiveInt, Share
 
 _TRAINED = "trained "  # before the names of a second network's weights
 
@@ -44,17 +45,13 @@ class NCFM(Matching):
     def __init__(
         self,
         *,
-        num_frequencies: int,
-        alpha: float,
-        scale: float,
-        calibration: float,
+        num_frequencies: PositiveInt,
+        alpha: Share,
+        scale: NonNegative,
+        calibration: NonNegative,
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        if num_frequencies < 1 or not 0 <= alpha <= 1:
-            raise DdistError(
-                "method.num_frequencies is at least 1, and method.alpha between 0 and 1."
-            )
         if calibration and not isinstance(self.init, Pretrained):
             raise DdistError(
                 "method.calibration judges the images by trained networks: choose init=experts or "

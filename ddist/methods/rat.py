@@ -1,10 +1,9 @@
 """Random Truncated Backpropagation Through Time (Feng, Vedantam & Kempe 2024, arXiv 2311.07025)."""
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Any, Literal
 
 import torch
-from annotated_types import Ge, Gt, Lt
 from torch import Tensor
 from torch.func import functional_call
 
@@ -16,7 +15,6 @@ from ddist.inner.student import student_batches, student_loss
 from ddist.inner.unroll import (
     Graph,
     adam,
-    check_graph,
     only_weights,
     sgd,
     unroll,
@@ -27,6 +25,7 @@ from ddist.methods.base import Batch, Method
 from ddist.methods.dd import OuterLoss
 from ddist.networks import Weights
 from ddist.seeding import generator
+from ddist.settings.ranges import Momentum, NonNegativeInt, Positive, PositiveInt
 
 
 class RaT(Method):
@@ -64,14 +63,14 @@ class RaT(Method):
         self,
         *,
         ipc: int,
-        student_steps: int,
-        window: int | None,
-        min_burn_in: int,
-        inner: str,
-        student_lr: Annotated[float, Gt(0)],
-        student_momentum: Annotated[float, Ge(0), Lt(1)],
-        batch_syn: int | None,
-        num_networks: int,
+        student_steps: PositiveInt,
+        window: PositiveInt | None,
+        min_burn_in: NonNegativeInt,
+        inner: Literal["adam", "sgd"],
+        student_lr: Positive,
+        student_momentum: Momentum,
+        batch_syn: PositiveInt | None,
+        num_networks: PositiveInt,
         unroll: Graph,
         augment: Siamese,
         augment_real: bool,
@@ -79,24 +78,17 @@ class RaT(Method):
         **common: Any,
     ) -> None:
         super().__init__(ipc=ipc, **common)
-        if num_networks < 1 or student_steps < 1:
-            raise DdistError("method.num_networks and method.student_steps are at least 1.")
-        if window is not None and not 1 <= window <= student_steps:
+        if window is not None and window > student_steps:
             raise DdistError(
-                f"method.window is null (all steps) or between 1 and method.student_steps="
+                f"method.window is null (all steps) or at most method.student_steps="
                 f"{student_steps}, not {window}."
             )
         most = student_steps - (window or student_steps)
-        if not 0 <= min_burn_in <= most:
+        if min_burn_in > most:
             raise DdistError(
-                f"method.min_burn_in is between 0 and {most}, the steps that method.window leaves, "
-                f"not {min_burn_in}."
+                f"method.min_burn_in is at most {most}, the steps that method.window leaves, not "
+                f"{min_burn_in}."
             )
-        if inner not in ("adam", "sgd"):
-            raise DdistError(f"method.inner is adam or sgd, not {inner!r}.")
-        if batch_syn is not None and batch_syn < 1:
-            raise DdistError(f"method.batch_syn is null or a number of images, not {batch_syn}.")
-        check_graph(unroll)
         self.student_steps, self.window, self.min_burn_in = student_steps, window, min_burn_in
         self.inner, self.student_lr, self.student_momentum = inner, student_lr, student_momentum
         self.batch_syn, self.num_networks = batch_syn, num_networks

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from ddist.augment.crop import RandomResizedCrop
 from ddist.data import RealData
-from ddist.errors import DdistError, check_whole
+from ddist.errors import DdistError
 from ddist.methods.base import Method
 from ddist.methods.selection import refuse_tiles
 from ddist.seeding import generator
+from ddist.settings.ranges import PositiveInt
 from ddist.stages.progress import SHORT, Progress
 from ddist.synthetic.start import images_per_class
 from ddist.teachers import Teacher
@@ -44,14 +45,13 @@ class RDED(Method):
         *,
         ipc: int,
         teacher: Teacher,
-        factor: int,
-        num_crops: int,
-        candidates: int | None,
+        factor: PositiveInt,
+        num_crops: PositiveInt,
+        candidates: PositiveInt | None,
         scale: tuple[float, float],
         **common: Any,
     ) -> None:
         data: RealData = common["data"]
-        check_whole("method", {"factor": factor, "num_crops": num_crops})
         _, height, width = data.image_shape
         if height % factor or width % factor:
             raise DdistError(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ddist.errors import DdistError, check_whole
+from ddist.errors import DdistError
 from ddist.evaluation.protocol import Context, batches_of
 from ddist.evaluation.replay import Replay, as_wanted, replay, tuning_split
 from ddist.inner.predict import accuracy
@@ -14,6 +14,7 @@ from ddist.methods.base import Method
 from ddist.methods.dd import OuterLoss
 from ddist.objectives import Objective, classification
 from ddist.seeding import generator
+from ddist.settings.ranges import PositiveInt
 from ddist.stages.progress import SHORT, Progress
 from ddist.synthetic import SyntheticData
 from ddist.synthetic.start import start_images
@@ -34,7 +35,7 @@ class Selection(Method):
         self,
         *,
         ipc: int,
-        student_steps: int,
+        student_steps: PositiveInt,
         start: str,
         synthetic: partial[SyntheticData],
         objective: OuterLoss = classification,
@@ -63,10 +64,7 @@ class OptimizedRandom(Selection):
         judge: the protocol that judges them.
     """
 
-    def __init__(self, *, num_candidates: int, judge: Replay, **common: Any) -> None:
-        check_whole("method", {"num_candidates": num_candidates})
-        tuning = {"tuning_networks": judge.tuning_networks, "tuning_images": judge.tuning_images}
-        check_whole("method.judge", tuning)
+    def __init__(self, *, num_candidates: PositiveInt, judge: Replay, **common: Any) -> None:
         super().__init__(start="real", **common)
         refuse_tiles(self.synthetic)
         judge.check_network(self.network)

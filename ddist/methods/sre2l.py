@@ -12,6 +12,7 @@ from ddist.matching.statistics import statistics_loss
 from ddist.methods.base import Batch, Method
 from ddist.methods.matching import sum_of_terms
 from ddist.seeding import generator
+from ddist.settings.ranges import NonNegative, NonNegativeInt, PositiveInt
 from ddist.teachers import Teacher
 
 
@@ -42,15 +43,13 @@ class SRe2L(Method):
         *,
         ipc: int,
         teacher: Teacher,
-        batch_classes: int,
-        r_bn: float,
-        first_factor: float,
+        batch_classes: PositiveInt,
+        r_bn: NonNegative,
+        first_factor: NonNegative,
         augment: Augment | None,
-        jitter: int,
+        jitter: NonNegativeInt,
         **common: Any,
     ) -> None:
-        if batch_classes < 1 or jitter < 0:
-            raise DdistError("method.batch_classes is at least 1 and method.jitter at least 0.")
         if not teacher.batch_norms():
             raise DdistError(
                 "SRe2L matches the statistics of batch normalisation, which this teacher has not: "

@@ -2,10 +2,9 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import torch
-from annotated_types import Ge
 from torch import Tensor
 
 from ddist.augment.mix import Mix
@@ -17,6 +16,7 @@ from ddist.methods.base import Method
 from ddist.methods.matching import Matching
 from ddist.networks import Weights
 from ddist.seeding import generator
+from ddist.settings.ranges import NonNegative, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class AlongStudents(Matching):
     """
 
     def __init__(
-        self, *, student_lr: Annotated[float, Ge(0)], student_batch_size: int, **common: Any
+        self, *, student_lr: NonNegative, student_batch_size: PositiveInt, **common: Any
     ) -> None:
         super().__init__(**common)
         self.student_lr, self.student_batch_size = student_lr, student_batch_size

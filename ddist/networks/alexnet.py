@@ -1,11 +1,10 @@
 """AlexNet: for small images, as in the condensation literature's cross-architecture tables, and as
 torchvision has it for ImageNet."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import nn
 
-from ddist.errors import DdistError
 from ddist.networks.base import ImageShape, Network, require_side
 from ddist.networks.layers import MaxPool2x2, first_conv
 
@@ -26,8 +25,6 @@ class AlexNet(Network):
     """
 
     def __init__(self, num_classes: int, image_shape: ImageShape, layout: Layout) -> None:
-        if layout not in get_args(Layout):
-            raise DdistError(f"network.layout is auto, small or imagenet, not {layout!r}.")
         if layout == "auto":
             layout = "imagenet" if min(image_shape[1:]) >= IMAGENET_FROM else "small"
         body = _small(image_shape) if layout == "small" else _imagenet(image_shape)

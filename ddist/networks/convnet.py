@@ -5,9 +5,10 @@ from itertools import pairwise
 
 from torch import nn
 
-from ddist.errors import DdistError, check_whole
+from ddist.errors import DdistError
 from ddist.networks import layers
 from ddist.networks.base import ImageShape, Network, require_side
+from ddist.settings.ranges import PositiveInt
 
 
 class ConvNet(Network):
@@ -22,16 +23,13 @@ class ConvNet(Network):
         self,
         num_classes: int,
         image_shape: ImageShape,
-        depth: int,
-        width: int | Sequence[int],
-        norm: str,
-        pooling: str,
-        activation: str,
+        depth: PositiveInt,
+        width: PositiveInt | Sequence[PositiveInt],
+        norm: layers.Norm,
+        pooling: layers.Pooling,
+        activation: layers.Activation,
     ) -> None:
-        check_whole("network", {"depth": depth})
         widths = [width] * depth if isinstance(width, int) else list(width)
-        for each in widths:
-            check_whole("network", {"width": each})
         if len(widths) != depth:
             raise DdistError(
                 f"network.width must be one number or network.depth={depth} numbers, "

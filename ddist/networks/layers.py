@@ -1,17 +1,17 @@
 """Layers that networks choose by name."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ddist.errors import DdistError
+Activation = Literal["relu", "leaky_relu", "gelu", "sigmoid", "tanh"]
+Norm = Literal["instance", "group", "layer", "batch", "none"]
+Pooling = Literal["avg", "max", "none"]
 
-T = TypeVar("T")
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "leaky_relu": lambda: nn.LeakyReLU(0.01),
     "gelu": nn.GELU,
@@ -19,7 +19,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "tanh": nn.Tanh,
 }
 
-NORMS: dict[str, Callable[[int], nn.Module]] = {
+NORMS: dict[Norm, Callable[[int], nn.Module]] = {
     # One group per channel is instance normalisation with an affine map, as in the DC family.
     "instance": lambda channels: nn.GroupNorm(channels, channels),
     "group": lambda channels: nn.GroupNorm(4, channels),
@@ -28,26 +28,26 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
     "none": lambda channels: nn.Identity(),
 }
 
-POOLINGS: dict[str, Callable[[], nn.Module]] = {
+POOLINGS: dict[Pooling, Callable[[], nn.Module]] = {
     "avg": lambda: AvgPool2x2(),
     "max": lambda: MaxPool2x2(),
     "none": nn.Identity,
 }
 
 
-def activation(kind: str) -> nn.Module:
-    return _choose(ACTIVATIONS, "activation", kind)()
+def activation(kind: Activation) -> nn.Module:
+    return ACTIVATIONS[kind]()
 
 
-def norm(kind: str, channels: int) -> nn.Module:
+def norm(kind: Norm, channels: int) -> nn.Module:
     """Normalisation of [N, channels, H, W]. Only ``batch`` keeps running statistics; such networks
     cannot be stacked and are trained one after the other."""
-    return _choose(NORMS, "norm", kind)(channels)
+    return NORMS[kind](channels)
 
 
-def pooling(kind: str) -> nn.Module:
+def pooling(kind: Pooling) -> nn.Module:
     """Halves height and width, or does nothing (``none``)."""
-    return _choose(POOLINGS, "pooling", kind)()
+    return POOLINGS[kind]()
 
 
 def first_conv(image_shape: tuple[int, int, int], width: int, kernel: int) -> nn.Conv2d:
@@ -117,9 +117,3 @@ class LocalResponseNorm(nn.Module):
         for shift in range(1, self.size):
             total = total + squares[:, shift : shift + channels]
         return x * (self.k + self.alpha / self.size * total).pow(-self.beta)
-
-
-def _choose(table: dict[str, T], option: str, kind: str) -> T:
-    if kind not in table:
-        raise DdistError(f"network.{option} is one of {', '.join(table)}, not {kind!r}.")
-    return table[kind]

@@ -6,6 +6,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 from ddist.networks.base import ImageShape, Network, require_side
+from ddist.networks.layers import Norm
 from ddist.networks.layers import norm as make_norm
 
 
@@ -13,7 +14,7 @@ class ResNet18(Network):
     """torchvision's, with the stem for small images (3x3, stride 1, no pooling): 11,173,962
     parameters on 3x32x32 with 10 classes."""
 
-    def __init__(self, num_classes: int, image_shape: ImageShape, norm: str) -> None:
+    def __init__(self, num_classes: int, image_shape: ImageShape, norm: Norm) -> None:
         require_side("ResNet18", image_shape, 16)
         net = resnet18(norm_layer=partial(make_norm, norm))
         for layer in net.modules():

@@ -25,7 +25,7 @@ class VGG11(Network):
     images; this is the version that the condensation literature compares on.
     """
 
-    def __init__(self, num_classes: int, image_shape: ImageShape, norm: str) -> None:
+    def __init__(self, num_classes: int, image_shape: ImageShape, norm: layers.Norm) -> None:
         if image_shape[1:] != (28, 28):  # which the first convolution pads to 32x32
             require_side("VGG11", image_shape, 32)
         body = nn.Sequential()

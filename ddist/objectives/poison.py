@@ -1,12 +1,11 @@
 """Malicious data poisoning (Wang, Zhu, Torralba & Efros 2018, arXiv 1811.10959, section 3.6)."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from ddist.errors import DdistError
 from ddist.objectives.base import Objective
+from ddist.settings.ranges import NonNegativeInt
 
 
 class Poison(Objective):
@@ -24,10 +23,7 @@ class Poison(Objective):
 
     needs_trained = True
 
-    def __init__(self, attacked: Any, target: Any) -> None:
-        for name, value in (("attacked", attacked), ("target", target)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                raise DdistError(f"objective.{name} is the number of a class, not {value!r}.")
+    def __init__(self, attacked: NonNegativeInt, target: NonNegativeInt) -> None:
         if attacked == target:
             raise DdistError(
                 f"objective.attacked and objective.target are both {attacked}: name two classes."

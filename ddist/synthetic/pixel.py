@@ -1,6 +1,7 @@
 """Synthetic images stored as pixels: one training image in each, or several small ones."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.nn.functional import one_hot
 from ddist.artifact.multiformation import check_factor, compose, expand
 from ddist.data import RealData
 from ddist.errors import DdistError
+from ddist.settings.ranges import PositiveInt
 from ddist.synthetic.base import SyntheticData
 from ddist.synthetic.earlier import read_earlier, soft_logits
 from ddist.synthetic.start import Scarce, earlier_folder, start_images
@@ -51,20 +53,14 @@ class Pixel(SyntheticData):
         step_sizes: StepSizes | None = None,
         *,
         start: str,
-        images: str,
-        labels: str,
+        images: Literal["learned", "frozen"],
+        labels: Literal["hard", "soft", "given", "free", "solved"],
         label_logit: float,
-        factor: int,
+        factor: PositiveInt,
         bounded: bool,
-        scarce: Scarce = "refuse",
+        scarce: Scarce,
     ) -> None:
         super().__init__(step_sizes)
-        if images not in ("learned", "frozen"):
-            raise DdistError(f"synthetic.images is learned or frozen, not {images!r}.")
-        if labels not in ("hard", "soft", "given", "free", "solved"):
-            raise DdistError(
-                f"synthetic.labels is hard, soft, given, free or solved, not {labels!r}."
-            )
         check_factor(factor, data.image_shape)
         self.factor = factor
         if folder := earlier_folder(start):

@@ -23,8 +23,6 @@ from ddist.tasks.checks import (
     check_held_out,
     check_init,
     check_objective,
-    check_protocol,
-    check_subset,
 )
 from ddist.tasks.config import load_option, to_plain
 from ddist.tasks.networks import build_network, build_network_for
@@ -78,7 +76,6 @@ def build_init(cfg: DictConfig, data: RealData) -> InitialWeights:
     own = name in (None, data.name) and classes is None
     source = data if own else build_source(cfg, name, classes, data)
     if subset is not None:
-        check_subset(subset)
         source = source.limited(subset, "source")
     pretrained: InitialWeights = make(config, seed=cfg.seed, source=source, cache=cfg.paths.cache)
     return pretrained
@@ -151,8 +148,6 @@ def build_teacher(cfg: DictConfig, data: RealData) -> Teacher | None:
                 described = load_option("network", name)
             case dict(found):
                 described = DictConfig(found)
-            case other:
-                raise DdistError(f"teacher.network is a network or the name of one, not {other!r}.")
         trains = get_object(config["_target_"]).trains
         options["network"] = build_network(described, data, trains=trains)
     teacher: Teacher = make(config, **options)
@@ -194,7 +189,6 @@ def build_evaluator(
     names, precision = config.pop("networks"), config.pop("precision")
     bare = config.pop("without_batch_norm")
     names = [names] if isinstance(names, str) else names
-    check_protocol({"networks": names, **config})
     options = {}
     if config.get("labels") == "teacher":
         options["teacher"] = (teacher or partial(find_teacher, cfg, data))().probabilities

@@ -1,8 +1,6 @@
 """What is refused before anything is computed: parts that do not fit each other or the machine."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -11,7 +9,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from ddist.data import RealData
-from ddist.errors import DdistError, check_whole
+from ddist.errors import DdistError
 from ddist.evaluation import Protocol
 from ddist.init import InitialWeights
 from ddist.methods import Method
@@ -48,9 +46,6 @@ def check_reference(cfg: DictConfig) -> None:
             f"evaluation={cfg.evaluation.name} does without networks: leave it out, or choose "
             "another protocol."
         )
-    if cfg.reference.measure:
-        trained = {key: cfg.reference.training[key] for key in ("num_networks", "batch_size")}
-        check_whole("reference.training", {**trained, "epochs": cfg.reference.training.epochs})
 
 
 def check_init(init: InitialWeights, method: DictConfig) -> None:
@@ -63,12 +58,6 @@ def check_init(init: InitialWeights, method: DictConfig) -> None:
             "one network several times: set method.num_networks=1, or choose init=random."
         )
     init.check_enough(method.get("num_pool", num))
-
-
-def check_subset(most: object) -> None:
-    """Raise a DdistError unless ``most`` is a number of images."""
-    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
-        raise DdistError(f"init.subset is null or at least 1 image per class, not {most!r}.")
 
 
 def check_held_out(init: InitialWeights, protocol: Protocol) -> None:
@@ -122,15 +111,6 @@ def check_augment(cfg: DictConfig) -> None:
             "This method does not augment its images: leave augment=none (the evaluation's own is "
             "evaluation=dc2021_dsa)."
         )
-
-
-def check_protocol(config: Mapping[str, Any]) -> None:
-    """Raise a DdistError for a protocol without networks, or with nothing to choose from."""
-    for name, value in config.items():
-        if name in ("batch_size", "chunk", "tuning_networks", "tuning_images"):
-            check_whole("evaluation", {name: value})
-        if (name == "num_networks" and value < 1) or value == []:
-            raise DdistError(f"evaluation.{name}={value} leaves nothing to evaluate.")
 
 
 def check_network_used(cfg: DictConfig, used: bool) -> None:
@@ -198,9 +178,7 @@ def check_precision(precision: object, method: Method) -> None:
 
 def check_devices(cfg: DictConfig) -> None:
     """Raise a DdistError for more processes than the CPU has cores (Lightning starts any number),
-    for a sweep over runs of several devices, and for what Lightning counts and cannot."""
-    counted = ("accumulate_grad_batches", "num_nodes")
-    check_whole("trainer", {name: cfg.trainer[name] for name in counted})
+    and for a sweep over runs of several devices."""
     devices, cores = cfg.trainer.devices, num_cores()
     on_cpu = cfg.trainer.accelerator == "cpu" or not torch.accelerator.is_available()
     if on_cpu and str(devices).isdigit() and int(devices) > cores:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Gt, Le
 from omegaconf import DictConfig
 
 from ddist.compare.gather import gather
@@ -23,6 +23,7 @@ from ddist.compare.sheet import (
 )
 from ddist.compare.tables import legend, protocol_csv, protocol_sheet, scores_sheet
 from ddist.errors import DdistError
+from ddist.settings.ranges import NonNegative
 from ddist.storage.atomic import write_file_whole
 from ddist.tasks.names import find_patterns
 from ddist.tasks.usual import usual_networks, usual_protocols
@@ -33,8 +34,8 @@ log = logging.getLogger(__name__)
 def run(
     cfg: DictConfig,
     *,
-    deviations: Annotated[float, Ge(0)],
-    points: Annotated[float, Ge(0)],
+    deviations: NonNegative,
+    points: NonNegative,
     full: Annotated[float, Gt(0), Le(1)] | None,
 ) -> None:
     """Tables of all that ``cfg.runs`` holds, a table for each protocol, printed and written to the

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ddist.compare.settings import learned
-from ddist.errors import DdistError, check_whole
+from ddist.errors import DdistError
 from ddist.storage.signature import signature
 
 _LONGEST_NAME = 200
@@ -87,7 +87,6 @@ def row_of(cfg: DictConfig, table: str) -> DictConfig:
             f"There are no settings for {_in_words(_run(cfg, rows))} in this preset: choose one of "
             f"{', '.join(known)}."
         )
-    check_whole("", {"ipc": cfg.ipc})
     return min(fitting, key=lambda row: _distance(cfg.ipc, row.get("ipc", cfg.ipc)))
 
 
@@ -218,8 +217,8 @@ def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, An
     return {} if old == new else {prefix[:-1]: (old, new)}
 
 
-def to_plain(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved config as plain dicts and lists."""
-    plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+def to_plain(cfg: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
+    """The config as plain dicts and lists; unless ``resolve``, with interpolations as they are."""
+    plain = OmegaConf.to_container(cfg, resolve=resolve, throw_on_missing=resolve)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}

@@ -17,8 +17,8 @@ from rich.table import Table
 
 from ddist.artifact.dataset import DistilledDataset
 from ddist.callbacks import MetricsCSV
-from ddist.errors import DdistError
 from ddist.formatting import format_duration, parse_duration, size
+from ddist.settings.ranges import Positive
 from ddist.storage.atomic import write_file_whole
 from ddist.tasks.build import build_data, build_evaluator, build_init, find_device, shared_teacher
 from ddist.tasks.checks import check_run
@@ -48,11 +48,9 @@ PARTS = {  # in the table's order
 }
 
 
-def run(cfg: DictConfig, *, baseline: bool, seconds: float) -> None:
+def run(cfg: DictConfig, *, baseline: bool, seconds: Positive) -> None:
     """Try small parts of the run of ``cfg`` in a folder that is removed, each for ``seconds`` at
     least; print the table and write ``estimate.json``."""
-    if not seconds > 0:
-        raise DdistError(f"task.seconds is above 0, such as 1, not {seconds}.")
     before = since_start()
     log.info("Trying small parts of the run, to see how long all of it takes.")
     with TemporaryDirectory(prefix="ddist-estimate-") as temporary, quietly():

@@ -12,6 +12,7 @@ from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init.stored import Given
+from ddist.settings.groups import keys
 from ddist.stages.stopping import keeping
 from ddist.tasks.build import (
     build_data,
@@ -36,15 +37,8 @@ from ddist.tasks.results import evaluate, publish
 from ddist.tasks.rows import KeptRows
 from ddist.tasks.sweep import decisive, finished
 from ddist.tasks.upgrade import upgrade
-from ddist.tasks.values import check_values
 
 log = logging.getLogger(__name__)
-
-# What an artifact says by itself, where the command line is silent.
-ADOPTED = (
-    "method", "dataset", "network", "init", "objective", "synthetic", "kernel", "teacher",
-    "evaluation", "ipc", "steps", "seed",
-)  # fmt: skip
 
 
 def run(cfg: DictConfig, *, baseline: bool) -> None:
@@ -59,7 +53,6 @@ def run(cfg: DictConfig, *, baseline: bool) -> None:
     if finished(cfg) is not None:
         log.info("Finished before: %s", folder)
         return
-    check_values(cfg)
     check_reference(cfg)
     check_groups_used(cfg.evaluation)
     check_teacher_used(cfg, baseline and distilled.label_temperature is not None)
@@ -95,7 +88,7 @@ def adopted(cfg: DictConfig, distilled: DistilledDataset) -> tuple[DictConfig, d
     assert isinstance(stored, dict)
     own = OmegaConf.create(upgrade({str(key): value for key, value in stored.items()}))
     names = {**chosen_names(), "method": distilled.meta["method"]}
-    for group in ADOPTED:
+    for group in keys(lambda key: key.adopted):
         if chosen(group) or group not in own:
             continue
         if group == "teacher" and "_target_" not in own.teacher:

@@ -8,13 +8,14 @@ from omegaconf import DictConfig
 
 from ddist.formatting import format_duration, size
 from ddist.methods.mtt import last_epoch
+from ddist.settings.ranges import PositiveInt
 from ddist.tasks.build import build_data, build_trajectories, find_device
 from ddist.tasks.networks import build_network
 
 log = logging.getLogger(__name__)
 
 
-def run(cfg: DictConfig, *, epochs: int) -> None:
+def run(cfg: DictConfig, *, epochs: PositiveInt) -> None:
     """Trains what is missing, and says where it all is; ``epochs`` long, where neither
     ``trajectories.epochs`` nor the method says how long."""
     if cfg.threads is not None:

@@ -56,8 +56,6 @@ def make_trainer(cfg: DictConfig, **parts: Any) -> pytorch_lightning.Trainer:
     try:
         trainer: pytorch_lightning.Trainer = make(cfg.trainer, **parts)
     except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
-        if "unexpected keyword" in str(error):
-            raise  # +trainer.nothing=1: an option that there is not
         raise DdistError(
             f"This machine cannot run the trainer as asked: {str(error).rstrip('.! ')}; set "
             "trainer.accelerator, trainer.devices, trainer.strategy and trainer.precision to what "

@@ -4,8 +4,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ddist.errors import DdistError
+from ddist.settings.groups import keys
 
-GROUPS = ("method", "dataset", "network", "init")
+GROUPS = keys(lambda key: key.named)
 
 
 def chosen_names() -> dict[str, str]:

@@ -54,7 +54,7 @@ def build_run(cfg: DictConfig) -> Run:
     if cfg.teacher.store:
         teacher()  # which says before any work if its classes are others
         factor = cfg.synthetic.factor
-        check_stored(cfg.teacher.temperature, cfg.teacher.top_k, data.num_classes, factor)
+        check_stored(cfg.teacher.top_k, data.num_classes, factor)
     method = build_method(cfg, data, init, teacher)
     if not (uses_network(cfg.method) or uses_network(cfg.evaluation)):
         names = without_network(names)

@@ -11,14 +11,12 @@ from ddist.compare.gather import RESULTS
 from ddist.compare.settings import learned, values_alone
 from ddist.compare.sheet import console, rich_table
 from ddist.compare.sweep import remarks, summarize, sweep_markdown, sweep_sheet
+from ddist.settings.groups import keys
 from ddist.storage.atomic import write_file_whole
 from ddist.tasks.config import to_plain
 from ddist.tasks.jobs import is_job
 from ddist.tasks.upgrade import upgrade
 from ddist.tasks.usual import usual_protocols
-
-# What results depend on besides what is learned.
-_EVALUATED = ("artifact", "budget", "evaluation", "kernel", "reference", "task", "teacher")
 
 
 def finished(cfg: DictConfig) -> dict[str, Any] | None:
@@ -37,7 +35,8 @@ def finished(cfg: DictConfig) -> dict[str, Any] | None:
 
 def decisive(config: dict[str, Any]) -> dict[str, Any]:
     """The settings that results depend on."""
-    return learned(config) | {f"of {key}": values_alone(config.get(key)) for key in _EVALUATED}
+    evaluated = keys(lambda key: key.evaluated and not key.learned)
+    return learned(config) | {f"of {key}": values_alone(config.get(key)) for key in evaluated}
 
 
 def conclude(folder: Path, say: Callable[[str], None]) -> None:

@@ -19,7 +19,7 @@ def with_labels(
         DdistError: see :func:`check_stored`.
     """
     num_classes = distilled.meta["num_classes"]
-    check_stored(temperature, top_k, num_classes, distilled.factor)
+    check_stored(top_k, num_classes, distilled.factor)
     images = distilled.images.to(teacher.source.device)
     labels = teacher.probabilities(images, temperature).cpu().half()
     meta = {**distilled.meta, "label_temperature": float(temperature)}
@@ -29,15 +29,13 @@ def with_labels(
     return replace(distilled, labels=labels, meta=meta)
 
 
-def check_stored(temperature: float, top_k: int | None, num_classes: int, factor: int) -> None:
-    """Raise a DdistError for values that are none, and for stored images that hold ``factor`` x
-    ``factor`` training images, which have a label each."""
-    if not temperature > 0:
-        raise DdistError(f"teacher.temperature is above 0, such as 20, not {temperature}.")
-    if top_k is not None and not (isinstance(top_k, int) and 0 < top_k < num_classes):
+def check_stored(top_k: int | None, num_classes: int, factor: int) -> None:
+    """Raise a DdistError for more labels than there are classes, and for stored images that hold
+    ``factor`` x ``factor`` training images, which have a label each."""
+    if top_k is not None and top_k >= num_classes:
         raise DdistError(
-            f"teacher.top_k is null or between 1 and {num_classes - 1} of {num_classes} classes, "
-            f"not {top_k!r}."
+            f"teacher.top_k is null or at most {num_classes - 1} of {num_classes} classes, not "
+            f"{top_k!r}."
         )
     if factor > 1:
         raise DdistError(

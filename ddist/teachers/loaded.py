@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from ddist.errors import DdistError
 from ddist.networks.base import Weights
 from ddist.networks.files import class_names_in, read_weights_file, weights_for
 from ddist.networks.timm import timm_library
+from ddist.settings.ranges import Positive
 from ddist.teachers.base import Teacher
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Loaded(Teacher):
         weights: str | None,
         class_names: Sequence[str | int] | str | None,
         mean: Sequence[float] | None,
-        std: Sequence[float] | None,
+        std: Sequence[Positive] | None,
     ) -> None:
         super().__init__(network, source)
         self.weights, self.class_names = weights, class_names
@@ -110,9 +111,14 @@ class Published(Loaded):
         source, class_names, mean, std: see :class:`Loaded`.
     """
 
-    def __init__(self, *, library: str, model: str, source: RealData, **options: Any) -> None:
-        if library not in ("torchvision", "timm"):
-            raise DdistError(f"teacher.library is torchvision or timm, not {library!r}.")
+    def __init__(
+        self,
+        *,
+        library: Literal["torchvision", "timm"],
+        model: str,
+        source: RealData,
+        **options: Any,
+    ) -> None:
         if library == "torchvision" and source.image_shape[0] != 3:
             raise DdistError("Teachers of torchvision take colour images: set dataset.channels=3.")
         self.library, self.model = library, model

@@ -4,23 +4,23 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from annotated_types import Ge, Lt
 from torch import nn
 
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init.pretraining import check_fits, signature
 from ddist.init.random import Random
+from ddist.init.schemes import Scheme
 from ddist.inner.fit import fit
 from ddist.inner.minibatches import Augment
 from ddist.inner.recipe import Optimizer
-from ddist.inner.schedule import schedule_by_name
+from ddist.inner.schedule import ScheduleName, schedule_by_name
 from ddist.inner.stacking import member
 from ddist.networks.base import Weights
 from ddist.seeding import generator
+from ddist.settings.ranges import Momentum, NonNegative, NonNegativeInt, PositiveInt
 from ddist.stages.progress import Progress
 from ddist.storage.cache import cached_tensors
 from ddist.teachers.base import Teacher
@@ -53,21 +53,17 @@ class Trained(Teacher):
         *,
         network: nn.Module,
         source: RealData,
-        scheme: str,
-        train_per_class: int | None,
-        epochs: int,
-        schedule: str,
-        batch_size: int,
+        scheme: Scheme,
+        train_per_class: PositiveInt | None,
+        epochs: NonNegativeInt,
+        schedule: ScheduleName,
+        batch_size: PositiveInt,
         optimizer: Optimizer,
-        lr: Annotated[float, Ge(0)],
-        momentum: Annotated[float, Ge(0), Lt(1)],
-        weight_decay: Annotated[float, Ge(0)],
+        lr: NonNegative,
+        momentum: Momentum,
+        weight_decay: NonNegative,
         augment: Augment | None,
     ) -> None:
-        if train_per_class is not None and train_per_class < 1:
-            raise DdistError(
-                f"teacher.train_per_class is null or at least 1, not {train_per_class}."
-            )
         check_fits(network, source, "a teacher", "choose the network of this dataset")
         super().__init__(network, source)
         self.architecture, self.images = network, source

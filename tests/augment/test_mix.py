@@ -6,7 +6,6 @@ from scipy.stats import beta as beta_distribution
 from scipy.stats import kstest
 
 from ddist.augment.mix import InTurn, Mixed, cutmix
-from ddist.errors import DdistError
 from ddist.seeding import generator
 
 
@@ -68,12 +67,6 @@ def test_the_generator_alone_decides() -> None:
     assert torch.equal(first.x, again.x) and first.share == again.share
     assert not torch.equal(first.x, other.x)
     assert torch.equal(torch.random.get_rng_state(), state)
-
-
-def test_what_is_no_distribution() -> None:
-    for probability, beta in ((1.5, 1.0), (0.5, 0.0)):
-        with pytest.raises(DdistError, match="probability between 0 and 1 and a beta above 0"):
-            cutmix(images(), generator(0), probability=probability, beta=beta)
 
 
 def test_in_turn() -> None:

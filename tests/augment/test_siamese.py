@@ -14,7 +14,6 @@ from scipy.ndimage import affine_transform
 from torch import Tensor
 
 from ddist.augment import Draw, Siamese
-from ddist.errors import DdistError
 from ddist.seeding import generator
 from ddist.tasks.config import conf_dir, option_names, register_resolvers
 from ddist.tasks.targets import make
@@ -307,26 +306,6 @@ def test_a_gradient_of_the_weights_can_be_differentiated_by_the_images(
 
 
 # -- options -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        (
-            {"strategy": ["crop", "blur"]},
-            r"^augment.strategy is a list out of color, crop, cutout, flip, scale, rotate, "
-            r"not \['crop', 'blur'\]\.$",
-        ),
-        ({"strategy": "crop"}, "^augment.strategy is a list .* not 'crop'.$"),
-        ({"strategy": None}, "^augment.strategy is a list .* not None.$"),
-        ({"prob_flip": 1.5}, "^augment.prob_flip is between 0 and 1, not 1.5.$"),
-        ({"ratio_scale": 0.0}, "^augment.ratio_scale is above 0, not 0.0.$"),
-        ({"ratio_cutout": -1.0}, "^augment.ratio_cutout is between 0 and 1, not -1.0.$"),
-    ],
-)
-def test_mistakes_are_named(changes: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(DdistError, match=sentence):
-        Siamese(**{**PUBLISHED, **changes})
 
 
 def configured(*overrides: str) -> tuple[dict[str, Any], Siamese]:

@@ -170,10 +170,10 @@ def test_crops_of_damaged_pictures_are_named_or_left_out(
         paint(tmp_path / f"{number}.png")
     (tmp_path / "1.png").write_bytes(b"")
     crops = [(tmp_path / f"{k // 2}.png", (k, 0, 6, 6 - k % 2), k) for k in range(6)]
-    request = pictures.Request(tmp_path, tmp_path / "cache", True, False, 3, None)
+    request = pictures.Request(tmp_path, tmp_path / "cache", True, False, 3, None, False, None)
     with pytest.raises(DdistError, match=r"1\.png is empty: mend or remove it, or leave it out"):
         boxes.decode_crops(crops, request, 3)
-    skipping = pictures.Request(tmp_path, tmp_path / "cache", True, False, 3, None, True)
+    skipping = pictures.Request(tmp_path, tmp_path / "cache", True, False, 3, None, True, None)
     for _ in range(2):
         x, kept = boxes.decode_crops(crops, skipping, 3)
         assert x.shape == (4, 3, 3, 3) and kept.tolist() == [0, 1, 4, 5]

@@ -232,7 +232,7 @@ def save_all(folder: Path, arrays: list[Array]) -> list[Path]:
 
 
 def decode_folder(folder: Path, paths: list[Path], colours: Colours = USUAL) -> torch.Tensor:
-    request = Request(folder, folder / "cache", True, False, None, None)
+    request = Request(folder, folder / "cache", True, False, None, None, False, None)
     return decode_pictures([paths], request, colours)[0][:]
 
 
@@ -280,5 +280,3 @@ def test_settings_that_mean_nothing_are_named() -> None:
     assert parse_colours("#0000ff", None) == Colours(BLUE)
     with pytest.raises(DdistError, match=r"background=whit is no colour: set a name such as white"):
         parse_colours("whit", None)
-    with pytest.raises(DdistError, match=r"white is above 0, such as 4095, not 0"):
-        parse_colours("white", 0)

@@ -56,8 +56,6 @@ def test_without_test_pictures_a_share_of_each_class_is_drawn(
     other = read(real_data, folder, split_seed=1)
     assert colours(other.test.x) != colours(data.test.x) and other.test.counts == (2, 2)
     assert read(real_data, folder, test_share=0.5).test.counts == (5, 5)
-    with pytest.raises(DdistError, match=r"test_share is above 0 and below 1, not 1"):
-        read(real_data, folder, test_share=1.0)
 
 
 def test_every_class_keeps_a_training_picture(
@@ -151,7 +149,7 @@ def test_equal_groups_of_pictures_share_what_is_decoded(tmp_path: Path) -> None:
     """Whose files have the same names; this never came to an end."""
     paint_classes(tmp_path / "p", 3)
     groups = [sorted((tmp_path / "p" / name).iterdir()) for name in ("ant", "bee", "ant")]
-    request = Request(tmp_path, tmp_path / "cache", True, False, None, None)
+    request = Request(tmp_path, tmp_path / "cache", True, False, None, None, False, None)
     x, _ = decode_pictures(groups, request)
     assert len(x) == 9 and x.shards.missing() == []
     found = x.in_memory()

@@ -230,11 +230,13 @@ from ddist.data import RealData
 from ddist.data.sources import folder
 data = RealData(
     name="pictures", source=partial(
-        folder, folder=NAME, test=None, test_share=0.2, split_seed=0, in_memory=0
+        folder, folder=NAME, test=None, test_share=0.2, split_seed=0, in_memory=0,
+        background="white", white=None,
     ),
     channels=None,
     size=128, normalize="mean_std", mean=None, std=None, subset=None, validation=0.1,
-    augmentation="none", mirror=True, verify=True, download=False, seed=0, root=".", cache="cache")
+    augmentation="none", mirror=True, verify=True, download=False, skip_damaged=False,
+    classes=None, seed=0, root=".", cache="cache")
 def resident(field):
     return int(open("/proc/self/status").read().split(field)[1].split()[0]) / 1024
 Path("/proc/self/clear_refs").write_text("5")  # the peak is what is resident now

@@ -4,7 +4,6 @@ import torch
 from PIL import Image
 
 from ddist.data.pixels import to_channels, to_size
-from ddist.errors import DdistError
 from ddist.seeding import generator
 
 
@@ -39,10 +38,3 @@ def test_resizing_is_what_pillow_does(size: int) -> None:
 def test_same_size_changes_nothing() -> None:
     x = pictures(1)
     assert to_size(x, 16) is x
-
-
-def test_impossible_options_are_named() -> None:
-    with pytest.raises(DdistError, match=r"dataset\.channels must be 1, 3"):
-        to_channels(pictures(1), 2)
-    with pytest.raises(DdistError, match=r"dataset\.size"):
-        to_size(pictures(1), 0)

@@ -149,18 +149,9 @@ def test_a_set_without_step_sizes_is_tuned_to_do_what_is_wanted(
     assert chosen["step_size"] == max(scores, key=lambda size: scores[size])
 
 
-@pytest.mark.parametrize(
-    ("attacked", "target", "sentence"),
-    [
-        (1, 1, "are both 1: name two classes"),
-        (-1, 1, r"objective\.attacked is the number of a class, not -1"),
-        ("plane", 1, "not 'plane'"),
-        (0, True, r"objective\.target is the number of a class, not True"),
-    ],
-)
-def test_impossible_classes(attacked: Any, target: Any, sentence: str) -> None:
-    with pytest.raises(DdistError, match=sentence):
-        Poison(attacked, target)
+def test_impossible_classes() -> None:
+    with pytest.raises(DdistError, match="are both 1: name two classes"):
+        Poison(1, 1)
 
 
 def test_classes_that_are_not_there() -> None:

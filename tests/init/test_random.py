@@ -116,8 +116,3 @@ def test_unknown_modules_draw_by_their_own_reset() -> None:
     assert (drawn["1.scale"] >= 2).all() and not torch.equal(*drawn["1.scale"])
     with pytest.raises(DdistError, match=r"Scale \(1\.scale\).*reset_parameters"):
         Random("xavier_normal", 0).draw(nn.Sequential(nn.Linear(4, 4), Scale()), 1)
-
-
-def test_unknown_scheme_is_named(lenet: LeNet) -> None:
-    with pytest.raises(DdistError, match=r"init\.scheme .* not 'he'"):
-        Random("he", 0).draw(lenet, 1)

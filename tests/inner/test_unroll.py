@@ -6,7 +6,6 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy, one_hot
 
-from ddist.errors import DdistError
 from ddist.inner import recall
 from ddist.inner.unroll import (
     adam,
@@ -218,11 +217,6 @@ def test_stacked_networks_get_the_gradients_they_would_get_alone(problem):
             torch.testing.assert_close(together[name][k], expected[name])
     (gradient,) = torch.autograd.grad(sum(v.sum() for v in together.values()), [x])
     assert gradient.abs().max() > 0
-
-
-def test_unknown_graph_is_refused(problem):
-    with pytest.raises(DdistError, match=r"method\.unroll is one of"):
-        outer_gradient(problem, graph="none")
 
 
 def test_different_numbers_of_batches_and_step_sizes_are_refused(problem):

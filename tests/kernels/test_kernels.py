@@ -346,24 +346,6 @@ def test_not_even_a_pair_fits() -> None:
 # -- mistakes --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "sentence"),
-    [
-        ("activation", "tanh", "kernel.activation is one of relu, erf, not 'tanh'"),
-        ("kind", "nn", "kernel.kind is ntk or nngp, not 'nn'"),
-        ("depth", -1, "kernel.depth is a whole number of at least 0, not -1"),
-        ("depth", 1.5, "kernel.depth is a whole number of at least 0, not 1.5"),
-        ("weight_std", 0, "kernel.weight_std and kernel.memory are above 0"),
-        ("bias_std", -0.1, "kernel.bias_std is at least 0"),
-        ("memory", 0, "kernel.memory are above 0"),
-        ("pooling", "max", "kernel.pooling is none, blocks or global, not 'max'"),
-    ],
-)
-def test_mistakes_are_sentences(option: str, value: object, sentence: str) -> None:
-    with pytest.raises(DdistError, match=sentence):
-        convolutional(**{option: value})
-
-
 def test_an_image_cannot_be_halved_for_ever() -> None:
     kernel = convolutional(pooling="blocks", depth=3)
     with pytest.raises(DdistError, match="halves images, of 6x6 here, as often as kernel"):

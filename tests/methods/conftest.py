@@ -27,7 +27,14 @@ from ddist.tasks.config import conf_dir, register_resolvers
 from tests.methods.every import COMMON, METHODS, NETWORK, Experts, Run
 
 PIXEL = partial(
-    Pixel, start="noise", images="learned", labels="hard", label_logit=5.0, factor=1, bounded=False
+    Pixel,
+    start="noise",
+    images="learned",
+    labels="hard",
+    label_logit=5.0,
+    factor=1,
+    bounded=False,
+    scarce="refuse",
 )
 
 

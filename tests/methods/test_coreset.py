@@ -215,20 +215,6 @@ def test_it_neither_learns_nor_draws_from_the_global_generator(
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"select": "hreding"}, "method.select is one of herding, kcenter, kmeans_embedding, not"),
-        ({"train_per_class": 0}, "method.train_per_class is null or at least 1, not 0"),
-    ],
-)
-def test_mistakes_are_sentences(
-    make: Callable[..., Coreset], changes: dict[str, Any], sentence: str
-) -> None:
-    with pytest.raises(DdistError, match=sentence):
-        make(**{"select": "herding", **changes})
-
-
 # -- the command ---------------------------------------------------------------------------------
 
 

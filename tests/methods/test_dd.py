@@ -171,20 +171,9 @@ def test_weight_decay_is_of_its_group_alone(make_dd: from_fixture) -> None:
     assert decay == {"images": 0.25, "step_sizes": 0.0}
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "sentence"),
-    [
-        ("unroll", "exact", r"method\.unroll is one of .*autograd.*, not 'exact'"),
-        ("num_networks", 0, "at least 1"),
-        ("student_epochs", 0, "at least 1"),
-        ("student_steps", 3, "at most 2"),
-    ],
-)
-def test_mistakes_are_sentences(
-    make_dd: from_fixture, option: str, value: object, sentence: str
-) -> None:
-    with pytest.raises(DdistError, match=sentence):
-        make_dd(**{option: value})
+def test_steps_without_images(make_dd: from_fixture) -> None:
+    with pytest.raises(DdistError, match="at most 2"):
+        make_dd(student_steps=3)
 
 
 def test_a_step_takes_all_tiles_of_its_images(

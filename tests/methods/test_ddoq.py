@@ -173,17 +173,6 @@ def test_ipc_shares_the_latents(make: Callable[..., DDOQ]) -> None:
     assert make(ipc=1).latents.folder == make(ipc=20).latents.folder
 
 
-def test_what_cannot_be(make: Callable[..., DDOQ]) -> None:
-    for name, value, said in (
-        ("weights", "density", "method.weights is one of mass, sqrt, uniform, not 'density'"),
-        ("decode", "mean", "method.decode is one of decoder, medoid, not 'mean'"),
-        ("passes", 0, "method.passes is a whole number of at least 1, not 0"),
-        ("reassignment", 1.0, "method.reassignment is at least 0 and below 1, not 1.0"),
-    ):
-        with pytest.raises(DdistError, match=said):
-            make(**{name: value})
-
-
 def test_a_run_trains_on_the_weights_and_reports_the_error(ddist: Callable[..., Any]) -> None:
     words = (
         "method=ddoq", "generative=pca", "generative.components=9", "ipc=3", "network=mlp",

@@ -70,7 +70,7 @@ def make(
 def soft(labels: str = "soft") -> Any:
     return partial(
         Pixel, start="noise", images="learned", labels=labels, label_logit=5.0, factor=1,
-        bounded=False,
+        bounded=False, scarce="refuse",
     )  # fmt: skip
 
 
@@ -384,13 +384,7 @@ def test_images_start_where_most_experts_are_right(
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        (MTT, {"student_steps": 0}, "method.student_steps is a whole number of at least 1, not 0"),
         (MTT, {"min_start_epoch": 4}, "leave no epoch to start from"),
-        (MTT, {"batch_syn": 0}, "method.batch_syn is null or a number of images, not 0"),
-        (MTT, {"unroll": "exact"}, "first_order, not 'exact'"),
-        (MTT, {"label_start": "teacher"}, "classes or experts, not 'teacher'"),
-        (DDPP, {"prune": "no", "threshold": 0.1}, "method.prune is mask or gate, not 'no'"),
-        (DDPP, {"prune": "mask", "threshold": 2}, "method.threshold is between 0 and 1, not 2"),
         (DATM, {"first_max_start_epoch": 9, "growth_steps": 1, "candidates": 0}, "at most"),
     ],
 )

@@ -5,8 +5,9 @@ import textwrap
 import pytest
 from omegaconf import OmegaConf
 
+from ddist.cli.validate import check_needed
 from ddist.errors import DdistError
-from ddist.tasks.values import NEEDED, check_groups
+from ddist.settings.groups import KEYS
 
 CODE = """
     from ddist.methods import DM
@@ -70,6 +71,6 @@ def test_two_files_are_a_method(ddist) -> None:
     ],
 )
 def test_files_of_another_form_are_named(method: dict, sentence: str) -> None:
-    groups = {name: {"_target_": "x"} for name in NEEDED}
+    groups = {name: {"_target_": "x"} for name in KEYS}
     with pytest.raises(DdistError, match=sentence):
-        check_groups(OmegaConf.create({**groups, "method": method}))
+        check_needed(OmegaConf.create({**groups, "method": method}))

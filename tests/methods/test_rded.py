@@ -95,9 +95,6 @@ def test_the_seed_decides(make: Callable[..., RDED], common: dict[str, Any]) -> 
     ("changes", "sentence"),
     [
         ({"factor": 3}, "method.factor=3 must divide the images' sides, which are 8x8 pixels"),
-        ({"factor": 0}, "method.factor is a whole number of at least 1, not 0"),
-        ({"num_crops": 0}, "method.num_crops is a whole number of at least 1, not 0"),
-        ({"candidates": 0}, "takes 8 real images of each class, .*method.candidates=0"),
         ({"ipc": 6}, "ipc=6 takes 24 real images of each class, one for each crop, but method.can"),
         ({"ipc": 40, "candidates": None}, "ipc=40 takes 160 .* the smallest class of digits has 1"),
         ({"scale": (0.5, 2.0)}, "scale is a range such as"),
@@ -140,16 +137,14 @@ def test_a_run_stores_labels_and_another_protocol_has_the_same_teacher(ddist: An
     [
         ("teacher=none", "This run needs a teacher: choose one, such as teacher=trained."),
         ("teacher=trianed", "Unknown teacher 'trianed' (did you mean trained?)"),
-        ("teacher.network=null", "teacher.network is a network or the name of one, not None."),
         ("teacher.network=convnet_nb", "Unknown network 'convnet_nb' (did you mean convnet_bn?"),
         ("teacher=file", "Name their file: teacher.weights=FILE."),
         ("ipc=500", "ipc=500 takes 500 real images of each class, one for each crop"),
-        ("evaluation.labels=yours", "evaluation.labels is own, hard or teacher, not 'yours'."),
         ("evaluation.labels=own", "evaluation.temperature=20.0 is for soft labels, which this set"),
         ("synthetic=multiformation", "This method chooses whole images, not 2x2 in each"),
         ("method=random evaluation=dc2021 teacher=trained", "No teacher is asked in this run"),
         ("teacher.store=true teacher.top_k=10 teacher.train_per_class=5 teacher.epochs=1 "
-         "network.width=8 method.candidates=5", "teacher.top_k is null or between 1 and 9 of 10"),
+         "network.width=8 method.candidates=5", "teacher.top_k is null or at most 9 of 10 classes"),
     ],
 )  # fmt: skip
 def test_mistakes_on_the_command_line(ddist: Any, words: str, sentence: str) -> None:

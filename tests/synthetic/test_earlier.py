@@ -18,7 +18,7 @@ CLASSES = torch.arange(10).repeat_interleave(2)
 
 def pixel(digits: RealData, start: Path, classes: torch.Tensor = CLASSES, **changes: Any) -> Pixel:
     options = {"images": "learned", "labels": "hard", "label_logit": 5.0, "factor": 1,
-               "bounded": False, **changes}  # fmt: skip
+               "bounded": False, "scarce": "refuse", **changes}  # fmt: skip
     return Pixel(digits, classes, torch.Generator(), start=str(start), **options)
 
 

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from omegaconf import DictConfig
 from torch import nn
 
-from ddist.cli.validate import check_kinds
 from ddist.errors import DdistError
 from ddist.init import Random
 from ddist.inner.stacking import member
@@ -18,6 +17,7 @@ from ddist.methods.cafe import layer_outputs
 from ddist.networks import Network, embed
 from ddist.tasks.config import composed_apart
 from ddist.tasks.networks import build_network, build_network_for
+from ddist.tasks.targets import find_target
 
 SHAPE = (3, 8, 8)
 DATA: Any = SimpleNamespace(num_classes=4, image_shape=SHAPE)
@@ -278,7 +278,7 @@ def test_what_cannot_be_imported_is_said_with_its_reason(
         ("unfinished.Net", "invalid syntax"),
     ):
         with pytest.raises(DdistError, match=rf"^network\._target_={target} is noth.*{reason}"):
-            check_kinds({"network": {"_target_": target}})
+            find_target(target, "network")
 
 
 @pytest.mark.parametrize("method", ["DM", "NCFM", "FRePo", "CAFE", "Coreset"])

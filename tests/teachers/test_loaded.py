@@ -192,8 +192,6 @@ def test_names_that_nobody_knows(publish: Any, digits: RealData) -> None:
         publish(weights="V9").predict(x)
     with pytest.raises(DdistError, match=r"torchvision cannot build the teacher 'resent18'"):
         publish(model="resent18")
-    with pytest.raises(DdistError, match=r"teacher.library is torchvision or timm, not 'keras'"):
-        publish(library="keras")
     with pytest.raises(DdistError, match=r"colour images: set dataset.channels=3"):
         publish(source=digits)
     with pytest.raises(DdistError, match=r"There is no file nowhere.pth"):

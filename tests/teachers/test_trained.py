@@ -104,12 +104,7 @@ def test_augmented_on_a_few_images(make_teacher: Make, monkeypatch: pytest.Monke
 
 
 def test_mistakes_are_sentences(make_teacher: Make) -> None:
-    for changes, sentence in (
-        ({"train_per_class": 0}, "teacher.train_per_class is null or at least 1, not 0"),
-        ({"network": MLP(10, (1, 9, 9), [8], "relu")}, "cannot be a teacher on digits"),
-        ({"schedule": "linear"}, "not 'linear'"),
-    ):
-        with pytest.raises(DdistError, match=sentence):
-            make_teacher(**changes)
+    with pytest.raises(DdistError, match="cannot be a teacher on digits"):
+        make_teacher(network=MLP(10, (1, 9, 9), [8], "relu"))
     with pytest.raises(DdistError, match=r"diverged: lower teacher\.lr"):
         make_teacher(lr=1e12, epochs=2).predict(torch.zeros(1, 1, 8, 8))

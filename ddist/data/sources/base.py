@@ -23,9 +23,9 @@ class Request:
     # Wanted by the user; only sources that decode pictures see to it by themselves.
     size: int | None
     channels: int | None
-    skip_damaged: bool = False  # leave out pictures that cannot be decoded
+    skip_damaged: bool  # leave out pictures that cannot be decoded
     # The classes wanted, in their order; sources that can leave the others unread do.
-    classes: Sequence[int | str] | None = None
+    classes: Sequence[int | str] | None
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from pathlib import Path
 from ddist.data.sources.base import Arrays, Request
 from ddist.data.sources.folder import Listing, decoded, download_archive
 from ddist.errors import DdistError
+from ddist.settings.ranges import NonNegative
 
 FOLDER = "CUB_200_2011"
 URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
 MD5 = "97eceeb196236b17998738112f37df78"
 
 
-def cub200(request: Request, in_memory: float) -> Arrays:
+def cub200(request: Request, in_memory: NonNegative) -> Arrays:
     """Reads ``root``/CUB_200_2011, the unpacked archive: images.txt, image_class_labels.txt,
     train_test_split.txt and classes.txt name what lies below images/. Labels follow classes.txt.
     ``verify`` counts the pictures, since the archive with the checksum need not be kept;

@@ -71,8 +71,6 @@ def parse_colours(background: str, white: float | None) -> Colours:
             f"dataset.source.background={background} is no colour: set a name such as white, or "
             "'rgb(0,0,0)'."
         ) from error
-    if white is not None and not white > 0:
-        raise DdistError(f"dataset.source.white is above 0, such as 4095, not {white}.")
     return Colours((red, green, blue), white)
 
 

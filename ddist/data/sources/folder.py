@@ -4,9 +4,10 @@ import logging
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Gt, Lt
 from filelock import FileLock
 
 from ddist.data.classes import choose_classes
@@ -19,6 +20,7 @@ from ddist.data.sources.published import torchvision_datasets
 from ddist.data.sources.sizes import choose_size
 from ddist.errors import DdistError
 from ddist.formatting import size
+from ddist.settings.ranges import NonNegative, NonNegativeInt, Positive
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +33,11 @@ def folder(
     request: Request,
     folder: str | None,
     test: str | None,
-    test_share: float,
-    split_seed: int,
-    in_memory: float,
-    background: str = "white",
-    white: float | None = None,
+    test_share: Annotated[float, Gt(0), Lt(1)],
+    split_seed: NonNegativeInt,
+    in_memory: NonNegative,
+    background: str,
+    white: Positive | None,
 ) -> Arrays:
     """Reads the pictures of class folders, decoded as RGB: ``folder``/train/<class>/* and
     ``folder``/<test>/<class>/* (see :func:`ddist.data.sources.layout.find_layout` for the names).
@@ -84,7 +86,7 @@ def folder(
     return replace(found, facts={**facts, **found.facts})
 
 
-def tiny_imagenet(request: Request, in_memory: float) -> Arrays:
+def tiny_imagenet(request: Request, in_memory: NonNegative) -> Arrays:
     """Tiny ImageNet (Stanford CS231n): its labelled validation pictures are the test split.
 
     Reads ``root``/tiny-imagenet-200, the unpacked archive, with val/val_annotations.txt or with
@@ -124,8 +126,6 @@ def decoded(
     """The pictures of two listings as images of the classes ``class_names``, or of those of them
     that are wanted; ``root`` is where they are from, for messages, and ``in_memory`` as in
     :func:`folder`."""
-    if not in_memory >= 0:
-        raise DdistError(f"dataset.source.in_memory is at least 0 MiB, not {in_memory}.")
     chosen = choose_classes(str(root), class_names, request.classes)
     train, test = (_of_classes(listing, chosen) for listing in (train, test))
     class_names = tuple(class_names[c] for c in chosen)

@@ -108,8 +108,6 @@ def draw_test(
     one picture has no test picture. Each class is drawn by the generator (seed, "test", its name),
     whatever other classes there are.
     """
-    if not 0 < share < 1:
-        raise DdistError(f"dataset.source.test_share is above 0 and below 1, not {share}.")
     of_class: dict[int, list[int]] = {}
     for row, (_, label) in enumerate(pictures):
         of_class.setdefault(label, []).append(row)
