@@ -144,3 +144,12 @@ def test_what_cannot_be_evaluated(ddist, run: Path) -> None:
     done = ddist("task=evaluate", "artifact=torn")
     assert done.code == 1
     assert "Could not load torn: data.safetensors is damaged" in done.err
+
+
+def test_a_recipe_of_the_default_method_keeps_its_table(ddist, data_dir) -> None:
+    """method=dd, which no word chose, has a recipe for MNIST that other groups read."""
+    quick = ("dataset=mnist", "dataset.subset=20", "task.baseline=false", f"paths.data={data_dir}")
+    knn = ("method=random", "evaluation=knn", "evaluation.tuning_images=50")
+    for words in ((*knn, "hydra.run.dir=run"), ("task=evaluate", "artifact=run/distilled")):
+        done = ddist(*words, *quick)
+        assert (done.code, done.err) == (0, ""), done.out
