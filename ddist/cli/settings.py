@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import rich
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -15,6 +14,7 @@ from rich.table import Table
 
 from ddist.cli.reference import reference
 from ddist.cli.sources import Composition, composition
+from ddist.compare.sheet import console
 from ddist.errors import DdistError
 from ddist.storage.atomic import write_file_whole
 from ddist.tasks.config import ROW, row_of
@@ -46,7 +46,7 @@ def run(cfg: DictConfig, *, filter: str | None, page: str | None, **_: Any) -> N
     found = [each for each in settings(cfg, made, words()) if (filter or "") in each.name]
     if not found:
         raise DdistError(f"No setting's name contains {filter!r}: leave task.filter out for all.")
-    rich.get_console().print(table(found))
+    console().print(table(found))
 
 
 def settings(cfg: DictConfig, made: Composition, typed: list[str]) -> Iterator[Setting]:
@@ -102,7 +102,11 @@ def in_words(cfg: DictConfig, name: str) -> str:
 
 def table(found: list[Setting]) -> Table:
     """All of it for the console, group by group."""
-    shown = Table("setting", "value", "from", "meaning", box=SIMPLE_HEAD)
+    shown = Table(box=SIMPLE_HEAD)
+    shown.add_column("setting", overflow="fold", min_width=24)  # whole, as people copy them
+    shown.add_column("value", overflow="fold")
+    shown.add_column("from")
+    shown.add_column("meaning")
     group, single = "", False
     for each in found:
         before, (group, dot, _) = group, each.name.partition(".")
