@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from math import ceil
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from ddist.inner.schedule import Schedule, ScheduleName, schedule_by_name
 from ddist.inner.stacking import num_members
 from ddist.matching.kernel import targets
 from ddist.seeding import generator
-from ddist.settings.ranges import Momentum, NonNegative
+from ddist.settings.ranges import Momentum, NonNegative, Positive, PositiveInt
 from ddist.stages.progress import SHORT, Progress
 
 Teach = Callable[[Tensor, float], Tensor]

@@ -5,6 +5,7 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -26,7 +27,7 @@ from ddist.inner.recipe import TrainingRecipe
 from ddist.inner.stacking import Precision, choose_stacked
 from ddist.networks.base import Weights
 from ddist.seeding import generator
-from ddist.settings.ranges import NonNegative
+from ddist.settings.ranges import NonNegative, NonNegativeInt, PositiveInt
 from ddist.storage.sharing import check_space
 
 log = logging.getLogger(__name__)
@@ -68,13 +69,13 @@ class Trajectories:
     def __init__(
         self,
         *,
-        num_experts: int,
-        epochs: int | None,
-        batch_size: int,
+        num_experts: PositiveInt,
+        epochs: PositiveInt | None,
+        batch_size: PositiveInt,
         lr: NonNegative,
         weight_decay: NonNegative,
         rho: NonNegative,
-        alpha: float,
+        alpha: NonNegative,
         augment: Siamese,
         dtype: Literal["float32", "bfloat16"],
         precision: Precision,

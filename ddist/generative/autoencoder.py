@@ -18,7 +18,7 @@ from ddist.init.pretraining import signature
 from ddist.init.schemes import draw_weights
 from ddist.inner.stacking import member
 from ddist.seeding import generator
-from ddist.settings.ranges import Positive
+from ddist.settings.ranges import Positive, PositiveInt
 from ddist.stages.progress import Progress
 from ddist.storage.cache import cached_tensors
 
@@ -49,10 +49,10 @@ class Autoencoder(Pair):
     def __init__(
         self,
         *,
-        dims: int,
-        width: int,
-        steps: int,
-        batch_size: int,
+        dims: PositiveInt,
+        width: PositiveInt,
+        steps: PositiveInt,
+        batch_size: PositiveInt,
         lr: Positive,
         noise: Positive,
     ) -> None:

@@ -21,7 +21,7 @@ from ddist.inner.recipe import Optimizer, TrainingRecipe
 from ddist.inner.stacking import choose_stacked, concatenate, groups, singles
 from ddist.networks.base import Weights
 from ddist.seeding import generator
-from ddist.settings.ranges import Momentum, NonNegative
+from ddist.settings.ranges import Momentum, NonNegative, NonNegativeInt, PositiveInt
 from ddist.stages.progress import Progress
 from ddist.stages.stopping import keeping
 from ddist.storage.cache import cached_tensors
@@ -64,7 +64,7 @@ class Pretrained(InitialWeights):
         lr: NonNegative,
         momentum: Momentum,
         weight_decay: NonNegative,
-        lr_drops: Sequence[int],
+        lr_drops: Sequence[NonNegativeInt],
         lr_factor: NonNegative,
         cache: Path | str,
         seed: int,

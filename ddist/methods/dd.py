@@ -14,7 +14,7 @@ from ddist.inner.unroll import Graph, classification_loss, sgd, stacked, unroll
 from ddist.methods.base import Batch, Method
 from ddist.networks import Weights
 from ddist.objectives import Objective
-from ddist.settings.ranges import Positive
+from ddist.settings.ranges import Positive, PositiveInt
 from ddist.synthetic.steps import StepSizes
 
 OuterLoss = Callable[[Tensor, Tensor], Tensor]
@@ -47,10 +47,10 @@ class DD(Method):
         self,
         *,
         ipc: int,
-        student_steps: int,
-        student_epochs: int,
+        student_steps: PositiveInt,
+        student_epochs: PositiveInt,
         step_size: Positive,
-        num_networks: int,
+        num_networks: PositiveInt,
         unroll: Graph,
         window: PositiveInt | None,
         objective: OuterLoss,

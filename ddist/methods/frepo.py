@@ -16,7 +16,7 @@ from ddist.methods.matching import REAL_AT_ONCE
 from ddist.methods.students import of_all_ranks, of_this_rank
 from ddist.networks import Weights, embed
 from ddist.seeding import generator
-from ddist.settings.ranges import NonNegative, Share
+from ddist.settings.ranges import NonNegative, PositiveInt, Share
 
 
 class FRePo(Method):
@@ -61,10 +61,10 @@ class FRePo(Method):
         self,
         *,
         ipc: int,
-        num_pool: int,
-        max_updates: int,
+        num_pool: PositiveInt,
+        max_updates: PositiveInt,
         student_lr: NonNegative,
-        student_batch_size: int,
+        student_batch_size: PositiveInt,
         norm_momentum: Share,
         ridge: NonNegative,
         mirror: bool,

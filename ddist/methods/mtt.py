@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator
 from math import exp
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from ddist.methods.base import Batch, Method
 from ddist.methods.moving import gradients
 from ddist.networks import Weights
 from ddist.seeding import generator
-from ddist.settings.ranges import Positive
+from ddist.settings.ranges import NonNegativeInt, Positive, PositiveInt
 from ddist.synthetic.steps import SMALLEST, StepSizes, best_step_size
 
 FARTHEST = 100.0  # times larger or smaller than its start, a step size of eta itself has diverged
@@ -65,11 +65,11 @@ class MTT(Method):
         self,
         *,
         ipc: int,
-        student_steps: int,
-        expert_epochs: int,
-        min_start_epoch: int,
-        max_start_epoch: int,
-        batch_syn: int | None,
+        student_steps: PositiveInt,
+        expert_epochs: PositiveInt,
+        min_start_epoch: NonNegativeInt,
+        max_start_epoch: PositiveInt,
+        batch_syn: PositiveInt | None,
         step_size: Positive | None,
         log_step_size: bool,
         unroll: Graph,

@@ -89,7 +89,6 @@ class RaT(Method):
                 f"method.min_burn_in is at most {most}, the steps that method.window leaves, not "
                 f"{min_burn_in}."
             )
-        check_graph(unroll)
         self.student_steps, self.window, self.min_burn_in = student_steps, window, min_burn_in
         self.inner, self.student_lr, self.student_momentum = inner, student_lr, student_momentum
         self.batch_syn, self.num_networks = batch_syn, num_networks

@@ -16,7 +16,7 @@ from ddist.methods.base import Method
 from ddist.methods.matching import Matching
 from ddist.networks import Weights
 from ddist.seeding import generator
-from ddist.settings.ranges import NonNegative
+from ddist.settings.ranges import NonNegative, PositiveInt
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ class AlongStudents(Matching):
         student_lr, student_batch_size: of the students' SGD.
     """
 
-    def __init__(self, *, student_lr: NonNegative, student_batch_size: int, **common: Any) -> None:
+    def __init__(
+        self, *, student_lr: NonNegative, student_batch_size: PositiveInt, **common: Any
+    ) -> None:
         super().__init__(**common)
         self.student_lr, self.student_batch_size = student_lr, student_batch_size
         self._students_at: Students | None = None

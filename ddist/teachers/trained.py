@@ -20,7 +20,7 @@ from ddist.inner.schedule import ScheduleName, schedule_by_name
 from ddist.inner.stacking import member
 from ddist.networks.base import Weights
 from ddist.seeding import generator
-from ddist.settings.ranges import Momentum, NonNegative
+from ddist.settings.ranges import Momentum, NonNegative, NonNegativeInt, PositiveInt
 from ddist.stages.progress import Progress
 from ddist.storage.cache import cached_tensors
 from ddist.teachers.base import Teacher

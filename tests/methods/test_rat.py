@@ -227,7 +227,6 @@ def test_only_synthetic_data_are_parameters(make: Make) -> None:
         ({"window": 7}, r"method.window is null \(all steps\) or at most .*=6, not 7"),
         ({"min_burn_in": 4}, "method.min_burn_in is at most 3, the steps .*, not 4"),
         ({"min_burn_in": 1, "window": None}, "method.min_burn_in is at most 0, .*, not 1"),
-        ({"unroll": "exact"}, "method.unroll is one of .*, not 'exact'"),
     ],
 )
 def test_what_cannot_be(make: Make, changes: dict[str, Any], message: str) -> None:
