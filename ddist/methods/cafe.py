@@ -10,6 +10,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from ddist.data.split import permute_classes
+from ddist.errors import DdistError
 from ddist.inner.predict import accuracy
 from ddist.matching.feature import discrimination, layer_distance
 from ddist.methods.students import AlongStudents, Students
