@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,7 +55,8 @@ def make_sheet(title: str, rows: list[dict[str, str]]) -> Sheet:
 def console() -> Console:
     """Return where tables are printed, wide enough for them in files and pipes."""
     screen = Console()
-    return screen if screen.is_terminal else Console(width=WIDTH)
+    chosen = screen.is_terminal or "COLUMNS" in os.environ
+    return screen if chosen else Console(width=WIDTH)
 
 
 def rich_table(sheet: Sheet) -> Table:
