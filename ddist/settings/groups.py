@@ -117,7 +117,7 @@ KEYS = {
     "threads": Key(type=PositiveInt | None, learned=False, needed=True),
     "compile": Key(type=bool | Literal["auto"], learned=False, needed=True),
     # Tables, whose values count where they are used.
-    "by_ipc": Key(learned=False, adopted=True),
+    "by_ipc": Key(learned=False),
     "preset": Key(learned=False),
     # of some tasks
     "runs": Key(type=str | list[str] | None),
