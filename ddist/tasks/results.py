@@ -83,19 +83,38 @@ def evaluate(
         measure = partial(measured_full, cfg, evaluator, data)
         baselines["full_measured"] = kept.once("full_measured", measure).to_dict()
     baselines |= published_full(to_plain(cfg), names, [row.network for row in rows])
+    results = contents(cfg, distilled, names, evaluator.protocol.name, distill_seconds)
+    results["evaluation"] = [row.to_dict() for row in rows]
+    results["baselines"] = baselines
+    results["cost"]["evaluate_seconds"] = time.monotonic() - started + kept.seconds
+    if data.facts:  # what reading the data decided by itself
+        results["data"] = dict(data.facts)
+    if "figures" in distilled.meta:  # what else its method knew of it
+        results["figures"] = distilled.meta["figures"]
+    return results, {name: each for name, each in confusion.items() if each is not None}
+
+
+def contents(
+    cfg: DictConfig,
+    distilled: DistilledDataset,
+    names: dict[str, str],
+    protocol: str,
+    distill_seconds: float | None,
+) -> dict[str, Any]:
+    """Return results.json's dict, whose rows and time of evaluating are to be filled in."""
     steps = distilled.meta.get("steps")
-    results: dict[str, Any] = {
+    return {
         "schema": 1,
         **names,
         "ipc": distilled.meta["ipc"],
         "steps": steps,
         "seed": cfg.seed,
-        "protocol": evaluator.protocol.name,
-        "evaluation": [row.to_dict() for row in rows],
-        "baselines": baselines,
+        "protocol": protocol,
+        "evaluation": [],
+        "baselines": {},
         "cost": {
             "distill_seconds": distill_seconds,
-            "evaluate_seconds": time.monotonic() - started + kept.seconds,
+            "evaluate_seconds": None,
             "peak_memory_bytes": peak_memory_bytes(),
             "steps_per_second": steps / distill_seconds if steps and distill_seconds else None,
             "artifact_bytes": distilled.num_bytes,
@@ -107,11 +126,6 @@ def evaluate(
             "config": to_plain(cfg),
         },
     }
-    if data.facts:  # what reading the data decided by itself
-        results["data"] = dict(data.facts)
-    if "figures" in distilled.meta:  # what else its method knew of it
-        results["figures"] = distilled.meta["figures"]
-    return results, {name: each for name, each in confusion.items() if each is not None}
 
 
 def named_rows(name: str, rows: list[Row]) -> dict[str, Row]:
