@@ -14,7 +14,7 @@ from ddist.stages.progress import SHORT, Progress
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 1000  # images that an expert is asked about
+AT_ONCE = 1000  # test images in one call of an expert
 
 NEAR_CHANCE = 0.1
 """An expert that has learned no more than this share of the way from chance to 1 has learned next
@@ -24,8 +24,8 @@ to nothing."""
 def expert_accuracies(
     store: Store, network: nn.Module, source: RealData, num_experts: int, epoch: int
 ) -> list[float]:
-    """Test accuracy of each expert after ``epoch`` epochs, as fractions. Kept beside the weights,
-    and measured only where it is not there."""
+    """Return the test accuracies of the experts after ``epoch`` epochs, as fractions. They are kept
+    beside the weights, and measured only where they are not there."""
     found = []
     with Progress("testing experts", "experts", num_experts, quiet=SHORT) as progress:
         for expert in range(num_experts):
@@ -41,8 +41,8 @@ def expert_accuracies(
 def measure(
     store: Store, network: nn.Module, source: RealData, expert: int, epoch: int
 ) -> float | None:
-    """One of them, measured and noted; None where the weights cannot be read, which whoever needs
-    them trains again."""
+    """Measure and note the test accuracy of one expert; return None where its weights cannot be
+    read, as whoever needs them trains them again."""
     weights = store.read(expert, epoch)
     if weights is None:
         return None
@@ -59,8 +59,8 @@ def measure(
 
 
 def say_accuracies(found: list[float], chance: float, epochs: int) -> None:
-    """One line of the log about the accuracies of experts after ``epochs`` epochs; a warning where
-    some of them know hardly more than ``chance``, the share of the largest class."""
+    """Log in one line the accuracies of experts after ``epochs`` epochs, with a warning where some
+    of them know hardly more than ``chance``, the share of the largest class."""
     percent = [100 * value for value in (min(found), sum(found) / len(found), max(found))]
     log.info(
         "Test accuracy of %d expert%s after %d epochs: %.1f %% at least, %.1f %% on average, "
@@ -82,5 +82,5 @@ def say_accuracies(found: list[float], chance: float, epochs: int) -> None:
 
 
 def chance_level(source: RealData) -> float:
-    """The share of the largest class of the test images."""
+    """Return the share of the largest class of the test images."""
     return max(source.test.counts) / len(source.test)

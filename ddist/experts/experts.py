@@ -56,7 +56,7 @@ class Trajectories:
         batch_size, lr, weight_decay, rho, alpha, precision: of :func:`ddist.inner.fit.fit`;
             ``rho`` and ``alpha`` make them flat (FTD; Du et al. 2023).
         augment: applied to each batch.
-        dtype: what files hold, "float32" or "bfloat16". From half of them training cannot go on
+        dtype: what files hold, "float32" or "bfloat16". From the latter training cannot go on
             where it was stopped: the group in progress starts again.
         shard: 0, 1, 2, ...: where this process starts among the groups of experts; None for 0.
             Processes of any number and of any shards share the work; different ones meet late.
@@ -104,8 +104,8 @@ class Trajectories:
 
     def prepare(self, network: nn.Module, epochs: int) -> list[float]:
         """Train what is missing of all experts, up to ``epochs``, together with any other process
-        that does the same, and say how good they are: test accuracy of each after its last epoch,
-        as a fraction.
+        that does the same, and return the test accuracy of each after its last epoch, as a
+        fraction.
 
         Raises:
             DdistError: the network cannot be an expert on this data, it is asked for more than
@@ -137,15 +137,15 @@ class Trajectories:
         return self._accuracies(network, work)
 
     def _accuracies(self, network: nn.Module, work: Work) -> list[float]:
-        """Those of all experts at the end of ``work``, once they are said."""
+        """Log and return the test accuracies of all experts at the end of ``work``."""
         found = expert_accuracies(work.store, network, self.source, self.num_experts, work.epochs)
         if found:
             say_accuracies(found, chance_level(self.source), work.epochs)
         return found
 
     def read(self, network: nn.Module, expert: int, epoch: int) -> Weights:
-        """The weights of one expert after ``epoch`` epochs (0: as it started), float32, on the
-        network's device. A file that is damaged or not there is trained first."""
+        """Return the weights of one expert after ``epoch`` epochs (0: as it started), float32, on
+        the network's device. A file that is damaged or not there is trained first."""
         assert 0 <= expert < self.num_experts, "there is no such expert"
         store = self._store(network)
         found = store.read(expert, epoch)
@@ -162,15 +162,15 @@ class Trajectories:
         return {name: w.to(device_of(network), torch.float32) for name, w in found.items()}
 
     def missing(self, network: nn.Module, epochs: int) -> list[tuple[int, int]]:
-        """(epoch, expert) of each file that is not there, up to ``epochs``."""
+        """List (epoch, expert) of each file that is not there, up to ``epochs``."""
         return self._work(network, self.epochs or epochs).missing()
 
     def folder(self, network: nn.Module) -> Path:
-        """Where the experts lie."""
+        """Return the folder in which the experts lie."""
         return self._store(network).folder
 
     def signature(self, network: nn.Module) -> str:
-        """8 hex digits that change with anything that changes an expert."""
+        """Return 8 hex digits that change with anything that changes an expert."""
         return signature(
             network,
             self.source,
@@ -183,7 +183,7 @@ class Trajectories:
         )
 
     def _store(self, network: nn.Module) -> Store:
-        """Made once for each network and kind of device, as its signature is not free to find."""
+        """Return the network's store, made once per kind of device, as a signature takes time."""
         known = self._stores.setdefault(network, {})
         kind = device_of(network).type
         if kind not in known:
@@ -227,8 +227,8 @@ class Trajectories:
         )
 
     def _start(self, network: nn.Module, group: range) -> Weights:
-        """The initial weights of ``group``, stacked, on the CPU: torch's default."""
-        # Drawn there because the numbers that a GPU draws depend on its model.
+        """Draw the initial weights of ``group``, stacked, on the CPU, as torch does by default."""
+        # On the CPU because the numbers that a GPU draws depend on its model.
         streams = [generator(self.seed, "expert", k, 0) for k in group]
         return draw_weights(deepcopy(network).cpu(), "default", streams)
 
@@ -241,7 +241,7 @@ class Trajectories:
         epoch: int,
         weights: Weights,
     ) -> Weights:
-        """Stacked ``weights`` of ``group`` after one more epoch, its ``epoch``-th."""
+        """Train the stacked ``weights`` of ``group`` for one more epoch, its ``epoch``-th."""
         device = device_of(network)
         trained = fit(
             network,
@@ -262,6 +262,6 @@ class Trajectories:
 
 
 def spread(shard: int) -> float:
-    """0, 1/2, 1/4, 3/4, 1/8, ... of shards 0, 1, 2, 3, 4, ...: the first n of them lie evenly in
-    [0, 1) for any n (van der Corput)."""
+    """Return 0, 1/2, 1/4, 3/4, 1/8, ... for shards 0, 1, 2, 3, 4, ...: the first n of them lie
+    evenly in [0, 1) for any n (van der Corput)."""
     return int(f"{shard:b}"[::-1], 2) / (1 << shard.bit_length())

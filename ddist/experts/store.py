@@ -45,7 +45,7 @@ class Store:
         return self.folder / f"{expert:04d}" / f"{epoch:03d}.safetensors"
 
     def has(self, expert: int, epoch: int) -> bool:
-        """Whether the file is there and has its size; :meth:`read` looks at all it holds."""
+        """Tell whether the file is there and has its size; :meth:`read` checks all it holds."""
         path = self.path(expert, epoch)
         try:
             with accessible(path, "experts"):
@@ -54,7 +54,7 @@ class Store:
             return False
 
     def missing(self, experts: Sequence[int], epochs: int) -> list[tuple[int, int]]:
-        """(epoch, expert) of each file that is not there, up to ``epochs``, in this order."""
+        """List (epoch, expert) of each file that is not there, up to ``epochs``, in this order."""
         return [
             (epoch, expert)
             for epoch in range(epochs + 1)
@@ -63,8 +63,8 @@ class Store:
         ]
 
     def read(self, expert: int, epoch: int) -> Weights | None:
-        """The weights as they are stored, on the CPU; None where the file is not there. One that is
-        damaged is removed and named in the log."""
+        """Return the weights as they are stored, on the CPU; None where the file is not there or is
+        damaged (it is then removed, and named in the log)."""
         path = self.path(expert, epoch)
         try:
             with accessible(path, "experts"), safe_open(path, "pt") as file:
@@ -84,11 +84,11 @@ class Store:
         return None
 
     def write(self, expert: int, epoch: int, weights: Weights) -> None:
-        """Keep the weights (of any dtype, on any device). Only for who has :meth:`claimed` them."""
+        """Keep the weights (any dtype, any device), for the process that :meth:`claimed` them."""
         write_kept(self.path(expert, epoch), self._encode(weights), "experts")
 
     def accuracy(self, expert: int, epoch: int) -> float | None:
-        """The test accuracy that was noted for these weights; None without a note."""
+        """Return the test accuracy that was noted for these weights; None without a note."""
         try:
             with accessible(self._note(expert, epoch), "experts"):
                 found = json.loads(self._note(expert, epoch).read_bytes())["test_accuracy"]
@@ -106,8 +106,8 @@ class Store:
         return self.path(expert, epoch).with_suffix(".json")
 
     def claimed(self, expert: int, seconds: float) -> AbstractContextManager[bool]:
-        """Whether the group that begins with ``expert`` is this process's alone within the block;
-        another that has it is waited for, ``seconds`` long (-1: until it lets go or ends)."""
+        """Hold the group that begins with ``expert`` within the block, if its value is true; wait
+        ``seconds`` for another process that has it (-1: until it lets go or ends)."""
         return claimed(self.folder / f"{expert:04d}.lock", seconds, "experts")
 
     def _encode(self, weights: Weights) -> bytes:

@@ -46,7 +46,7 @@ class Stored:
 
     def prepare(self, network: nn.Module, epochs: int) -> list[float]:
         """Raise a DdistError unless the experts are of this network and data, and long enough.
-        Their accuracies are not known: there are none."""
+        Return no accuracies, as they are not known."""
         shapes = {name: tuple(p.shape) for name, p in network.named_parameters()}
         if shapes != self.shapes:
             raise DdistError(
@@ -70,11 +70,11 @@ class Stored:
         return []
 
     def missing(self, network: nn.Module, epochs: int) -> list[tuple[int, int]]:
-        """Nothing, as nothing is ever trained."""
+        """Return an empty list, as nothing is ever trained."""
         return []
 
     def read(self, network: nn.Module, expert: int, epoch: int) -> Weights:
-        """The weights of one expert after ``epoch`` epochs, float32, on the network's device."""
+        """Return one expert's weights after ``epoch`` epochs, float32, on the network's device."""
         store = Store(self.path, torch.float32, network)
         found = store.read(expert, epoch)
         if found is None:
@@ -85,7 +85,7 @@ class Stored:
         return {name: w.to(device_of(network), torch.float32) for name, w in found.items()}
 
     def folder(self, network: nn.Module) -> Path:
-        """Where the experts lie."""
+        """Return the folder in which the experts lie."""
         return self.path
 
 

@@ -30,12 +30,12 @@ class Work:
     exact: bool
 
     def missing(self) -> list[tuple[int, int]]:
-        """(epoch, expert) of each file that is not there."""
+        """List (epoch, expert) of each file that is not there."""
         return self.store.missing(range(self.groups[-1].stop), self.epochs)
 
     def share(self, first: float) -> None:
-        """Train all groups, from ``first`` (a share of the way through them) on and around, but for
-        those that other processes train meanwhile; wait for these."""
+        """Train all groups, beginning at ``first`` (a share of the way through them) and going
+        around, except those that other processes train meanwhile; wait for those."""
         number = int(first * len(self.groups))
         order = self.groups[number:] + self.groups[:number]
         progress = sharing.SharedProgress(
@@ -60,7 +60,7 @@ class Work:
         progress.end()
 
     def _kept(self) -> str:
-        """What an interruption leaves."""
+        """Say what an interruption leaves."""
         num = (self.epochs + 1) * self.groups[-1].stop
         return (
             f"{num - len(self.missing()):,} of {num:,} files of experts are kept in "
@@ -91,8 +91,8 @@ class Work:
                     advance()
 
     def _latest(self, group: range, first: int, last: int) -> tuple[int, Weights] | None:
-        """The last epoch from ``first`` to ``last`` of which all files are there, and what is in
-        them, stacked, on the CPU."""
+        """Return the last epoch from ``first`` to ``last`` of which all files are there, and what
+        is in them, stacked, on the CPU; None if there is none."""
         for epoch in range(last, first - 1, -1):
             found = [each for each in (self.store.read(k, epoch) for k in group) if each]
             if len(found) == len(group):
@@ -100,7 +100,7 @@ class Work:
         return None
 
     def _write(self, group: range, epoch: int, weights: Weights) -> None:
-        """The files of stacked ``weights`` that are missing."""
+        """Write those files of the stacked ``weights`` that are missing."""
         for k, expert in enumerate(group):
             if not self.store.has(expert, epoch):
                 self.store.write(expert, epoch, member(weights, k))

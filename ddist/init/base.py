@@ -16,16 +16,16 @@ class InitialWeights(ABC):
     """
 
     single: bool = False
-    """Whether the distribution is one point: every draw is the same network."""
+    """True where the distribution is one point: every draw is the same network."""
     trained: bool = False
-    """Whether the networks are trained ones."""
+    """True where the networks are trained ones."""
     num_networks: int | None = None
-    """How many different ones there are to draw from; None: any number."""
+    """Number of different networks to draw from; None: any number."""
     num_held_out: int | None = None
-    """How many are held out; None: any number. (A single point is not counted: it is both.)"""
+    """Number of those held out; None: any number. (A single point is not counted: it is both.)"""
 
     def different(self, num: int) -> int:
-        """How many of ``num`` wanted networks can differ from each other."""
+        """Return how many of ``num`` networks can differ from each other."""
         return 1 if self.single else min(num, self.num_networks or num)
 
     def check_enough(self, num: int) -> None:
@@ -37,13 +37,13 @@ class InitialWeights(ABC):
             )
 
     def prepare(self, network: nn.Module) -> None:  # noqa: B027 (most have nothing to do)
-        """Make what draws for ``network`` come from, where that takes time."""
+        """Train or read the networks that draws for ``network`` are taken from, if any."""
 
     @abstractmethod
     def draw(self, network: nn.Module, num: int, *keys: int | str) -> Weights:
-        """``num`` networks, stacked [num, ...], for training; ``keys`` are (rank, step)."""
+        """Draw ``num`` networks, stacked [num, ...], for training; ``keys`` are (rank, step)."""
 
     @abstractmethod
     def held_out(self, network: nn.Module, num: int) -> Weights:
-        """``num`` networks, stacked [num, ...], that training never sees. A distribution of a
-        single point returns that point: [1, ...]."""
+        """Return ``num`` networks, stacked [num, ...], that training never sees. A distribution of
+        a single point returns that point: [1, ...]."""

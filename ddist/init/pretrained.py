@@ -100,7 +100,7 @@ class Pretrained(InitialWeights):
         return {name: w[chosen.to(w.device)] for name, w in pool.items()}
 
     def start(self, network: nn.Module, num: int, *keys: int | str) -> Weights:
-        """The ``num`` networks of the same :meth:`draw` as they were before their training."""
+        """Return the ``num`` networks of the same :meth:`draw` as they were before training."""
         numbers = torch.zeros(num, dtype=torch.int64) if self.single else self._chosen(num, *keys)
         # As Random draws the whole pool in _train.
         device = device_of(network)
@@ -108,7 +108,7 @@ class Pretrained(InitialWeights):
         return draw_weights(network, self.scheme, streams)
 
     def _chosen(self, num: int, *keys: int | str) -> Tensor:
-        """Which networks of the pool a draw gets: int64 [num]."""
+        """Draw the indices of ``num`` different networks of the pool: int64 [num]."""
         stream = generator(self.seed, "init", *keys)
         return torch.randperm(self.num_networks, generator=stream)[:num]
 
@@ -124,7 +124,7 @@ class Pretrained(InitialWeights):
         return {name: w[first : first + num].clone() for name, w in self._pool(network).items()}
 
     def signature(self, network: nn.Module) -> str:
-        """8 hex digits that change with anything that changes the pool."""
+        """Return 8 hex digits that change with anything that changes the pool."""
         return signature(
             network,
             self.source,
@@ -144,7 +144,7 @@ class Pretrained(InitialWeights):
         )
 
     def missing(self, network: nn.Module) -> int:
-        """How many networks are still to be trained."""
+        """Return how many networks are still to be trained."""
         there = network in self._pools or self._file(network).exists()
         return 0 if there else self.num_networks + self.num_held_out
 
@@ -152,8 +152,8 @@ class Pretrained(InitialWeights):
         return self.cache / "pool" / f"{self.signature(network)}.safetensors"
 
     def _pool(self, network: nn.Module) -> Weights:
-        """All networks, stacked, on the device of ``network``: those for training, then those held
-        out."""
+        """Return all networks, trained first where they are not yet, stacked on the device of
+        ``network``: those for training, then those held out."""
         if network not in self._pools:
             path = self._file(network)
             check_source(
@@ -172,7 +172,7 @@ class Pretrained(InitialWeights):
         return self._pools[network]
 
     def _train(self, network: nn.Module, folder: Path) -> Weights:
-        """All networks, stacked; those that are computed together are kept in ``folder``."""
+        """Train all networks, stacked; those that are trained together are kept in ``folder``."""
         num = self.num_networks + self.num_held_out
         logger.info("Training %d networks on %s; this is done once.", num, self.source.name)
         start = Random(self.scheme, self.seed).draw(network, num, "pool")
@@ -202,7 +202,7 @@ class Pretrained(InitialWeights):
         return concatenate(trained)
 
     def _together(self, network: nn.Module, weights: Weights) -> list[slice]:
-        """Which of the stacked ``weights`` are trained in one call."""
+        """Return the slices of the stacked ``weights`` that are each trained in one call."""
         size = min(self.recipe.batch_size, len(self.source.train))
         stacked = choose_stacked(network, "auto", size, device_of(network).type)
         return list(groups(weights, size)) if stacked else singles(weights)
@@ -210,8 +210,8 @@ class Pretrained(InitialWeights):
     def _fit(
         self, network: nn.Module, start: Weights, members: slice, done: int, progress: Progress
     ) -> Weights:
-        """The trained ``members`` of the stacked weights ``start``, when ``done`` epochs of others
-        are over."""
+        """Train the ``members`` of the stacked weights ``start``, and report progress on from the
+        ``done`` epochs of others."""
         device = device_of(network)
         numbers = range(members.start, members.stop)
         return fit(

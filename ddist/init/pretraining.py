@@ -1,4 +1,4 @@
-"""What networks that are trained on real data and kept have in common."""
+"""The checks and the cache key of networks that are trained on real data and kept."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from ddist.storage.signature import signature as of_settings
 def check_source(network: nn.Module, source: RealData, keeper: str, use: str, remedy: str) -> None:
     """Raise a DdistError unless ``network`` can be trained on ``source`` and kept as weights alone.
 
-    ``keeper`` is who keeps them, ``use`` what the network is to be ("an expert"), and ``remedy``
+    ``keeper`` says what keeps them, ``use`` what the network is to be ("an expert"), and ``remedy``
     what to do where it is for other images or classes.
     """
     if keeps_statistics(network):
@@ -41,8 +41,8 @@ def check_fits(network: nn.Module, source: RealData, use: str, remedy: str) -> N
 
 
 def signature(network: nn.Module, source: RealData, seed: int, **more: Any) -> str:
-    """8 hex digits that change with the network, its device's type, the training images, the seed
-    and ``more`` (what JSON can say): the key of what was trained."""
+    """Return 8 hex digits that change with the network, its device's type, the training images, the
+    seed and ``more`` (values of JSON): the key of what was trained."""
     source.load()
     parts = {
         "network": repr(network),

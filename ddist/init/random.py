@@ -10,8 +10,8 @@ from ddist.seeding import generator
 
 
 class Random(InitialWeights):
-    """Member k of a draw comes from its own stream (seed, keys, k): the first members do not
-    depend on how many are drawn."""
+    """New weights at every draw. Member k comes from its own stream (seed, keys, k): the first
+    members do not depend on how many are drawn."""
 
     def __init__(self, scheme: Scheme, seed: int) -> None:
         self.scheme = scheme

@@ -17,7 +17,7 @@ _NORM = (nn.GroupNorm, nn.LayerNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNor
 
 
 def draw_weights(network: nn.Module, scheme: Scheme, generators: list[torch.Generator]) -> Weights:
-    """One fresh set of weights per generator, stacked [K, ...]; ``network`` itself is not touched.
+    """Draw fresh weights, one set per generator, stacked [K, ...]; ``network`` is not touched.
 
     ``xavier_normal``: Glorot normal with gain 1, biases 0 (Wang et al. 2018).
     ``default``: the distribution of torch's own ``reset_parameters``.

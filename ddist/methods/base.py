@@ -1,4 +1,4 @@
-"""What every method is: a LightningModule whose training step is one outer step."""
+"""The base of every method: a LightningModule whose training step is one outer step."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -41,7 +41,7 @@ class Method(LightningModule):
         init: p(theta_0), where the student's weights start.
         synthetic: makes the learned module from (data, labels [N], generator, step sizes).
         ipc: stored images per class.
-        images_per_class: the same where classes differ: of each.
+        images_per_class: stored images of each class, where classes differ.
         num_steps: student steps that the images are spread over; None where order means nothing.
         step_sizes: learned step sizes, where the method has any.
         optimizer: makes the one outer optimizer from parameter groups.
@@ -54,7 +54,7 @@ class Method(LightningModule):
             images themselves. Young averages decay faster, (1 + steps) / (10 + steps).
         seed: the run's root seed.
         compile: whether passes that are differentiated once at most are compiled.
-        student_precision: of students that are trained without a graph.
+        student_precision: the precision of students that are trained without a graph.
     """
 
     learns = True
@@ -64,9 +64,9 @@ class Method(LightningModule):
     draws_networks = True
     """False where its steps ask nothing of ``init`` (see :meth:`draw_networks`)."""
     uses_network = True
-    """False where no network takes part in distilling: what is given as one is not looked at."""
+    """False where no network takes part in distilling: ``network`` is then ignored."""
     needs_features = False
-    """True where the network's features are looked at, and not its logits alone."""
+    """True where the network's features are used, and not its logits alone."""
     regresses = False
     """True where labels may be any numbers, which cross-entropy does not take."""
 
@@ -129,7 +129,7 @@ class Method(LightningModule):
         return self._students[0]
 
     def outer_loss(self, batch: Batch) -> Tensor:
-        """The paper's outer objective on a real batch (x [B, C, H, W], y [B]): a scalar."""
+        """Return the paper's outer objective on a real batch (x [B, C, H, W], y [B]): a scalar."""
         raise NotImplementedError
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -137,7 +137,7 @@ class Method(LightningModule):
         self.update_average()
 
     def update_average(self) -> None:
-        """The images as the last outer step left them join their average, once."""
+        """Add the images to their moving average, once after each outer step."""
         if self.average is not None:
             self.average.update(self.synthetic.stored()[0], self.global_step)
 
@@ -153,12 +153,12 @@ class Method(LightningModule):
         return loss
 
     def checks_later(self, loss: Tensor) -> bool:
-        """Whether the loss is looked at one step later: to ask an accelerator for it at once would
-        leave it idle until the next step is prepared."""
+        """Tell whether the loss is checked one step later: reading it from an accelerator at once
+        would leave that idle until the next step is prepared."""
         return loss.device.type != "cpu"
 
     def check_loss(self) -> None:
-        """Raise a DdistError where the last outer loss that was not looked at is no number."""
+        """Raise a DdistError where the last outer loss, unless checked already, is not finite."""
         if self._unchecked is not None:
             found, self._unchecked = self._unchecked, None
             check_finite(*found)
@@ -170,33 +170,33 @@ class Method(LightningModule):
         self.check_loss()
 
     def draw_networks(self, num: int) -> Weights:
-        """``num`` initial weights for this outer step, stacked; other ranks draw others."""
+        """Draw ``num`` initial weights for this outer step, stacked; other ranks draw others."""
         return self.init.draw(self.network, num, self.global_rank, self.batch_number())
 
     def loss_scale(self) -> float:
-        """What fp16 multiplies losses by before they are differentiated, without which small
-        gradients would become 0; 1 in other precisions."""
+        """Return the factor by which fp16 multiplies losses before they are differentiated, without
+        which small gradients would become 0; 1 in other precisions."""
         if self._trainer is None:  # as a plain function, in tests and notebooks
             return 1.0
         scaler = getattr(self.trainer.precision_plugin, "scaler", None)
         return 1.0 if scaler is None else float(scaler.get_scale())
 
     def num_bytes(self) -> int:
-        """About how much memory an outer step takes at its peak, of activations: unless a subclass
-        knows better, that of one gradient of all synthetic images."""
+        """Estimate the memory that the activations of an outer step take at its peak: unless a
+        subclass knows better, that of one gradient of all synthetic images."""
         if not self.uses_network:
             return 0
         return footprint(self.network, self.data.image_shape).gradient(len(self.synthetic.classes))
 
     def batch_number(self) -> int:
-        """Counts the batches of the run: the outer step, but for gradients that are accumulated."""
+        """Return the run's batch number: the outer step, unless gradients are accumulated."""
         accumulated = self.trainer.accumulate_grad_batches
         batch = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1
         return self.global_step * accumulated + batch % accumulated
 
     def worth_compiling(self, images_per_step: int, saved_per_value: float) -> bool:
-        """Whether to compile what that many images pass at each outer step (see
-        :func:`ddist.inner.compiled.pays`)."""
+        """Tell whether to compile a function that ``images_per_step`` images pass at each outer
+        step (see :func:`ddist.inner.compiled.pays`)."""
         if self.compiles != "auto":
             return self.compiles
         one = torch.zeros(1, *self.data.image_shape, device=self.data.device)
@@ -235,7 +235,7 @@ class Method(LightningModule):
             self.clip.shorten(gradients(optimizer))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """One group per kind of learned tensor, each with its own learning rate and decay."""
+        """Return one group per kind of learned tensor, with its own learning rate and decay."""
         kinds = {
             "images": "images",
             "label_logits": "labels",
@@ -254,17 +254,17 @@ class Method(LightningModule):
         ]
 
     def learned_step_sizes(self) -> Tensor:
-        """The student's step sizes [E, S], with their graph."""
+        """Return the student's step sizes [E, S], with their graph."""
         assert self.synthetic.step_sizes is not None, "this method learns no step sizes"
         return self.synthetic.step_sizes()
 
     def step_sizes(self) -> Tensor | None:
-        """The student's step sizes [E, S], detached; None where the method learns none."""
+        """Return the student's step sizes [E, S], detached; None where the method learns none."""
         return None if self.synthetic.step_sizes is None else self.learned_step_sizes().detach()
 
     @torch.no_grad()
     def tensors(self) -> dict[str, Any]:
-        """The tensors of the artifact so far, on the CPU (see DistilledDataset)."""
+        """Return the tensors of the artifact so far, on the CPU (see DistilledDataset)."""
         self.synthetic.project()
         self.update_average()
         images, labels = self.synthetic.stored()
@@ -278,22 +278,22 @@ class Method(LightningModule):
         }
 
     def variants(self) -> dict[str, dict[str, Any]]:
-        """Other sets of the same run that are worth an evaluation: what of :meth:`tensors` is
-        different in them, by the name that results give them."""
+        """Return other sets of the same run that are worth an evaluation, by their names in the
+        results: of each, the entries of :meth:`tensors` that differ."""
         if self.average is None:
             return {}
         return {"raw": {"images": self.synthetic.stored()[0].detach().float().cpu().clone()}}
 
     def figures(self) -> dict[str, float]:
-        """What else the method knows of its set, by the names in results.json (see
+        """Return further figures of the set, by their names in results.json (see
         :data:`ddist.report.table.FIGURES`)."""
         return {}
 
     def picture(self) -> Image:
-        """The synthetic images as one picture."""
+        """Return the synthetic images as one picture."""
         return self.picture_of(self.tensors())
 
     def picture_of(self, tensors: Mapping[str, Any]) -> Image:
-        """The images among the artifact's ``tensors`` as one picture."""
+        """Return the images among the artifact's ``tensors`` as one picture."""
         pixels = self.data.normalization.inverse(tensors["images"].to(self.data.device))
         return image_grid(pixels, tensors["labels"], self.data.class_names, tensors["step_index"])

@@ -39,9 +39,9 @@ class CAFE(AlongStudents):
     Students are watched by their accuracy on a fixed query of real images, the same number of each
     class, from the validation split if there is one and else from training images. Between two
     outer steps a student is trained on S until the last ``window`` accuracies, one per epoch, span
-    more than ``movement``. It has had its time, and a fresh one is drawn, when those of its last
-    ``window`` outer steps span less than ``saturation``: the paper's dynamic schedule. The authors'
-    code can wait for either for ever; here there are caps.
+    more than ``movement``. A fresh one is drawn when the accuracies at its last ``window`` outer
+    steps span less than ``saturation``: the paper's dynamic schedule. The authors' code can wait
+    for either for ever; here there are caps.
 
     Args:
         layer_weights: the lambda_l from the first layer to the last, stretched to the number of
@@ -82,7 +82,7 @@ class CAFE(AlongStudents):
         self._query: Tensor | None = None
 
     def parts(self, x_syn: Tensor, num_real: int) -> Sequence[Tensor]:
-        """All classes together: their centres are each other's rivals."""
+        """Return all classes as one part: their centres are each other's rivals."""
         return [torch.arange(len(x_syn))]
 
     def match(self, weights: Weights, x_real: Tensor, x_syn: Tensor, classes: Tensor) -> Tensor:
@@ -94,8 +94,8 @@ class CAFE(AlongStudents):
         return aligned + self.discrimination * told_apart
 
     def summaries(self, weights: Weights, x: Tensor, at_once: int) -> list[Tensor]:
-        """Of images [K, M, C, H, W]: the class means [K, *map] of each layer, the flattened
-        features' last, and then those features themselves [K, M, F]. ``at_once`` classes at a time,
+        """Compute the class means [K, *map] of each layer for images [K, M, C, H, W], the flattened
+        features' last, and then those features [K, M, F]. Takes ``at_once`` classes at a time,
         whose graph is held for one part only and computed anew for its gradient."""
 
         def summary(x: Tensor) -> tuple[Tensor, ...]:
@@ -116,8 +116,8 @@ class CAFE(AlongStudents):
     # -- the student between outer steps ---------------------------------------------------------
 
     def next_students(self, before: Students | None) -> Students:
-        """The same student, trained, or a fresh one; its figures are its accuracies on the query at
-        each of its outer steps so far, in [max_updates] with NaN behind them."""
+        """Return the same student, trained, or a fresh one. Its figures are its accuracies on the
+        query at each of its outer steps so far, float64 [max_updates], padded with NaN."""
         seen: list[float] = []
         if before is not None:
             seen = before.figures[~before.figures.isnan()].tolist()
@@ -132,8 +132,8 @@ class CAFE(AlongStudents):
         return Students(self.global_step, weights, figures)
 
     def train_student(self, weights: Weights, accuracy: float) -> tuple[Weights, float]:
-        """The student after epochs on the synthetic images, until it has moved, and its accuracy;
-        ``accuracy`` is that of ``weights``."""
+        """Train the student on the synthetic images, epoch by epoch, until it has moved; return it
+        and its accuracy. ``accuracy`` is that of ``weights``."""
         seen: list[float] = []
         streams = self.streams("student", 1)
         while len(seen) < self.max_student_epochs and not self.has_moved(seen):
@@ -142,21 +142,21 @@ class CAFE(AlongStudents):
         return weights, seen[-1] if seen else accuracy
 
     def is_saturated(self, accuracies: list[float]) -> bool:
-        """Whether the last ``window`` outer steps of a student changed little."""
+        """Tell whether a student's accuracy changed little over its last ``window`` outer steps."""
         last = accuracies[-self.window :]
         return len(last) == self.window and max(last) - min(last) < self.saturation
 
     def has_moved(self, accuracies: list[float]) -> bool:
-        """Whether the last ``window`` epochs of a student changed much."""
+        """Tell whether a student's accuracy changed much over its last ``window`` epochs."""
         last = accuracies[-self.window :]
         return len(last) == self.window and max(last) - min(last) > self.movement
 
     def query_accuracy(self, weights: Weights) -> float:
-        """The share of the query that the student [1, ...] classifies correctly."""
+        """Return the share of the query that the student [1, ...] classifies correctly."""
         return accuracy(self.network, weights, self.query()).item()
 
     def query(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The query in parts: normalised images [N, C, H, W] and their classes [N]."""
+        """Yield the query in parts: normalised images [N, C, H, W] and their classes [N]."""
         data = self.data
         split = data.train if data.validation is None else data.validation
         if self._query is None:
@@ -167,8 +167,8 @@ class CAFE(AlongStudents):
 
 
 def layer_outputs(network: nn.Module, weights: Weights, x: Tensor) -> list[Tensor]:
-    """What the blocks of ``network.body`` make of images [N, C, H, W] under ``weights`` (not
-    stacked), and at last the flattened features [N, F].
+    """Return the outputs of the blocks of ``network.body`` for images [N, C, H, W] under
+    ``weights`` (not stacked), and last the flattened features [N, F].
 
     A block begins with each part of the body that has a weight matrix or filters; what follows it
     without any (normalisation, activation, pooling) belongs to it. A body that is no Sequential is

@@ -70,15 +70,15 @@ class Coreset(Method):
             self.synthetic.stored()[0].copy_(data.images(torch.cat(indices)))
 
     def chosen(self, choose: Select, c: int, count: int) -> Tensor:
-        """``count`` images of class ``c`` (int64, from 0), in their order; where it has fewer,
-        which ``synthetic.scarce=repeat`` allows, all of them again and again."""
+        """Return the indices (int64, from 0 within class ``c``) of ``count`` images, as chosen;
+        where it has fewer, which ``synthetic.scarce=repeat`` allows, they are repeated in turn."""
         embeddings = self.embeddings(c)
         num = min(count, len(embeddings))
         return choose(embeddings, num)[torch.arange(count, device=embeddings.device) % num]
 
     @torch.no_grad()
     def embeddings(self, c: int) -> Tensor:
-        """The embeddings [N, F] of the training images of class ``c``."""
+        """Return the embeddings [N, F] of the training images of class ``c``."""
         weights = member(self.embedding.held_out(self.network, 1), 0)
         x = self.data.train.x[slice(*self.data.train.offsets[c : c + 2])]
         with mode(self.network, training=False):
@@ -90,7 +90,7 @@ _CHUNK = 512  # images embedded at a time
 
 
 def selection(name: str, generator: torch.Generator) -> Select:
-    """The selection called ``name``; ``generator`` is for what is random in it."""
+    """Return the selection called ``name``, whose random choices come from ``generator``."""
     selections: dict[str, Select] = {
         "herding": herding,
         "kcenter": kcenter,
@@ -100,8 +100,8 @@ def selection(name: str, generator: torch.Generator) -> Select:
 
 
 def herding(features: Tensor, k: int) -> Tensor:
-    """Each image in turn brings the mean of the chosen ones as close to the class mean as any
-    other would (Welling 2009; greedily and without repetition, as Rebuffi et al. 2017, iCaRL)."""
+    """Choose each image in turn so that the mean of the chosen ones comes closest to the class mean
+    (Welling 2009; greedily and without repetition, as Rebuffi et al. 2017, iCaRL)."""
     _check_enough(features, k)
     # The t-th mean misses the class mean by the sum of the chosen deviations, divided by t.
     deviations = features - features.mean(0)
@@ -118,7 +118,7 @@ def herding(features: Tensor, k: int) -> Tensor:
 
 
 def kcenter(features: Tensor, k: int) -> Tensor:
-    """The image nearest to the class mean, then in turn the one farthest from all that are chosen
+    """Choose the image nearest to the class mean, then in turn the one farthest from those chosen
     (k-Center-Greedy of Sener & Savarese 2018: its radius is at most twice the smallest one)."""
     _check_enough(features, k)
 
@@ -135,7 +135,7 @@ def kcenter(features: Tensor, k: int) -> Tensor:
 
 
 def kmeans_embedding(features: Tensor, k: int, generator: torch.Generator) -> Tensor:
-    """The image nearest to each of the k centroids of k-means (k-means++ start); where two
+    """Choose the image nearest to each of the k centroids of k-means (k-means++ start); where two
     centroids share it, the second takes the next (Cui et al. 2022, DC-Bench)."""
     _check_enough(features, k)
     seed = int(torch.randint(2**31, (), generator=generator))

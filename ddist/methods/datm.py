@@ -11,7 +11,7 @@ from ddist.seeding import generator
 from ddist.settings.ranges import NonNegativeInt, PositiveInt
 
 AT_ONCE = 1000
-"""Candidates that are images of floats at a time: there may be tens of thousands."""
+"""Candidates held as float images at a time: there may be tens of thousands."""
 
 
 class DATM(MTT):
@@ -66,8 +66,8 @@ class DATM(MTT):
         super().begin()
 
     def count_right(self, rows: Tensor) -> Tensor:
-        """How many experts give the training images at ``rows`` [K, M] their class, 0 .. K - 1 by
-        row: int64 [K, M]."""
+        """Count, for each of the training images at ``rows`` [K, M], row k holding class k, the
+        experts that classify it right: int64 [K, M]."""
         classes = torch.arange(len(rows), device=rows.device).repeat_interleave(rows.shape[1])
         parts = rows.flatten().split(AT_ONCE)
         asked = self.ask_experts(self.data.images(part) for part in parts)

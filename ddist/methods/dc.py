@@ -57,8 +57,8 @@ class DC(AlongStudents):
     def gradients(
         self, weights: Weights, x: Tensor, classes: Tensor, *, create_graph: bool
     ) -> list[Tensor]:
-        """The gradient of the mean loss on each class's images [k, M, C, H, W], for each parameter:
-        [k, *parameter]."""
+        """Compute the gradient of the mean loss on each class's images [k, M, C, H, W]: one tensor
+        [k, *parameter] for each parameter."""
         if choose_stacked(self.network, self.stacked, x.shape[1], x.device.type):
             of_each = vmap(grad(partial(class_loss, self.network)), in_dims=(None, 0, 0))
             with torch.set_grad_enabled(create_graph):
@@ -68,12 +68,12 @@ class DC(AlongStudents):
         return [torch.stack(each) for each in zip(*rows, strict=True)]
 
     def synthetic_gradient(self, weights: Weights, x: Tensor, y: Tensor) -> Sequence[Tensor]:
-        """Of the mean loss of images [M, C, H, W] of class y [], with its own graph."""
+        """Compute the mean loss's gradient on images [M, C, H, W] of class y [], with its graph."""
         loss = class_loss(self.network, weights, x, y)
         return torch.autograd.grad(loss, list(weights.values()), create_graph=True)
 
     def real_gradient(self, weights: Weights, x: Tensor, y: Tensor) -> Sequence[Tensor]:
-        """The same without a graph: the mean over parts, whose activations are held one by one."""
+        """Compute that gradient without a graph, part by part, so that few activations are held."""
         loss, leaves = self.fast(class_loss), list(weights.values())
         total = [torch.zeros_like(leaf) for leaf in leaves]
         for part in self.real_parts(x):
@@ -83,17 +83,17 @@ class DC(AlongStudents):
         return total
 
     def next_students(self, before: Students | None) -> Students:
-        """Drawn anew every ``updates`` steps, else trained on the synthetic images."""
+        """Draw students every ``updates`` steps; in between, train them on the synthetic images."""
         if before is None or self.global_step % self.updates == 0:
             return Students(self.global_step, self.draw_networks(self.num_networks))
         return Students(self.global_step, self.train_students(before.weights))
 
     def train_students(self, weights: Weights) -> Weights:
-        """The students [K, ...] after ``student_epochs`` epochs on the synthetic images."""
+        """Train the students [K, ...] for ``student_epochs`` epochs on the synthetic images."""
         streams = self.streams("student", self.num_networks)
         return self.fit_synthetic(weights, self.student_epochs, streams)
 
 
 def class_loss(network: nn.Module, weights: Weights, x: Tensor, y: Tensor) -> Tensor:
-    """The mean cross-entropy of images [M, C, H, W] of one class, y []."""
+    """Return the mean cross-entropy of images [M, C, H, W] of one class, y []."""
     return cross_entropy(functional_call(network, weights, (x,)), y.expand(len(x)))

@@ -81,7 +81,7 @@ class DD(Method):
         return vmap(self.objective, in_dims=(0, None))(logits, y_real).mean()
 
     def logits(self, weights: Weights, x: Tensor) -> Tensor:
-        """Of images [B, C, H, W] under stacked weights: [num_networks, B, K]."""
+        """Return the logits [num_networks, B, K] of images [B, C, H, W] under stacked weights."""
         if self.num_networks == 1:
             return functional_call(self.network, _only(weights), (x,))[None]
         return vmap(lambda w: functional_call(self.network, w, (x,)))(weights)
@@ -98,7 +98,7 @@ class DD(Method):
         return max(student, real if keeps_statistics(self.network) else min(real, most))
 
     def train_student(self, weights: Weights) -> Weights:
-        """theta_0 stacked [K, ...] -> theta_{E S} stacked, differentiable."""
+        """Train theta_0, stacked [K, ...], to theta_{E S}, stacked and differentiable."""
         images, labels = self.synthetic()
         steps = list(zip(images.split(self.sizes), labels.split(self.sizes), strict=True))
         step_sizes = self.learned_step_sizes()
@@ -115,5 +115,5 @@ class DD(Method):
 
 
 def _only(weights: Weights) -> Weights:
-    """The one network of a stack of one: a vectorised pass over a single network only costs."""
+    """Unstack the only network, as a vectorised pass over a single one just costs time."""
     return {name: w[0] for name, w in weights.items()}

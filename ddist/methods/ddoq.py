@@ -96,10 +96,10 @@ class DDOQ(Method):
             self.synthetic.stored()[0].copy_(images)
 
     def quantized(self, c: int, progress: Progress) -> dict[str, Tensor]:
-        """Of class ``c``: the centroids [K, D]; the rows of their cells, ``counts`` [K]; the row
-        ``nearest`` [K] to each; the squared W2 distances between the latents and the centroids
-        weighted by mass, ``error``, and uniformly, ``error_uniform`` (of a sample of the latents).
-        Kept beside the latents."""
+        """Quantize class ``c``. Return, kept beside the latents, the ``centroids`` [K, D], the
+        numbers ``counts`` [K] of latents in their cells, the row ``nearest`` [K] to each, and the
+        squared W2 distances between the latents and the centroids weighted by mass, ``error``, and
+        uniformly, ``error_uniform`` (of a sample of the latents)."""
         rows, ipc = self.latents.of_class(c), self.images_per_class[c]
         key = signature({"k": ipc, "seed": self.seed, **self.clustering})
 
@@ -130,7 +130,7 @@ class DDOQ(Method):
         return found
 
     def medoids(self) -> Tensor:
-        """The real images [N, C, H, W] nearest to the centroids."""
+        """Return the real images [N, C, H, W] nearest to the centroids."""
         starts = self.data.train.offsets[:-1]
         nearest = [
             start + each["nearest"] for start, each in zip(starts, self.quantization, strict=True)
@@ -138,7 +138,7 @@ class DDOQ(Method):
         return self.data.images(torch.cat(nearest))
 
     def decoded(self) -> Tensor:
-        """The centroids' images [N, C, H, W] in training space."""
+        """Decode the centroids to images [N, C, H, W] in training space."""
         centroids = [each["centroids"] for each in self.quantization]
         latents = torch.cat(centroids).to(self.data.device)
         latents = latents.view(-1, *self.generative.latent_shape)
@@ -154,9 +154,9 @@ class DDOQ(Method):
         return self.data.normalization(torch.cat(pixels))
 
     def kept(self, number: int, latents: Tensor, classes: Tensor) -> Tensor:
-        """The images [N, C, H, W] in [0, 1] of the batch ``number`` of ``latents``, of ``classes``
-        int64 [N]. Where decoding is slow they are kept beside the latents, complete or absent, so
-        that a run that was killed goes on with the next batch."""
+        """Decode batch ``number``: ``latents`` of ``classes`` int64 [N], to images [N, C, H, W] in
+        [0, 1]. Where decoding is slow they are kept beside the latents, complete or absent, so that
+        a run that was killed goes on with the next batch."""
 
         def decode() -> dict[str, Tensor]:
             stream = generator(self.seed, "decode", number)
@@ -176,7 +176,7 @@ class DDOQ(Method):
         return {**super().tensors(), "weights": self.weights}
 
     def figures(self) -> dict[str, float]:
-        """The latent quantization error, as the mean over the classes."""
+        """Return the latent quantization error, as the mean over the classes."""
         return {
             f"quantization_{name}": float(
                 torch.stack([each[name] for each in self.quantization]).mean()
@@ -186,7 +186,7 @@ class DDOQ(Method):
 
 
 def sample_weights(counts: Tensor, kind: str) -> Tensor:
-    """The weights of points whose cells hold ``counts`` [..., K]: float [..., K], with mean 1 over
-    the last dimension; proportional to the counts ("mass") or to their roots ("sqrt")."""
+    """Return float weights [..., K] of points whose cells hold ``counts`` [..., K], in proportion
+    to these ("mass") or to their roots ("sqrt"), with mean 1 over the last dimension."""
     w = counts.double() if kind == "mass" else counts.double().sqrt()
     return (w / w.mean(-1, keepdim=True)).float()

@@ -30,14 +30,14 @@ class FRePo(Method):
     the authors' code, lib/datadistillation/frepo.py), f being the network without its last layer.
     theta comes from a pool: at each outer step one of its networks is drawn, the images and labels
     take their step, and then that network takes one step of Adam on them (squared errors, images as
-    they are), or a fresh one its place, if it has had its updates. Nothing is differentiated
+    they are) or, once it has had its updates, is replaced by a fresh one. Nothing is differentiated
     through theta: the gradient goes through the features of the synthetic images alone.
 
-    Ages are spread at the start, k/P of ``max_updates`` for network k, all being fresh: thus their
-    ends are spread. For the features of both kinds of images batch normalisation takes its running
-    statistics, as in the authors' code: those of the synthetic images at the network's updates, the
-    last ones above all (``norm_momentum``), and mean 0 and variance 1 before the first. No feature
-    depends on other images.
+    All networks start fresh, but network k at the age k/P of ``max_updates``, so that they are not
+    replaced all at once. For all features batch normalisation takes its running statistics, as in
+    the authors' code: those of the synthetic images at the network's updates, the last ones above
+    all (``norm_momentum``), and mean 0 and variance 1 before the first. No feature depends on other
+    images.
 
     Labels are centred, y - 1/K, and with ``synthetic.labels=free`` they are learned: they start at
     the centred classes divided by sqrt(K/10), and :func:`label_margin` keeps their classes apart.
@@ -108,13 +108,13 @@ class FRePo(Method):
         return half_squared_error(predicted, y_t).mean() + margin
 
     def prototypes(self) -> tuple[Tensor, Tensor]:
-        """The synthetic images and their centred labels, float64 [N, K]."""
+        """Return the synthetic images and their centred labels, float64 [N, K]."""
         images, labels = self.synthetic()
         return images, targets(labels, self.data.num_classes)
 
     @torch.no_grad()
     def real_features(self, weights: Weights, x: Tensor) -> Tensor:
-        """The features [N, F] of real images [N, C, H, W], without a graph, some at a time."""
+        """Compute the features [N, F] of real images [N, C, H, W], without a graph, in parts."""
         parts = x.split(REAL_AT_ONCE if x.device.type == "cpu" else 64 * REAL_AT_ONCE)
         return torch.cat([self._embed(self.network, weights, part) for part in parts])
 
@@ -126,7 +126,7 @@ class FRePo(Method):
     # -- the pool ----------------------------------------------------------------------------------
 
     def network_of_step(self) -> Weights:
-        """The weights of the network drawn for this outer step."""
+        """Bring the pool up to date, and return the weights of this outer step's network."""
         step = self.global_step
         found, pool = self._pool or self.start_pool()
         if found < step:
@@ -135,7 +135,7 @@ class FRePo(Method):
         return pool.weights(self.drawn(step))
 
     def start_pool(self) -> tuple[int, Pool]:
-        """Fresh networks, or those of the checkpoint, and the outer step they are ready for."""
+        """Make the pool or restore it; return the outer step that it is ready for, and the pool."""
         ages = torch.arange(self.num_pool) * self.max_updates // self.num_pool
         start = self.draw_networks(self.num_pool)
         pool = Pool(self.network, start, ages, self.student_lr, self.norm_momentum)
@@ -149,13 +149,13 @@ class FRePo(Method):
         return step, pool
 
     def drawn(self, step: int) -> int:
-        """The network of outer step ``step``."""
+        """Draw the pool's network for outer step ``step``, and return its index."""
         stream = generator(self.seed, "pool", self.global_rank, step)
         return int(torch.randint(self.num_pool, (), generator=stream))
 
     def update(self, pool: Pool, k: int) -> None:
-        """What the outer step before leaves to do, now that it has moved the images: network k is
-        trained on them, or replaced."""
+        """Train network k on the images as the last outer step has left them, or replace it once it
+        has had its updates."""
         if pool.ages[k] >= self.max_updates:
             pool.replace(k, self.draw_networks(1))
             return
@@ -168,7 +168,7 @@ class FRePo(Method):
         pool.train(k, x, y.to(x.dtype), self.student_precision)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Every rank's pool: [ranks, P, ...]."""
+        """Add every rank's pool to the checkpoint: [ranks, P, ...]."""
         super().on_save_checkpoint(checkpoint)
         if self._pool is not None:
             step, pool = self._pool
@@ -181,8 +181,8 @@ class FRePo(Method):
 
 
 def label_margin(y: Tensor) -> Tensor:
-    """-mean_i min(y_i(1) - y_i(2), 1/K), where y_i(1) and y_i(2) are the largest and the second
-    largest value of label i, of [N, K]: it pulls them apart until they differ by 1/K (lb_margin_th
-    in the authors' code)."""
+    """Return -mean_i min(y_i(1) - y_i(2), 1/K), where y_i(1) and y_i(2) are the largest and the
+    second largest value of label i, of [N, K]: as a loss it pulls them apart until they differ by
+    1/K (lb_margin_th in the authors' code)."""
     best = y.topk(2, dim=1).values
     return -(best[:, 0] - best[:, 1]).clamp(max=1 / y.shape[1]).mean()

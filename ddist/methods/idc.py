@@ -53,7 +53,7 @@ class IDC(DC):
         return [gradient for name, gradient in pairs if not name.startswith("head.")]
 
     def by_class(self, images: Tensor) -> list[Group]:
-        """A random part of a class's images where there are more than ``synthetic_per_class``."""
+        """Group the images by class, with at most ``synthetic_per_class`` random ones of each."""
         most = self.synthetic_per_class
         stream = generator(self.seed, "synthetic", self.global_rank, self.batch_number(), 0)
 
@@ -67,7 +67,7 @@ class IDC(DC):
         return [(classes, some(x)) for classes, x in super().by_class(images)]
 
     def train_students(self, weights: Weights) -> Weights:
-        """The students [K, ...] after ``student_epochs`` epochs on random real images."""
+        """Train the students [K, ...] for ``student_epochs`` epochs on random real images."""
         if not self.student_epochs:
             return weights
         (stream,) = self.streams("student images", 1)

@@ -78,11 +78,11 @@ class KIP(Method):
         return found
 
     def picture(self) -> Image:
-        """With the labels as they are: they show in no picture, and solving takes its time."""
+        """Return the picture without solving for the labels, which do not show in it."""
         return self.picture_of(super().tensors())
 
     def solved_labels(self) -> Tensor:
-        """The labels float32 [N, K] that are best on all training images."""
+        """Solve for the labels float32 [N, K] that are best on all training images."""
         images, _ = self.synthetic()
 
         def parts() -> Iterator[tuple[Tensor, Tensor]]:

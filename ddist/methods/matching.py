@@ -1,4 +1,4 @@
-"""What the methods share that compare real and synthetic images class by class."""
+"""The base of methods that compare real and synthetic images class by class."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -60,8 +60,8 @@ class Matching(Method):
         self._fast: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
 
     def fast(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """``function``, which is applied to the real images of every outer step, compiled where
-        that saves more time over the whole run than it takes. For first derivatives only."""
+        """Return ``function``, which is applied to the real images of every outer step, compiled
+        where that saves more time over the whole run than it takes. For first derivatives only."""
         if function not in self._fast:
             images = self.data.num_classes * (self.data.per_class or 0) * self.num_networks
             worthwhile = self.worth_compiling(images, SAVED_PER_VALUE)
@@ -70,26 +70,26 @@ class Matching(Method):
 
     @abstractmethod
     def match(self, weights: Weights, x_real: Tensor, x_syn: Tensor, classes: Tensor) -> Tensor:
-        """The loss of one network summed over ``classes`` [k]: real images [k, B, C, H, W] against
-        synthetic ones [k, M, C, H, W]."""
+        """Return the loss of one network, summed over ``classes`` [k], that compares real images
+        [k, B, C, H, W] with synthetic ones [k, M, C, H, W]."""
 
     @torch.no_grad()
     def real_features(self, weights: Weights, x: Tensor) -> Tensor:
-        """The features [k, B, F] of real images [k, B, C, H, W], some images at a time."""
+        """Compute the features [k, B, F] of real images [k, B, C, H, W], some images at a time."""
         forward = self.fast(embed)
         parts = self.real_parts(x.flatten(0, 1))
         features = torch.cat([forward(self.network, weights, part) for part in parts])
         return features.unflatten(0, x.shape[:2])
 
     def real_parts(self, x: Tensor) -> Sequence[Tensor]:
-        """Real images [N, C, H, W], some at a time: on CPUs as many as their activations fit into
-        the caches, elsewhere into memory. All of them where batch normalisation looks at all."""
+        """Split real images [N, C, H, W] into parts whose activations fit into a CPU's caches or a
+        GPU's memory; there is one part where batch normalisation looks at all of them."""
         if keeps_statistics(self.network):
             return [x]
         return x.split(REAL_AT_ONCE if x.device.type == "cpu" else 64 * REAL_AT_ONCE)
 
     def networks_of_step(self) -> Weights:
-        """The networks [num_networks, ...] of this outer step."""
+        """Return the networks [num_networks, ...] of this outer step."""
         return self.draw_networks(self.num_networks)
 
     def outer_loss(self, batch: Any) -> Tensor:
@@ -128,19 +128,19 @@ class Matching(Method):
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     def parts(self, x_syn: Tensor, num_real: int) -> Sequence[Tensor]:
-        """The classes of ``x_syn`` [K, M, C, H, W], as many at a time as are matched together, with
-        ``num_real`` real images each."""
+        """Split the classes of ``x_syn`` [K, M, C, H, W] into parts that are matched together, with
+        ``num_real`` real images of each class."""
         return torch.arange(len(x_syn)).split(self.at_once(x_syn, num_real))
 
     def at_once(self, x_syn: Tensor, num_real: int) -> int:
-        """The number of classes of ``x_syn`` [K, M, C, H, W] whose graph is held at a time."""
+        """Return how many classes of ``x_syn`` [K, M, C, H, W] have their graph held at a time."""
         most = 64 if x_syn.device.type == "cpu" else 1024
         found = min(most // x_syn.shape[1], 64 * REAL_AT_ONCE // num_real)
         return self.classes_at_once or max(1, found)
 
     def by_class(self, images: Tensor) -> list[Group]:
-        """The training images [N, C, H, W], which are sorted by class, in groups of classes that
-        have equally many."""
+        """Group the training images [N, C, H, W], which are sorted by class, so that the classes of
+        a group have equally many."""
         counts = torch.bincount(self.synthetic.classes.cpu(), minlength=self.data.num_classes)
         if int(counts.min()) == int(counts.max()):
             return [(torch.arange(len(counts)), images.unflatten(0, (len(counts), -1)))]
@@ -158,8 +158,8 @@ def sum_of_terms(
     parts: Sequence[Tensor],
     scale: float = 1.0,
 ) -> Tensor:
-    """The sum of ``term(x[part], part)`` over ``parts``, each differentiated at once: the value and
-    the gradient in ``x`` of the plain sum, with the graph of a single term in memory. Each term is
+    """Sum ``term(x[part], part)`` over ``parts``, each differentiated at once: the value and the
+    gradient in ``x`` are the plain sum's, but only one term's graph is in memory. Each term is
     ``scale`` times as large while it is differentiated (see :meth:`Method.loss_scale`)."""
     if len(parts) == 1:
         return term(x, parts[0])
@@ -169,5 +169,5 @@ def sum_of_terms(
         loss = term(leaf, part)
         gradients.append(torch.autograd.grad(loss * scale, leaf)[0] / scale)
         value = value + loss.detach()
-    # Zero, with the gradient that was found.
+    # Zero in value, with the gradient computed above.
     return value + ((x - x.detach()) * torch.cat(gradients)).sum()

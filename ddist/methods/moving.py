@@ -26,8 +26,8 @@ class MovingAverage(nn.Module):
 
     @torch.no_grad()
     def update(self, x: Tensor, steps: int) -> None:
-        """``x``, as ``steps`` steps left it, joins the average, unless it has already; before the
-        first step it is a_0."""
+        """Add ``x``, the tensor after ``steps`` steps, to the average, unless that was done; before
+        the first step the average becomes ``x`` (a_0)."""
         if steps == 0:
             self.value.copy_(x)
         if self.steps == steps:
@@ -38,8 +38,8 @@ class MovingAverage(nn.Module):
 
 
 class GradientClip(nn.Module):
-    """Shortens gradients that are longer than ``factor`` times the moving average (decay 0.9) of
-    those before, as they were shortened. The first stays as it is."""
+    """Clipping of gradients that are longer than ``factor`` times the moving average (decay 0.9) of
+    those before, as they were clipped. The first stays as it is."""
 
     norm: Tensor
 
@@ -50,7 +50,7 @@ class GradientClip(nn.Module):
 
     @torch.no_grad()
     def shorten(self, gradients: list[Tensor]) -> None:
-        """In place, all by the same factor. No gradients at all leave the average alone."""
+        """Shorten gradients in place, all by the same factor. Without any, the average stays."""
         if not gradients:
             return
         norm = nn.utils.get_total_norm(gradients)
@@ -60,11 +60,11 @@ class GradientClip(nn.Module):
             gradient.mul_((most / norm).clamp(max=1))
         norm = torch.minimum(norm, most)
         mean = torch.where(known, 0.9 * self.norm + 0.1 * norm, norm)
-        # Gradients that are no numbers are fp16's, whose step is left out.
+        # Gradients that are not finite are fp16's, whose step is left out.
         self.norm.copy_(torch.where(mean.isfinite(), mean, self.norm))
 
 
 def gradients(optimizer: Optimizer) -> list[Tensor]:
-    """Of all that it moves, where there are any."""
+    """Return the gradients of those parameters of ``optimizer`` that have one."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     return [p.grad for p in parameters if p.grad is not None]

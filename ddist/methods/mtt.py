@@ -23,7 +23,7 @@ from ddist.seeding import generator
 from ddist.settings.ranges import NonNegativeInt, Positive, PositiveInt
 from ddist.synthetic.steps import SMALLEST, StepSizes, best_step_size
 
-FARTHEST = 100.0  # times larger or smaller than its start, a step size of eta itself has diverged
+FARTHEST = 100.0  # a step size that many times larger or smaller than its start has diverged
 NUM_TRIALS = 3  # experts and epochs by which a step size is chosen to start from
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class MTT(Method):
         batch_syn: synthetic images in a student step, in random order without replacement until
             all had their turn; None for all of them.
         step_size: where eta starts; it is learned. None for where the loss is smallest.
-        log_step_size: whether it is its logarithm that is learned, by gradients cut at 1. Then its
+        log_step_size: whether its logarithm is learned, by gradients cut at 1. Then its learning
             rate bounds its relative change and fits any dataset; a published one is of eta itself.
         unroll: which gradient, and at what memory (see :func:`ddist.inner.unroll.unroll`).
         label_start: where soft labels start: "classes" (see ``synthetic.label_logit``) or "experts"
@@ -109,7 +109,7 @@ class MTT(Method):
         return self.held(self.distance(end, target, start))
 
     def draw_experts(self, stream: torch.Generator) -> tuple[Weights, Weights]:
-        """(theta*_t, theta*_{t+M}) of a random expert and t."""
+        """Draw an expert and t, and return (theta*_t, theta*_{t+M})."""
         expert = int(torch.randint(self.trajectories.num_experts, (), generator=stream))
         epoch = int(torch.randint(*self.start_epochs(), (), generator=stream))
         start, target = (
@@ -119,11 +119,11 @@ class MTT(Method):
         return start, target
 
     def start_epochs(self) -> tuple[int, int]:
-        """The first t and the one after the last."""
+        """Return the first t and the one after the last."""
         return self.min_start_epoch, self.max_start_epoch
 
     def train_student(self, start: Weights, stream: torch.Generator) -> Weights:
-        """theta_N, differentiable in the images, labels and step size."""
+        """Train the student to theta_N, differentiable in the images, labels and step size."""
         images, labels = self.synthetic()
         size = self.learned_step_sizes()[0, 0]
         batches = student_batches(
@@ -143,18 +143,18 @@ class MTT(Method):
     # -- steps that change nothing ---------------------------------------------------------------
 
     def held(self, loss: Tensor) -> Tensor:
-        """``loss``, with a gradient of zero where the step is to change nothing."""
+        """Return ``loss``, with a gradient of zero where it is above ``max_loss``."""
         return loss if self.max_loss is None else self.hold(loss, loss > self.max_loss)
 
     def hold(self, loss: Tensor, hold: Tensor) -> Tensor:
-        """``loss``, with a gradient of zero where ``hold``; counted."""
-        hold = hold.detach() & loss.detach().isfinite()  # what is no number is an error
+        """Return ``loss``, with a gradient of zero where ``hold``; count such steps."""
+        hold = hold.detach() & loss.detach().isfinite()  # a loss that is not finite is an error
         self.held_steps += hold
         self.log("distill/held", self.held_steps / (self.batch_number() + 1))
         return torch.where(hold, loss.detach() + 0 * loss, loss)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Where every gradient is zero there is no step, as momentum would else go on. All ranks
+        """Leave out a step whose gradients are all zero, as momentum would else go on. All ranks
         see the same gradients."""
         if not any(bool(gradient.any()) for gradient in gradients(optimizer)):
             optimizer.zero_grad(set_to_none=True)
@@ -162,8 +162,8 @@ class MTT(Method):
             self.step_size_module().follow_logarithm()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The published learning rates are of eta itself. Learned is its softplus, whose slope s at
-        the start is close to eta: a step of rate r in eta is one of r / s^2 there."""
+        """Return the groups, with the published rate of eta divided by s^2: learned is not eta but
+        raw, eta = softplus(raw), whose slope s at the start is close to eta."""
         groups = super().parameter_groups()
         for group in groups:
             if group["name"] == "step_sizes" and not self.log_step_size:
@@ -174,8 +174,8 @@ class MTT(Method):
     # -- around the steps ------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Trains the experts that are missing. Before a checkpoint is restored, which knows the
-        images and labels as they are by then."""
+        """Train the missing experts, then set where labels and step size start. A checkpoint is
+        restored afterwards, and knows the images and labels as they are by then."""
         self.network.to(self.data.device)
         self._expert_accuracies = self.trajectories.prepare(self.network, self.last_epoch)
         self.begin()
@@ -186,8 +186,8 @@ class MTT(Method):
 
     @torch.no_grad()
     def mean_distance_at(self, step_size: float) -> float:
-        """The mean distance (eq. 2) of students with that step size, as the images are, over a few
-        experts and epochs, the same for every size."""
+        """Return the mean distance (eq. 2) of students with that step size, on the images as they
+        are, over a few experts and epochs, the same for every size."""
         self.step_size_module().begin(step_size)
         found = []
         for trial in range(NUM_TRIALS):
@@ -201,7 +201,7 @@ class MTT(Method):
         return self.synthetic.step_sizes
 
     def begin(self) -> None:
-        """Where labels start that the experts give."""
+        """Start soft labels at the experts' mean logits, where ``label_start`` says so."""
         if self.label_start == "classes":
             return
         images, _ = self.synthetic()
@@ -211,15 +211,15 @@ class MTT(Method):
         self.synthetic.begin(logits=(logits * counts[..., None]).sum(0) / counts.sum(0)[:, None])
 
     def ask_experts(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Logits [num_teachers, N, K] of the experts at their last epoch for each of ``parts``,
-        images [N, C, H, W]."""
+        """Return, for each of ``parts``, images [N, C, H, W], the logits [num_teachers, N, K] of
+        the experts at their last epoch."""
         num = min(self.num_teachers, self.trajectories.num_experts)
         teachers = [self.trajectories.read(self.network, k, self.last_epoch) for k in range(num)]
         stacked = {name: torch.stack([each[name] for each in teachers]) for name in teachers[0]}
         return (predict(self.network, stacked, x) for x in parts)
 
     def figures(self) -> dict[str, float]:
-        """The test accuracy of the experts, as fractions."""
+        """Return the least, mean and largest test accuracy of the experts, as fractions."""
         found = self._expert_accuracies
         if not found:
             return {}
@@ -234,7 +234,7 @@ class MTT(Method):
         self.check_step_size()
 
     def check_step_size(self) -> None:
-        """Raise a DdistError where a step size that is learned as published has left all reason."""
+        """Raise a DdistError where the step size, if learned as eta itself, has diverged."""
         if self.log_step_size or self.step_size is None:
             return
         size = float(self.learned_step_sizes().detach())
@@ -248,5 +248,5 @@ class MTT(Method):
 
 
 def last_epoch(max_start_epoch: int, expert_epochs: int) -> int:
-    """The last epoch of an expert that is of use."""
+    """Return the last epoch of an expert that is of use."""
     return max_start_epoch - 1 + expert_epochs

@@ -61,8 +61,8 @@ class NCFM(Matching):
         self.calibration = calibration
 
     def networks_of_step(self) -> Weights:
-        """The networks of this outer step and, beside pre-trained ones that are mixed with their
-        start, those at the end of training."""
+        """Return the networks of this outer step. Pre-trained ones are mixed with their start, and
+        have the same networks at the end of training beside them."""
         if not isinstance(self.init, Pretrained):
             return super().networks_of_step()
         keys = (self.global_rank, self.batch_number())
@@ -88,8 +88,8 @@ class NCFM(Matching):
         return self.scale * distance + self.calibration * self.surprise(weights, x_syn, classes)
 
     def surprise(self, weights: Weights, x: Tensor, classes: Tensor) -> Tensor:
-        """The trained network's mean cross-entropy on each class's images [k, M, C, H, W], summed
-        over ``classes`` [k]."""
+        """Return the trained network's mean cross-entropy on each class's images [k, M, C, H, W],
+        summed over ``classes`` [k]."""
         trained = {
             name.removeprefix(_TRAINED): w
             for name, w in weights.items()
@@ -100,7 +100,7 @@ class NCFM(Matching):
         return cross_entropy(logits, labels, reduction="sum") / x.shape[1]
 
     def frequencies(self, features: Tensor) -> Tensor:
-        """The t of this outer step [T, F], for ``features`` [N, F]."""
+        """Draw the t of this outer step [T, F], for ``features`` [N, F]."""
         keys = ("frequencies", self.global_rank, self.batch_number())
         stream = generator(self.seed, *keys, device=features.device)
         shape = (self.num_frequencies, features.shape[1])

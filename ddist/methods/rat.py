@@ -111,12 +111,12 @@ class RaT(Method):
         return torch.stack(losses).mean()
 
     def logits(self, weights: Weights, x: Tensor) -> Tensor:
-        """Of images [B, C, H, W]: [B, K]."""
+        """Return the logits [B, K] of images [B, C, H, W]."""
         found: Tensor = functional_call(self.network, weights, (x,))
         return found
 
     def train_student(self, start: Weights, stream: torch.Generator) -> Weights:
-        """theta_N, differentiable in what the last W steps saw of the images and labels."""
+        """Return theta_N, differentiable in what the last W steps saw of the images and labels."""
         images, labels = self.synthetic()
         steps = self.draw_steps(stream)
         batches = student_batches(
@@ -137,7 +137,7 @@ class RaT(Method):
         return only_weights(end)
 
     def draw_steps(self, stream: torch.Generator) -> int:
-        """N."""
+        """Draw N, the student's number of steps."""
         if self.window is None:
             return self.student_steps
         first, last = self.min_burn_in + self.window, self.student_steps

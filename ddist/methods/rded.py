@@ -94,8 +94,8 @@ class RDED(Method):
             self.synthetic.begin(torch.cat([stitched(c) for c in range(data.num_classes)]))
 
     def best_crops(self, indices: Tensor, c: int, stream: torch.Generator) -> tuple[Tensor, Tensor]:
-        """The most realistic of ``num_crops`` crops of each training image at ``indices`` (int64
-        [N], all of class ``c``), [N, C, h, w], and its cross-entropy [N]."""
+        """Return the most realistic of ``num_crops`` crops of each training image at ``indices``
+        (int64 [N], all of class ``c``), [N, C, h, w], and its cross-entropy [N]."""
         x = self.data.images(indices.to(self.data.device))
         crops = [self.crop(x, stream) for _ in range(self.num_crops)]
         losses = torch.stack([self.losses(each, c) for each in crops])  # [num_crops, N]
@@ -104,7 +104,7 @@ class RDED(Method):
         return torch.stack(crops)[best, rows], losses[best, rows]
 
     def losses(self, crops: Tensor, c: int) -> Tensor:
-        """The teacher's cross-entropy [N] of crops [N, C, h, w], padded with zeros, and class c."""
+        """Return the teacher's cross-entropy [N] for class c of crops [N, C, h, w], zero-padded."""
         _, height, width = self.data.image_shape
         down, across = height - crops.shape[2], width - crops.shape[3]
         pads = (across // 2, across - across // 2, down // 2, down - down // 2)
@@ -112,8 +112,8 @@ class RDED(Method):
 
 
 def stitch(crops: Tensor, factor: int) -> Tensor:
-    """Crops [factor^2 M, C, h, w], the best first, as images [M, C, factor h, factor w]: the M best
-    are the first tile of one image each, the next M the second, row by row."""
+    """Stitch crops [factor^2 M, C, h, w], the best first, to images [M, C, factor h, factor w]: the
+    M best are the first tile of one image each, the next M the second, row by row."""
     channels, height, width = crops.shape[1:]
     tiles = crops.view(factor, factor, -1, channels, height, width)
     return tiles.permute(2, 3, 0, 4, 1, 5).reshape(-1, channels, factor * height, factor * width)

@@ -102,7 +102,7 @@ class OptimizedRandom(Selection):
 
 
 def refuse_tiles(synthetic: SyntheticData) -> None:
-    """Raise a DdistError where a stored image holds several."""
+    """Raise a DdistError where a stored image holds several training images."""
     if synthetic.factor > 1:
         raise DdistError(
             f"This method chooses whole images, not {synthetic.factor}x{synthetic.factor} in each: "

@@ -77,7 +77,7 @@ class SRe2L(Method):
         return sum_of_terms(term, x, parts, self.loss_scale())
 
     def loss(self, x: Tensor, y: Tensor, stream: torch.Generator) -> Tensor:
-        """The loss of one batch: images [B, C, H, W] and labels, [B] or [B, K]."""
+        """Return the loss of one batch: images [B, C, H, W] and labels, [B] or [B, K]."""
         if self.augment is not None:
             x = self.augment(x, stream)
         down, right = torch.randint(self.jitter + 1, (2,), generator=stream).tolist()

@@ -1,4 +1,4 @@
-"""What the methods share whose students live on from one outer step to the next."""
+"""The base of methods whose students live on from one outer step to the next."""
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
@@ -46,7 +46,7 @@ class AlongStudents(Matching):
 
     @abstractmethod
     def next_students(self, before: Students | None) -> Students:
-        """Those of this outer step, from those of the step ``before`` (None at step 0)."""
+        """Return this outer step's students, from those of the step ``before`` (None at step 0)."""
 
     def networks_of_step(self) -> Weights:
         found, step = self._students_at, self.global_step
@@ -62,7 +62,7 @@ class AlongStudents(Matching):
     def fit_synthetic(
         self, weights: Weights, epochs: int, generators: list[torch.Generator]
     ) -> Weights:
-        """``weights`` [K, ...] after ``epochs`` epochs on the synthetic images as they are now."""
+        """Train ``weights`` [K, ...] for ``epochs`` epochs on the synthetic images as they are."""
         if not epochs:
             return weights
         with torch.no_grad():
@@ -81,7 +81,7 @@ class AlongStudents(Matching):
         weight_decay: float = 0.0,
         mix: Mix | None = None,
     ) -> Weights:
-        """``weights`` [K, ...] after SGD on the images ``x`` with labels ``y``, in
+        """Train ``weights`` [K, ...] by SGD on the images ``x`` with labels ``y``, in
         ``student_precision`` and compiled where that pays."""
         num_images = self.num_networks * epochs * len(x)
         recipe = TrainingRecipe(
@@ -106,12 +106,12 @@ class AlongStudents(Matching):
         )
 
     def streams(self, name: str, num: int) -> list[torch.Generator]:
-        """``num`` generators of this rank at this outer step."""
+        """Return ``num`` generators of this rank at this outer step."""
         keys = (name, self.global_rank, self.global_step)
         return [generator(self.seed, *keys, k) for k in range(num)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Every rank's students: [ranks, K, ...]."""
+        """Add every rank's students to the checkpoint: [ranks, K, ...]."""
         super().on_save_checkpoint(checkpoint)
 
         found = self._students_at
@@ -129,14 +129,14 @@ class AlongStudents(Matching):
 
 
 def of_all_ranks(method: Method, tensors: Weights) -> Weights:
-    """Every rank's tensors, [ranks, ...], for a checkpoint; all ranks have to ask."""
+    """Gather every rank's tensors, [ranks, ...], for a checkpoint; all ranks have to call this."""
     if method.trainer.world_size == 1:
         return {name: tensor[None] for name, tensor in tensors.items()}
     return {name: cast(Tensor, method.all_gather(tensor)) for name, tensor in tensors.items()}
 
 
 def of_this_rank(method: Method, tensors: Weights) -> Weights:
-    """This rank's part of what :func:`of_all_ranks` has gathered."""
+    """Return this rank's part of what :func:`of_all_ranks` has gathered."""
     rank = method.trainer.global_rank
     if rank >= min(len(tensor) for tensor in tensors.values()):
         raise DdistError(

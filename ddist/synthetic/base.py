@@ -14,15 +14,14 @@ class SyntheticData(nn.Module, ABC):
 
     Images are ordered by student step, and by class within a step. ``step_sizes`` is a module that
     gives the student's step sizes [E, S], or None where the method learns none; they start at those
-    of the set that it starts from, where that has as many. ``classes`` is the
-    class of each image that :meth:`forward` gives, int64 [M]; ``factor`` ** 2 of them lie in each
-    stored image.
+    of the ``earlier`` set, if it has as many. ``classes`` is the class of each image that
+    :meth:`forward` gives, int64 [M]; ``factor`` ** 2 of them lie in each stored image.
     """
 
     classes: Tensor
     factor: int = 1
     earlier: Earlier | None = None
-    """The set that it starts from, if it does."""
+    """The distilled set that it starts from, if any."""
     label_kind: str = "hard"
     """ "hard" (classes), "soft" or "given" (probabilities), "free" or "solved" (any numbers, near 1
     for the own class, near 0 for others)."""
@@ -30,27 +29,27 @@ class SyntheticData(nn.Module, ABC):
     def __init__(self, step_sizes: StepSizes | None) -> None:
         super().__init__()
         self.step_sizes = step_sizes
-        self.took_step_sizes = False  # those of the set that it starts from
+        self.took_step_sizes = False  # those of the earlier set
 
     def _take_step_sizes(self, earlier: Earlier) -> None:
-        """Start at those of the set that it starts from, and say what was taken of it."""
+        """Start at the step sizes of the earlier set, and log what was taken of it."""
         if self.step_sizes is not None and earlier.step_sizes is not None:
             self.took_step_sizes = self.step_sizes.begin(earlier.step_sizes)
         say_taken(earlier, self.takes_labels(), self.took_step_sizes)
 
     def takes_labels(self) -> bool:
-        """Whether its labels start as those of an earlier set."""
+        """Tell whether its labels start as those of an earlier set."""
         learned = self.label_kind in ("soft", "free")
         return learned and self.earlier is not None and self.earlier.labels is not None
 
     @abstractmethod
     def forward(self) -> tuple[Tensor, Tensor]:
-        """What students train on: images [M, C, H, W] in training space; labels int64 [M], or
-        float [M, K] (see ``label_kind``)."""
+        """Return what students train on: images [M, C, H, W] in training space; labels int64 [M],
+        or float [M, K] (see ``label_kind``)."""
 
     @abstractmethod
     def stored(self) -> tuple[Tensor, Tensor]:
-        """What is kept of them: images [N, C, H, W] and labels, with M = N ``factor`` ** 2."""
+        """Return what is stored: images [N, C, H, W] and labels, with M = N ``factor`` ** 2."""
 
     @abstractmethod
     def begin(
@@ -59,17 +58,17 @@ class SyntheticData(nn.Module, ABC):
         logits: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> None:
-        """Where learning starts, for methods that know better than ``synthetic.start``, unless that
-        is an earlier set: training images [M, C, H, W]; logits [M, K] of soft labels, or free
-        labels [M, K]. None is as it was."""
+        """Set where learning starts, for methods that know better than ``synthetic.start``, unless
+        that is an earlier set: training images [M, C, H, W]; logits [M, K] of soft labels, or free
+        labels [M, K]. What is None stays as it was."""
 
     @abstractmethod
     def relabel(self, wanted: Callable[[Tensor], Tensor]) -> None:
-        """Labels start at ``wanted(class)`` in the place of each image's class."""
+        """Start the label of each image at ``wanted(class)`` in the place of its class."""
 
     @abstractmethod
     def project(self) -> None:
-        """Brings what an outer step has moved back to where it may be."""
+        """Bring what an outer step has moved back into its allowed range."""
 
     def __call__(self) -> tuple[Tensor, Tensor]:
         result: tuple[Tensor, Tensor] = super().__call__()

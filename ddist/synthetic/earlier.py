@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Earlier:
-    """What is taken of a set, in the order of the new one's images."""
+    """The parts taken of an earlier set, in the order of the new one's images."""
 
     folder: Path
     images: Tensor  # as they are stored, [N, C, H, W] in the new set's training space
@@ -28,8 +28,8 @@ class Earlier:
 
 
 def read_earlier(folder: Path, data: RealData, class_labels: Tensor, factor: int) -> Earlier:
-    """The set in ``folder`` (or its ``distilled``) for images of the classes ``class_labels`` [N]
-    that hold ``factor`` x ``factor`` training images each.
+    """Read the set in ``folder`` (or its ``distilled``) for images of the classes ``class_labels``
+    [N] that hold ``factor`` x ``factor`` training images each.
 
     Raises:
         DdistError: there is no set, or it has other classes, images or numbers of them.
@@ -80,13 +80,13 @@ def check_fits(
 
 
 def numbers_of(counts: Tensor) -> str:
-    """``10``, or ``9 to 10`` where classes differ."""
+    """Format the counts as ``10``, or as ``9 to 10`` where classes differ."""
     least, most = int(counts.min()), int(counts.max())
     return str(least) if least == most else f"{least} to {most}"
 
 
 def same_space(a: Normalization, b: Normalization) -> bool:
-    """Whether two normalisations are the same to the last bit."""
+    """Tell whether two normalisations are the same to the last bit."""
     one, other = a.to("cpu").state(), b.to("cpu").state()
     return one.keys() == other.keys() and all(
         torch.equal(value, twin) if isinstance(value, Tensor) and isinstance(twin, Tensor)
@@ -96,8 +96,8 @@ def same_space(a: Normalization, b: Normalization) -> bool:
 
 
 def classes_of(distilled: DistilledDataset) -> Tensor:
-    """The class int64 [N] of each image. Of soft labels and those of an objective, which need not
-    show it, as methods order their images; where that cannot be, the likeliest."""
+    """Return the class int64 [N] of each image. Soft labels and those of an objective need not show
+    it: then it follows from how methods order images or, failing that, is the likeliest."""
     if not distilled.labels.is_floating_point() and "objective" not in distilled.meta:
         return distilled.labels
     steps = 1 if distilled.step_index is None else int(distilled.step_index.max()) + 1
@@ -109,12 +109,12 @@ def classes_of(distilled: DistilledDataset) -> Tensor:
 
 
 def soft_logits(labels: Tensor) -> Tensor:
-    """Logits [N, K] whose softmax is the probabilities nearest to ``labels`` [N, K]."""
+    """Return logits [N, K] whose softmax is the probabilities nearest to ``labels`` [N, K]."""
     return nearest_probabilities(labels).clamp(min=1e-6).log()
 
 
 def say_taken(earlier: Earlier, labels: bool, step_sizes: bool) -> None:
-    """One line of the log: which parts of the earlier set the new one starts from."""
+    """Log in one line which parts of the earlier set the new one starts from."""
     taken = ["images", *["labels"] * labels, *["step sizes"] * step_sizes]
     left = ["labels"] * (earlier.labels is not None and not labels)
     left += ["step sizes"] * (earlier.step_sizes is not None and not step_sizes)

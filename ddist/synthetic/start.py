@@ -30,11 +30,11 @@ def start_images(
     generator: torch.Generator,
     scarce: Scarce = "repeat",
 ) -> Tensor:
-    """The images of the start called ``name``.
+    """Return the images of the start called ``name``.
 
     ``scarce`` says what happens to a class of fewer real images than ``labels`` asks for, where the
-    start needs them: "refuse" raises a DdistError, the others take all of them equally often, but
-    for one. (With "fewer" :func:`images_per_class` asks for no more.)
+    start needs them: "refuse" raises a DdistError, the others take all of them equally often, give
+    or take one. (With "fewer" :func:`images_per_class` asks for no more.)
     """
     if name not in STARTS:
         raise DdistError(
@@ -47,26 +47,26 @@ def start_images(
 
 
 def images_per_class(data: RealData, ipc: int, factor: int) -> list[int]:
-    """How many stored images each class has where it has no more than it has real ones, of which
-    each holds ``factor`` x ``factor``: ``ipc`` at most, and one at least."""
+    """Return how many stored images each class has, at most ``ipc`` and at least one, where each
+    takes ``factor`` x ``factor`` of the class's real images and none is taken twice."""
     return [max(1, min(ipc, count // factor**2)) for count in data.train.counts]
 
 
 def earlier_folder(start: str) -> Path | None:
-    """The folder of a distilled set that ``start`` names; None for a start of this module."""
+    """Return the folder of a distilled set that ``start`` names; None where it names none."""
     if start in STARTS or not Path(start).expanduser().is_dir():
         return None
     return Path(start).expanduser()
 
 
 def noise(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal pixels in training space."""
+    """Draw standard normal pixels in training space."""
     shape = (len(labels), *data.image_shape)
     return torch.randn(shape, generator=generator).to(data.device)
 
 
 def real(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Different random training images of each class; again, where it has fewer."""
+    """Draw different random training images of each class, repeated where it has too few."""
     if isinstance(data.train.x, OnDisk):  # reads no others; the same to the last bit, unless white
         starts, counts = data.train.offsets[:-1], data.train.counts
         rows = torch.empty_like(labels, device="cpu")
@@ -79,7 +79,7 @@ def real(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
 
 def check_enough(data: RealData, labels: Tensor, remedy: str = "") -> None:
     """Raise a DdistError unless every class has as many real images as ``labels`` asks for;
-    ``remedy`` is what helps besides fewer images."""
+    ``remedy`` says what helps besides fewer images."""
     asked = torch.bincount(labels.cpu(), minlength=data.num_classes).tolist()
     for name, most, count in zip(data.class_names, asked, data.train.counts, strict=True):
         if most > count:
@@ -90,13 +90,13 @@ def check_enough(data: RealData, labels: Tensor, remedy: str = "") -> None:
 
 
 def average(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """The mean training image of each class, repeated."""
+    """Return the mean training image of each class, repeated."""
     return _per_class(data, labels, lambda x, k: x.mean(0, keepdim=True).expand(k, *x.shape[1:]))
 
 
 def kmeans(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """The centroids of k-means (k-means++ start) within each class, in training space; as many as
-    a class has images, again, where it has fewer."""
+    """Return the centroids of k-means (k-means++ start) within each class, in training space; where
+    a class has fewer images, as many centroids as images, repeated."""
 
     def centroids(x: Tensor, k: int) -> Tensor:
         seed = int(torch.randint(2**31, (), generator=generator))
@@ -109,7 +109,7 @@ def kmeans(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor
 
 
 def _per_class(data: RealData, labels: Tensor, choose: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """``choose(x, k)`` gives k images from a class's training images x; they fill its places."""
+    """Fill each class's places with ``choose(x, k)``: k images made from its training images x."""
     images = torch.empty((len(labels), *data.image_shape), device=data.device)
     offsets = data.train.offsets
     for c in labels.unique().tolist():
@@ -120,8 +120,8 @@ def _per_class(data: RealData, labels: Tensor, choose: Callable[[Tensor, int], T
 
 
 def _distinct(population: int, size: int, generator: torch.Generator) -> Tensor:
-    """``size`` indices below ``population`` in a random order, int64: different ones, and all of
-    them again and again where they are too few."""
+    """Draw ``size`` indices below ``population`` in a random order, int64: all different or, where
+    there are too few, all of them again and again."""
     return torch.randperm(population, generator=generator)[torch.arange(size) % population]
 
 

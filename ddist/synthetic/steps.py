@@ -9,7 +9,7 @@ from torch.nn.functional import softplus
 from ddist.errors import DdistError
 
 SMALLEST, LARGEST = 1e-4, 10.0
-"""Between which a step size is looked for."""
+"""The range in which a step size is looked for."""
 
 
 class StepSizes(nn.Module):
@@ -23,8 +23,8 @@ class StepSizes(nn.Module):
 
     @torch.no_grad()
     def begin(self, start: float | Tensor) -> bool:
-        """Start at ``start``: of all sizes, or [E, S] of each; say whether they are as many and
-        above 0, without which nothing changes."""
+        """Start at ``start``, one size for all or [E, S] of each. Return False, with nothing
+        changed, unless they are as many and all above 0."""
         sizes = torch.as_tensor(start, device=self.raw.device).double()
         if (sizes.ndim and sizes.shape != self.raw.shape) or not (sizes > 0).all():
             return False
@@ -35,7 +35,7 @@ class StepSizes(nn.Module):
 
     @torch.no_grad()
     def follow_logarithm(self) -> None:
-        """Turns the gradient into one by which plain descent at rate r moves log(eta) along its own
+        """Turn the gradient into one by which plain descent at rate r moves log(eta) along its own
         gradient, cut at 1, and so by r at most: d raw / d log(eta) = eta / (1 - exp(-eta))."""
         if self.raw.grad is not None:
             sizes = softplus(self.raw)
@@ -51,8 +51,8 @@ class StepSizes(nn.Module):
 
 
 def best_step_size(loss: Callable[[float], float]) -> float:
-    """The step size from which on the ``loss`` of larger ones no longer falls, of 1e-4 times powers
-    of two: small steps follow the gradient, so the first minimum is looked for from below."""
+    """Find the step size, 1e-4 times a power of two, whose double no longer has a smaller ``loss``:
+    small steps follow the gradient, so the first minimum is looked for from below."""
     size = SMALLEST
     before = loss(size)
     while size < LARGEST and (found := loss(2 * size)) < before:  # false for NaN
@@ -63,11 +63,11 @@ def best_step_size(loss: Callable[[float], float]) -> float:
 def spread_over_steps(
     ipc: int | Sequence[int], num_classes: int, steps: int
 ) -> tuple[Tensor, Tensor]:
-    """Labels [N] and step index [N] of images spread over student steps: ``ipc`` of each class, or
-    so many of each.
+    """Return labels [N] and step index [N] of images spread over student steps: ``ipc`` of each
+    class, or one number for each.
 
-    Every step holds every class, images of a class as evenly as they go, and the last steps lack
-    those that have fewer images than there are steps; ordered by step, then by class. Raises
+    The images of a class are spread evenly, with one more in the first steps; a class with fewer
+    images than steps is missing from the last ones. The order is by step, then by class. Raises
     DdistError when there are more steps than images of any class.
     """
     counts = torch.tensor([ipc] * num_classes if isinstance(ipc, int) else ipc)
