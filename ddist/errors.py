@@ -11,7 +11,7 @@ class DdistError(Exception):
 
 @contextmanager
 def blaming(setting: str) -> Iterator[None]:
-    """Raise a DdistError where what the setting made, a class of torch's, cannot work with the
+    """Raise a DdistError where what ``setting`` made, a class of torch's, cannot work with the
     numbers that it was given."""
     try:
         yield

@@ -10,9 +10,9 @@ _DURATION = re.compile(
 
 
 def parse_duration(text: str | float) -> float:
-    """Seconds in ``"20m"``, ``"90s"``, ``"1h30m"`` or ``"45"`` (plain numbers are seconds).
+    """Return the seconds in ``"20m"``, ``"1h30m"`` or ``"45"`` (plain numbers are seconds).
 
-    Raises :class:`DdistError` for anything else, also for zero.
+    Raise a :class:`DdistError` for anything else, also for zero.
     """
     match = _DURATION.fullmatch(str(text).strip().lower())
     parts = {} if match is None else {k: float(v) for k, v in match.groupdict().items() if v}
@@ -26,7 +26,7 @@ def parse_duration(text: str | float) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """``45 s``, ``3 min 20 s``, ``25 min``, ``3 h 05 min``: as exact as anyone needs."""
+    """Return a time such as ``45 s``, ``3 min 20 s``, ``25 min`` or ``3 h 05 min``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -37,7 +37,7 @@ def format_duration(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``8.2 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    """Return a time such as ``8.2 s``, ``3 min 20 s`` or ``2 h 05 min``."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -47,7 +47,7 @@ def duration(seconds: float) -> str:
 
 
 def size(num_bytes: float) -> str:
-    """``313.6 kB``: decimal units, as disks are sold."""
+    """Return a size such as ``313.6 kB``: in decimal units, as disks are sold."""
     for unit in ("B", "kB", "MB", "GB"):
         if num_bytes < 999.95 or unit == "GB":
             break

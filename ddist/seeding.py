@@ -11,7 +11,7 @@ import torch
 
 
 def derive(seed: int, *keys: int | str) -> int:
-    """A 63-bit seed for the stream named by ``keys`` under the root ``seed``.
+    """Return a 63-bit seed for the stream named by ``keys`` under the root ``seed``.
 
     Streams with different keys are independent for all practical purposes: the seed is a hash
     (BLAKE2b) of the root seed and the keys, so neighbouring steps do not give neighbouring seeds.
@@ -21,5 +21,5 @@ def derive(seed: int, *keys: int | str) -> int:
 
 
 def generator(seed: int, *keys: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A fresh generator for the stream named by ``keys`` (see :func:`derive`)."""
+    """Return a fresh generator for the stream named by ``keys`` (see :func:`derive`)."""
     return torch.Generator(device=device).manual_seed(derive(seed, *keys))

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 _HOUR = 3600.0
 
 SAID_SHARE = 0.02
-"""Of a budget that what comes before the first step takes without being mentioned."""
+"""Share of a budget that may pass before the first step without being mentioned."""
 
 
 class Budget(Callback):
@@ -135,7 +135,7 @@ class TimeEstimate(Callback):
 
 
 def too_long(preset: str | None) -> str:
-    """The line for a CPU that would need more than an hour."""
+    """Return the line for a CPU that would need more than an hour."""
     made = f" experiment={preset} has settings for 2 CPU cores;" if preset else ""
     return (
         f"Published schedules are made for GPUs:{made} budget=20m stops after 20 minutes and "
@@ -144,7 +144,7 @@ def too_long(preset: str | None) -> str:
 
 
 def step_finished(trainer: Trainer) -> bool:
-    """Whether the batch that just ended also ended an outer step.
+    """Tell whether the batch that just ended also ended an outer step.
 
     It does not within ``trainer.accumulate_grad_batches``, whose gradients no checkpoint holds.
     """
@@ -153,6 +153,6 @@ def step_finished(trainer: Trainer) -> bool:
 
 
 def find_budget(trainer: Trainer) -> Budget | None:
-    """The trainer's :class:`Budget`, if it has one."""
+    """Return the trainer's :class:`Budget`, if it has one."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return next((each for each in callbacks if isinstance(each, Budget)), None)

@@ -7,7 +7,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Keep freed blocks of up to 1 GiB for reuse; True where that took effect (Linux with glibc).
+    """Keep freed blocks of up to 1 GiB for reuse; return True where that works (Linux with glibc).
 
     A training step on a CPU frees and asks for the same tensors over and over. By default each of
     128 KiB and more is unmapped and mapped again, and every page of it faulted in and zeroed:

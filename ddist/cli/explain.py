@@ -1,4 +1,4 @@
-"""Explain errors of Hydra, OmegaConf and torch in one sentence to who typed the command."""
+"""Explain errors of Hydra, OmegaConf and torch in one sentence to whoever typed the command."""
 
 import errno
 import re
@@ -31,10 +31,10 @@ PLUGINS = {
     "hydra_optuna_sweeper": ("optuna", "optuna"),
     "hydra_ray_launcher": ("ray", "ray"),
 }
-"""By the module that Hydra would need: what is missing, and the extra that has it."""
+"""What is missing, and the extra that has it, by the module that Hydra would need."""
 
 LOST_JOB = {"TerminatedWorkerError", "UncompletedJobError", "FailedJobError", "WorkerCrashedError"}
-"""What joblib, submitit and Ray raise for a job that was killed."""
+"""Errors that joblib, submitit and Ray raise for a job that was killed."""
 
 LACKING = r"can't allocate memory|not enough memory|cannot allocate memory|out of memory"
 
@@ -42,8 +42,8 @@ LOST_RANK = r"gloo.*(connection|timed out|timeout)|nccl.*(timeout|remote)|connec
 
 
 def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
-    """One sentence for ``error``, which came of the command line's ``overrides``: what is wrong
-    and, where it is known, what to do."""
+    """Return one sentence for ``error``, which came of the command line's ``overrides``: what is
+    wrong and, where it is known, what to do."""
     try:
         return sentence(error, overrides)
     except OverrideParseException as unread:  # something was found wrong before all were read
@@ -51,7 +51,7 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
 
 
 def sentence(error: BaseException, overrides: Sequence[str]) -> str:
-    """The same, of overrides that can be parsed, or of the error that one of them cannot."""
+    """Return that sentence. Raise an OverrideParseException for an override that is unreadable."""
     for each in chain(error):
         if isinstance(each, DdistError):
             return one_line(str(each))
@@ -83,7 +83,7 @@ def sentence(error: BaseException, overrides: Sequence[str]) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out: a GPU's, Python's, NumPy's or torch's on a CPU, whose allocator
+    """Tell whether memory ran out: a GPU's, Python's, NumPy's or torch's on a CPU, whose allocator
     raises a plain RuntimeError, or the system's."""
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
         return True
@@ -93,8 +93,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def lost_process(error: BaseException) -> str:
-    """A sentence where a process of a distributed run has gone, or one of a sweep's jobs; else
-    nothing."""
+    """Return a sentence where a process of a distributed run has gone, or one of a sweep's jobs;
+    else an empty string."""
     for each in chain(error):
         if type(each).__name__ in LOST_JOB:
             return f"A job's process has ended before its job: {first_line(each)}."
@@ -108,7 +108,7 @@ def lost_process(error: BaseException) -> str:
 
 
 def missing_plugin(error: BaseException) -> str:
-    """A sentence where a launcher or sweeper of Hydra is not installed; else nothing."""
+    """Return a sentence where a launcher or sweeper of Hydra is missing; else an empty string."""
     text = str(error)
     for module, (what, extra) in PLUGINS.items():
         if module in text or re.search(rf"Could not find 'hydra/(launcher|sweeper).*{what}", text):
@@ -117,8 +117,8 @@ def missing_plugin(error: BaseException) -> str:
 
 
 def unreached_cluster(error: BaseException) -> str:
-    """A sentence where a Ray cluster does not answer, or not to those without its token; else
-    nothing."""
+    """Return a sentence where a Ray cluster does not answer, or not to those without its token;
+    else an empty string."""
     for each in chain(error):
         if isinstance(each, ConnectionError) and re.search(r"\bray\b", str(each), re.I):
             return (
@@ -129,7 +129,7 @@ def unreached_cluster(error: BaseException) -> str:
 
 
 def ambiguous(error: BaseException, overrides: Sequence[str]) -> str:
-    """A sentence where several values stand in what is no sweep; else nothing."""
+    """Return a sentence where a setting has several values and no sweep; else an empty string."""
     text = str(error)
     found = re.search(r"Ambiguous value for argument '([^'=]+)=", text)
     named = found or re.search(r"'([^'=]+)=.*requires --multirun", text)
@@ -146,7 +146,7 @@ def ambiguous(error: BaseException, overrides: Sequence[str]) -> str:
 
 
 def composition(error: BaseException, overrides: Sequence[str]) -> str:
-    """Unknown groups, options and keys, with the nearest known name."""
+    """Return a sentence for an unknown group, option or key, with the nearest known name."""
     text = str(error)
     if said := no_option("must be a string", overrides):
         return said
@@ -161,7 +161,7 @@ def composition(error: BaseException, overrides: Sequence[str]) -> str:
 
 
 def no_option(text: str, overrides: Sequence[str]) -> str:
-    """A sentence where a group was given something else than a name; else nothing."""
+    """Return a sentence where a group is set to anything but a name; else an empty string."""
     if "must be a string" not in text:
         return ""
     groups = known_groups()
@@ -173,7 +173,7 @@ def no_option(text: str, overrides: Sequence[str]) -> str:
 
 
 def unexplained(error: BaseException, overrides: Sequence[str]) -> str:
-    """The last resort."""
+    """Return a sentence for an error that nothing else explains."""
     of_hydra = [each for each in overrides if each.startswith(("hydra/", "hydra."))]
     if of_hydra and not isinstance(error, OmegaConfBaseException):
         return f"Hydra cannot work with {' '.join(of_hydra)}: {first_line(error)}."
@@ -189,12 +189,12 @@ def unexplained(error: BaseException, overrides: Sequence[str]) -> str:
 
 
 def resolution(error: BaseException) -> str:
-    """The first line, without the type of the error that an interpolation met."""
+    """Return an error's first line, without the type of the error that an interpolation met."""
     return re.sub(r"^\w+ raised while resolving interpolation: ", "", first_line(error))
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what caused it, outermost first."""
+    """Yield the error and what caused it, outermost first."""
     current: BaseException | None = error
     while current is not None:
         yield current
@@ -202,11 +202,11 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, without its full stop."""
+    """Return the first line of an error's text, without its full stop."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def one_line(text: str) -> str:
-    """A sentence that quotes another library's lines, as one line."""
+    """Return ``text``, which may quote another library's lines, as one line."""
     return " ".join(text.split())

@@ -75,8 +75,8 @@ class JobConfigLoader(ConfigLoaderImpl):
     def load_sweep_config(
         self, master_config: DictConfig, sweep_overrides: list[str]
     ) -> DictConfig:
-        """The config of the job with ``sweep_overrides``. Where its groups lack one of its
-        settings, and other jobs have other groups, its task is to say so."""
+        """Return the config of the job with ``sweep_overrides``. Where its groups lack one of its
+        settings, and other jobs have other groups, its task is to raise a DdistError."""
         try:
             return super().load_sweep_config(master_config, sweep_overrides)
         except ConfigCompositionException as error:
@@ -107,7 +107,7 @@ class JobConfigLoader(ConfigLoaderImpl):
         config_name: str | None = None,
         overrides: list[str] | None = None,
     ) -> list[str]:
-        """The options of a group, which a file is not that only others start from (``_base``)."""
+        """Return a group's options, without the files that only others start from (``_base``)."""
         found = super().get_group_options(group_name, results_filter, config_name, overrides)
         return [name for name in found if not name.startswith("_")]
 
@@ -122,7 +122,7 @@ class JobConfigLoader(ConfigLoaderImpl):
         return Words(parsed, groups)
 
     def of_sweep(self, config: DictConfig) -> Words:
-        """The command line and the sweeper's own parameters; of two for one name the last."""
+        """Return the command line and the sweeper's parameters; of two for one name the last."""
         params = config.hydra.sweeper.get("params") or OmegaConf.create({})
         fixed = [key for key in map(str, params) if not OmegaConf.is_interpolation(params, key)]
         typed = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
@@ -132,8 +132,8 @@ class JobConfigLoader(ConfigLoaderImpl):
         return Words(last, [word for word in last if word in words.groups])
 
     def combinations(self, config: DictConfig) -> Iterator[DictConfig]:
-        """The configs of the sweep's options, without its settings: of each combination one.
-        Raises Hydra's errors for unknown options."""
+        """Yield the config of each combination of the sweep's options, without its settings. Raise
+        Hydra's errors for unknown options."""
         hydra = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)
         assert isinstance(hydra, list)
         choices = [
@@ -153,7 +153,7 @@ def install() -> None:
 
 
 def refuse(cfg: DictConfig, *, sentence: str) -> NoReturn:
-    """The task of a job that cannot be composed as it was asked for."""
+    """Raise a DdistError: the task of a job that cannot be composed as it was asked for."""
     raise DdistError(sentence)
 
 
@@ -203,7 +203,7 @@ def check_settings(config: DictConfig) -> None:
 
 
 def applies(word: Override, config: DictConfig) -> bool:
-    """Whether ``config`` has the setting of ``word``, which is then set there; one that is swept
+    """Tell whether ``config`` has the setting of ``word``, and set it there; one that is swept
     becomes null."""
     if word.is_sweep_override():
         word = OverridesParser.create().parse_override(f"{word.get_key_element()}=null")

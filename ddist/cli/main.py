@@ -48,7 +48,7 @@ class JobFailed(Exception):
 
 
 def main() -> NoReturn:
-    """The console script ``ddist``; never returns."""
+    """Run the console script ``ddist``, and exit."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them
     sys.argv[1:] = without_dashes(sys.argv[1:])
     if "--version" in sys.argv[1:]:
@@ -90,8 +90,8 @@ def main() -> NoReturn:
 
 
 def without_dashes(words: Sequence[str]) -> list[str]:
-    """``words`` with settings as Hydra takes them, where they are written as agents of sweeps write
-    them: ``--seed=1`` or ``--seed 1``. Flags of Hydra's, and what may be one, stay."""
+    """Return ``words`` with settings as Hydra takes them, where they are written as agents of
+    sweeps write them: ``--seed=1`` or ``--seed 1``. Flags of Hydra's, and what may be one, stay."""
     flags = get_args_parser()._option_string_actions
     plain: list[str] = []
     rest = list(words)
@@ -110,14 +110,14 @@ def without_dashes(words: Sequence[str]) -> list[str]:
 
 
 def is_value(word: str) -> bool:
-    """Whether ``word`` can be the value of the setting before it, and is neither a flag nor a
+    """Tell whether ``word`` can be the value of the setting before it: it is neither a flag nor a
     setting of its own."""
     negative = word[:1] == "-" and word[1:2].isdecimal()
     return "=" not in word and (negative or not word.startswith("-"))
 
 
 def _conclude(folder: Path) -> None:
-    """The tables of a sweep, however it ended."""
+    """Print and write the tables of a sweep, however it ended."""
     from ddist.tasks.sweep import conclude
 
     try:
@@ -128,7 +128,7 @@ def _conclude(folder: Path) -> None:
 
 
 def _check_flags() -> None:
-    """Leave with a sentence, and not with Hydra's usage, where it would not know a word."""
+    """Exit with a sentence, in place of Hydra's usage, for a word that Hydra does not know."""
     parser = get_args_parser()
 
     def complain(message: str) -> NoReturn:
@@ -144,7 +144,7 @@ def _check_flags() -> None:
 
 
 def _job(cfg: DictConfig) -> float | None:
-    """One run. In a sweep a failure is logged at once and the next job goes on."""
+    """Run one task. In a sweep a failure is logged at once and the next job goes on."""
     _prepare_process()
     job = Path(cfg.paths.run) if is_job() and first_process() else None
     try:
@@ -169,7 +169,7 @@ def _job(cfg: DictConfig) -> float | None:
 
 
 def _prepare_process() -> None:
-    """What every process that runs jobs needs, also the ones that a launcher starts."""
+    """Set up a process that runs jobs, also one that a launcher has started."""
     # Lightning 2.6 on torch 2.15 warns about a name of its own that nobody here can change.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
     # A run by itself is no mistake on a machine that has SLURM.

@@ -42,7 +42,7 @@ def reference() -> str:
 
 
 def option(group: str, name: str) -> str:
-    """Return the part of one option of a group."""
+    """Return the page's section on one option of a group."""
     file = conf_dir() / group / f"{name}.yaml"
     text = file.read_text()
     own = yaml.safe_load(text) or {}

@@ -93,7 +93,7 @@ def describe(name: str, raw: Any, cfg: DictConfig, made: Composition, given: lis
 
 
 def in_words(cfg: DictConfig, name: str) -> str:
-    """The value of ``name`` as YAML writes it on one line."""
+    """Return the value of ``name`` as YAML writes it on one line."""
     value = OmegaConf.select(cfg, name)
     plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
     text = yaml.safe_dump(plain, default_flow_style=True, width=1_000_000)
@@ -101,7 +101,7 @@ def in_words(cfg: DictConfig, name: str) -> str:
 
 
 def table(found: list[Setting]) -> Table:
-    """All of it for the console, group by group."""
+    """Return a table of the settings for the console, group by group."""
     shown = Table(box=SIMPLE_HEAD)
     shown.add_column("setting", overflow="fold", min_width=24)  # whole, as people copy them
     shown.add_column("value", overflow="fold")

@@ -28,7 +28,7 @@ class Source:
         return self.option.replace("/", " ", 1) if "/" in self.option else "default"
 
     def comment(self, name: str) -> str | None:
-        """What it says of the setting ``name``; None where it does not set it."""
+        """Return what the file says of the setting ``name``; None where it does not set it."""
         place = f"{self.package}." if self.package else ""
         return self.comments.get(name.removeprefix(place)) if name.startswith(place) else None
 
@@ -42,7 +42,7 @@ class Composition:
 
 
 def composition(words: Iterable[str], config_name: str = "config") -> Composition:
-    """Where the settings of a command line of ``words`` come from; Hydra is initialised."""
+    """Return where the settings of a command line of ``words`` come from; Hydra is initialised."""
     loader = GlobalHydra.instance().config_loader()
     listed = loader.compute_defaults_list(config_name, list(words), RunMode.RUN)
     roots = [Path(each.path) for each in loader.get_sources() if each.scheme() == "file"]
@@ -59,8 +59,8 @@ def composition(words: Iterable[str], config_name: str = "config") -> Compositio
 
 
 def comments(text: str) -> dict[str, str]:
-    """What the YAML ``text`` says of each of its keys, by dotted name: on the key's line, else on
-    the lines of comments right above it."""
+    """Return what the YAML ``text`` says of each of its keys, by dotted name: on the key's line,
+    else on the lines of comments right above it."""
     root = yaml.compose(text)
     if not isinstance(root, yaml.MappingNode):
         return {}
@@ -81,7 +81,7 @@ def comments(text: str) -> dict[str, str]:
 
 
 def keys(node: yaml.MappingNode, place: str = "") -> Iterator[tuple[str, int]]:
-    """(dotted name, line) of all keys."""
+    """Yield (dotted name, line) of all keys."""
     for key, value in node.value:
         yield f"{place}{key.value}", key.start_mark.line
         if isinstance(value, yaml.MappingNode):
@@ -89,7 +89,7 @@ def keys(node: yaml.MappingNode, place: str = "") -> Iterator[tuple[str, int]]:
 
 
 def above(lines: list[str], line: int) -> str:
-    """The comment on the lines right above ``line``, unless it is the file's."""
+    """Return the comment on the lines right above ``line``, unless it is the file's."""
     first = line
     while first and lines[first - 1].lstrip().startswith("#"):
         first -= 1
@@ -97,7 +97,7 @@ def above(lines: list[str], line: int) -> str:
 
 
 def heading(text: str) -> str:
-    """The comment that a file begins with."""
+    """Return the comment that a file begins with."""
     lines = [each for each in text.splitlines() if not each.startswith("# @package")]
     first = next((n for n, each in enumerate(lines) if not each.startswith("#")), len(lines))
     return joined(lines[:first])

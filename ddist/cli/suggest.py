@@ -1,4 +1,4 @@
-"""What somebody may have meant: the names that exist, and the words of a command line."""
+"""Suggestions of what somebody meant: the names that exist, and the words of a command line."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,8 +14,8 @@ from ddist.tasks.upgrade import words_of_preset
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """The known name most like ``name``, or nothing. A setting may be named by its end alone:
-    ``student_step`` is near ``method.student_steps``."""
+    """Return the known name most like ``name``, or an empty string. A setting may be named by its
+    end alone: ``student_step`` is near ``method.student_steps``."""
     known = sorted(known)
     found = difflib.get_close_matches(name, known, 1)
     if found:
@@ -29,7 +29,7 @@ def did_you_mean(name: str) -> str:
 
 
 def unknown_option(group: str, name: str, known: Sequence[str]) -> str:
-    """A sentence for an option that is not there, of a group that has the ``known`` ones."""
+    """Return a sentence for an option that is not among the ``known`` ones of its group."""
     if not known:  # Hydra lists none for folders below a group
         group, _, name = f"{group}/{name}".partition("/")
         known = option_names(group)
@@ -40,13 +40,13 @@ def unknown_option(group: str, name: str, known: Sequence[str]) -> str:
 
 
 def known_groups() -> set[str]:
-    """The groups that have options."""
+    """Return the groups that have options."""
     return {path.name for path in conf_dir().iterdir() if path.is_dir()} - {"hydra"}
 
 
 def known_settings(overrides: Iterable[str]) -> dict[str, Any]:
-    """Every setting by its dotted name with its default, once the groups are chosen as in
-    ``overrides``; groups are in it by their names. Empty where that cannot be composed."""
+    """Return the default of every setting by its dotted name, once the groups are chosen as in
+    ``overrides``; groups too, by their names. Nothing where that cannot be composed."""
     groups = known_groups()
     chosen = [text for text in overrides if text.split("=")[0] in groups]
     try:
@@ -58,7 +58,7 @@ def known_settings(overrides: Iterable[str]) -> dict[str, Any]:
 
 
 def flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values, inner nodes too; private names (``_target_``) are left out."""
+    """Yield dotted names and values, inner nodes too; private names (``_target_``) are left out."""
     for key, value in tree.items():
         if str(key).startswith("_"):
             continue
@@ -68,7 +68,7 @@ def flatten(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def parse(overrides: Iterable[str], deletions: bool = False) -> Iterator[tuple[str, Any]]:
-    """Names and values of overrides, without sweeps, and without ``deletions`` of a value."""
+    """Yield names and values of overrides, without sweeps; with ``deletions`` also of ``~a=1``."""
     read: list[Override] = OverridesParser.create().parse_overrides(list(overrides))
     for override in read:
         if override.is_sweep_override():
@@ -78,6 +78,6 @@ def parse(overrides: Iterable[str], deletions: bool = False) -> Iterator[tuple[s
 
 
 def is_sweep(override: str) -> bool:
-    """Whether it has several values, such as ``seed=0,1``."""
+    """Tell whether ``override`` has several values, such as ``seed=0,1``."""
     read: list[Override] = OverridesParser.create().parse_overrides([override])
     return read[0].is_sweep_override()

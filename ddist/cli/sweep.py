@@ -1,5 +1,4 @@
-"""What a sweep (``-m``) needs around its jobs: how they share the cores and what their folders are
-called."""
+"""What a sweep (``-m``) needs around its jobs: their shares of the cores, and folder names."""
 
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from ddist.tasks.config import num_cores
 BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 folders: list[Path] = []
-"""Of the sweeps that this process has started: none, or one."""
+"""Folders of the sweeps that this process has started: none, or one."""
 
 
 class Sweep(Callback):
@@ -32,9 +31,9 @@ class Sweep(Callback):
 
 
 def prepare(config: DictConfig) -> None:
-    """Note the sweep's folder, and add to the overrides of its jobs. Raises DdistError for a search
-    that would look for the worst, for settings that no job has, and where there is nothing to vary
-    around."""
+    """Note the sweep's folder, and add to the overrides of its jobs. Raise a DdistError for a
+    search that would look for the worst, for settings that no job has, and where there is nothing
+    to vary around."""
     folder = Path(str(config.hydra.sweep.dir)).expanduser().absolute()
     refuse_maximising(config.hydra.sweeper)
     check_settings(config)
@@ -53,8 +52,8 @@ def prepare(config: DictConfig) -> None:
 
 
 def unnamed(config: DictConfig) -> list[str]:
-    """The settings of the command line, and of a preset, that do not name a job's folder: those
-    that are the same for all. In a search, all: its trials have numbers."""
+    """Return the settings of the command line, and of a preset, that do not name a job's folder:
+    those that are the same for all jobs. In a search, return all: its trials have numbers."""
     params = config.hydra.sweeper.get("params") or {}
     words = [f"{key}={value}" for key, value in params.items()]
     read = OverridesParser.create().parse_overrides([*words, *config.hydra.overrides.task])
@@ -64,7 +63,7 @@ def unnamed(config: DictConfig) -> list[str]:
 
 
 def share_of_cores(config: DictConfig) -> int | None:
-    """Threads for each of the jobs that the launcher runs at once; None where it runs one."""
+    """Return the threads for each of the jobs that run at once; None where one runs alone."""
     launcher = config.hydra.launcher
     if "n_jobs" in launcher:  # joblib, for which -1 is all cores and -2 one less
         jobs = launcher.n_jobs if launcher.n_jobs > 0 else num_cores() + 1 + launcher.n_jobs
@@ -97,6 +96,6 @@ def check_varied(config: DictConfig) -> None:
 
 
 def quoted(path: Path) -> str:
-    """As a value on Hydra's command line."""
+    """Return ``path`` as a value on Hydra's command line."""
     text = str(path).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{text}'"

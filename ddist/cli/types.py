@@ -50,7 +50,7 @@ def limits(annotation: Any) -> list[Limit]:
 
 
 def is_allowed(value: Any, annotation: Any) -> bool:
-    """Whether an annotation that is no union allows ``value``."""
+    """Tell whether an annotation that is no union allows ``value``."""
     origin, inner = get_origin(annotation) or annotation, get_args(annotation)
     if annotation in (Any, object):
         return True

@@ -23,7 +23,7 @@ NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 @dataclass(frozen=True)
 class Signature:
-    """What a function or class takes: types by name, and whether it takes other names too."""
+    """The arguments of a function or class: types by name, and whether it takes other names too."""
 
     types: Mapping[str, Any]
     is_open: bool
@@ -46,7 +46,7 @@ def check_config(cfg: DictConfig, *, light: bool = False, experiment: str = "") 
 
 
 def check_needed(cfg: DictConfig) -> None:
-    """Raise a DdistError unless all is there that a run needs, where it is looked for."""
+    """Raise a DdistError unless all that a run needs is there, where it is looked for."""
     if "published" in (cfg.get("method") or {}):
         raise DdistError(
             "method.published is no setting any more: a method's file begins with "
@@ -126,7 +126,7 @@ def wrong_settings(node: Any, raw: Any, place: str, own: Mapping[str, Any]) -> I
 
 
 def is_copy(value: Any, raw: Any) -> bool:
-    """Whether ``raw`` is an interpolation of another node, ``${augment}``, and none of a value."""
+    """Tell whether ``raw`` is an interpolation of another node (``${augment}``), not of a value."""
     return isinstance(value, Mapping) and isinstance(raw, str) and ":" not in raw
 
 
@@ -163,7 +163,7 @@ def say_unknown(
 
 @cache
 def signature_of(target: str) -> Signature:
-    """Return what a function, or a class and those it hands its options on to, takes."""
+    """Return what a function takes, or a class and those that it hands its options on to."""
     made = get_object(target)
     makers = [made]
     if isclass(made):

@@ -95,7 +95,7 @@ def full_data(setup: Setup, networks: Networks) -> PublishedFigure | None:
 
 
 def cited(published: PublishedFigure) -> str:
-    """Return the paper, and how its figure is known where it was not seen there."""
+    """Return the paper; where its figure was not seen there, also how that is known."""
     return published.paper + ("" if published.known == "seen" else f", {KNOWN[published.known]}")
 
 
@@ -183,8 +183,8 @@ def image_mismatches(setup: Setup, published: PublishedFigure) -> list[str]:
 
 
 def network_setting(setup: Setup, path: str, networks: Networks) -> Any:
-    """Return the setting of ``setup``, of the network as conf/network has it where the run's config
-    tells of another."""
+    """Return the setting ``path`` of ``setup``; for a network that the run's config does not
+    describe, the one in conf/network."""
     group, _, name = path.partition(".")
     if group == "network" and not setup.own_network:
         return networks.get(setup.network.partition(" ")[0], {}).get(name)

@@ -1,4 +1,4 @@
-"""What two runs have to have in common: settings under which accuracies may share a column."""
+"""Settings that two runs have to have in common for their accuracies to share a column."""
 
 import json
 from collections.abc import Mapping
@@ -7,19 +7,19 @@ from typing import Any
 
 from ddist.settings.groups import KEYS, keys
 
-# What of a protocol's settings may differ under one name: how many networks, how they are computed.
+# Settings of one protocol that may differ: how many networks there are, how they are computed.
 _SAME_PROTOCOL = {
     "name", "num_networks", "chunk", "networks", "precision", "kernel", "tuning_networks",
     "tuning_images", "without_batch_norm",
 }  # fmt: skip
 
 
-# No settings of what is called: how Hydra calls it, and tables that settings are taken from.
+# Keys that are no settings: how Hydra calls a target, and tables that settings are taken from.
 _ASIDE = {"_partial_", "_convert_", "_by_dataset_"}
 
 
 def learned(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a plain config, as results.json has it, that change what is learned."""
+    """Return the settings that change what is learned, of a plain config as in results.json."""
     ignored = keys(lambda key: not key.learned)
     kept = values_alone({name: value for name, value in plain.items() if name not in ignored})
     for name, key in KEYS.items():
@@ -33,7 +33,7 @@ def learned(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def values_alone(node: Any) -> Any:
-    """Return a copy of ``node`` without what is beside the settings of its targets."""
+    """Return a copy of ``node`` without keys that are no settings: Hydra's own, and tables."""
     if isinstance(node, Mapping):
         return {k: values_alone(v) for k, v in node.items() if k not in _ASIDE}
     return [values_alone(each) for each in node] if isinstance(node, list) else node
@@ -41,7 +41,7 @@ def values_alone(node: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """Which network a run trained, and on the images of which dataset."""
+    """The network that a run trained, and the dataset of the images."""
 
     dataset: str
     init: str
@@ -50,17 +50,17 @@ class Setup:
 
     @property
     def own_network(self) -> bool:
-        """Whether the run's config describes the network (else it is conf/network's)."""
+        """Tell whether the run's config describes the network (else it is conf/network's)."""
         return not evaluation(self.config).get("networks")
 
     @property
     def objective(self) -> str:
-        """What networks are trained for, where that is not to classify."""
+        """Return what networks are trained for; an empty string where that is to classify."""
         return other_objective(self.config)
 
     def setting(self, path: str) -> Any:
-        """The setting ``method.lr.images`` of the run, ``init`` by its name; None where there is
-        none of that name."""
+        """Return the run's setting ``path``, such as ``method.lr.images``, and ``init`` by its
+        name; None where there is none of that name."""
         if path == "init":
             return self.init
         value: Any = self.config
@@ -70,28 +70,28 @@ class Setup:
 
 
 def evaluation(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The protocol's settings of a run; of an older one maybe none."""
+    """Return the settings of a run's protocol; an empty dict for older runs without any."""
     found = config.get("evaluation")
     return found if isinstance(found, dict) else {}
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run learned with, but its seed, and the precision of what it evaluated."""
+    """Return what a run learned with, but its seed, and the precision of its evaluation."""
     settings = learned(config)
     settings.pop("seed", None)
     return {**settings, "evaluation": {"precision": evaluation(config).get("precision")}}
 
 
 def identity(config: Mapping[str, Any]) -> str:
-    """Equal for two runs that differ in nothing of that."""
+    """Return a string that is equal for runs with the same :func:`settings_of`."""
     return json.dumps(settings_of(config), sort_keys=True, default=str)
 
 
 def changed_settings(
     usual: Mapping[str, Any], own: Mapping[str, Any], prefix: str = ""
 ) -> dict[str, Any]:
-    """The settings of a protocol, by their dotted names, that are not as ``usual``. What only one
-    side has, and what the YAML leaves to be computed, is not compared."""
+    """Return the settings of a protocol, by their dotted names, that are not as ``usual``. What
+    only one side has, and what the YAML leaves to be computed, is not compared."""
     changed: dict[str, Any] = {}
     for key in usual.keys() & own.keys():
         one, other = usual[key], own[key]
@@ -106,8 +106,8 @@ def changed_settings(
 
 
 def other_objective(config: Mapping[str, Any]) -> str:
-    """What networks are trained for where that is not to classify, as their accuracy then says
-    something else; an empty string where it is."""
+    """Return the name of what networks are trained for where that is not to classify, as their
+    accuracy then says something else; an empty string where it is."""
     objective, method = config.get("objective"), config.get("method")
     if not (isinstance(method, dict) and "objective" in method and isinstance(objective, dict)):
         return ""
@@ -116,12 +116,12 @@ def other_objective(config: Mapping[str, Any]) -> str:
 
 
 def by_name(tree: Mapping[Any, Any]) -> dict[str, Any]:
-    """JSON has made names of the numbers that YAML has."""
+    """Return ``tree`` with words for keys, which JSON has made of the numbers in YAML."""
     return {str(key): value for key, value in tree.items()}
 
 
 def protocol_label(name: str, changed: Mapping[str, Any]) -> str:
-    """``dc2021_dsa``, or ``dc2021_dsa (epochs=300)`` where its settings were others."""
+    """Return ``dc2021_dsa``, or ``dc2021_dsa (epochs=300)`` where its settings were others."""
     if not changed:
         return name
     return f"{name} ({', '.join(f'{key}={changed[key]}' for key in sorted(changed))})"

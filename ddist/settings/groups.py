@@ -1,5 +1,4 @@
-"""What each top-level key of the config is to the runner: one table, from which all lists of keys
-are derived."""
+"""The top-level keys of the config: one table, from which all lists of keys are derived."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -131,5 +130,5 @@ KEYS = {
 
 
 def keys(where: Callable[[Key], bool]) -> tuple[str, ...]:
-    """The top-level keys of which ``where`` holds, in the order of the table."""
+    """Return the top-level keys of which ``where`` holds, in the order of the table."""
     return tuple(name for name, key in KEYS.items() if where(key))

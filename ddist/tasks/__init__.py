@@ -1,1 +1,1 @@
-"""What ``ddist task=...`` can do: one function run(cfg) each."""
+"""The tasks that ``ddist task=...`` chooses, each a function run(cfg)."""

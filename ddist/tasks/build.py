@@ -32,11 +32,11 @@ from ddist.teachers import Teacher
 log = logging.getLogger(__name__)
 
 FindTeacher = Callable[[], Teacher]
-"""Gives the teacher to who cannot do without one."""
+"""A function that returns the teacher, or raises a DdistError where there is none."""
 
 
 def find_device(accelerator: str) -> torch.device:
-    """Where to compute: the machine's accelerator, unless ``accelerator`` is "cpu"."""
+    """Return the device to compute on: an accelerator, or the CPU without one or if asked for."""
     found = torch.accelerator.current_accelerator(check_available=True)
     return torch.device("cpu") if found is None or accelerator == "cpu" else found
 
@@ -44,7 +44,7 @@ def find_device(accelerator: str) -> torch.device:
 def build_data(
     cfg: DictConfig, batch_size: int | None = None, per_class: int | None = None
 ) -> RealData:
-    """The dataset of ``cfg``, read."""
+    """Return the dataset of ``cfg`` with its images read."""
     config = to_plain(cfg.dataset)
     if isinstance(config["source"], dict):
         config["source"]["_partial_"] = True
@@ -60,7 +60,7 @@ def build_data(
 
 
 def build_init(cfg: DictConfig, data: RealData) -> InitialWeights:
-    """p(theta_0)."""
+    """Return p(theta_0), the distribution of initial weights."""
     config = to_plain(cfg.init)
     if "source" not in config:
         init: InitialWeights = make(config, seed=cfg.seed)
@@ -82,8 +82,8 @@ def build_init(cfg: DictConfig, data: RealData) -> InitialWeights:
 
 
 def build_source(cfg: DictConfig, name: str, classes: object, data: RealData) -> RealData:
-    """The dataset ``name``, or some of its ``classes``, read, in the size and channels of ``data``:
-    its networks have to be able to read that."""
+    """Return the dataset ``name``, or some of its ``classes``, with images of the size and channels
+    of ``data``. Raise a DdistError where it has another number of classes."""
     config = DictConfig({**cfg.dataset}) if name == data.name else load_option("dataset", name)
     config.classes = classes
     config.channels, config.size = data.image_shape[0], data.image_shape[1]
@@ -103,8 +103,8 @@ def build_source(cfg: DictConfig, name: str, classes: object, data: RealData) ->
 def build_method(
     cfg: DictConfig, data: RealData, init: InitialWeights, teacher: FindTeacher | None = None
 ) -> Method:
-    """The method with its synthetic data. ``teacher`` is that of :func:`shared_teacher`, if parts
-    of the run share one."""
+    """Build the method and its synthetic data. ``teacher`` comes from :func:`shared_teacher` where
+    parts of the run share one."""
     check_init(init, cfg.method)
     check_augment(cfg)
     options: dict[str, Any] = {"ipc": cfg.ipc, "seed": cfg.seed, "data": data, "init": init}
@@ -127,7 +127,7 @@ def build_method(
 
 
 def build_trajectories(cfg: DictConfig, data: RealData) -> Trajectories | Stored:
-    """The experts, trained on ``data``."""
+    """Return the expert trajectories of ``cfg`` on ``data``: trained here, or stored."""
     trajectories: Trajectories | Stored = make(
         cfg.trajectories, source=data, cache=cfg.paths.cache, seed=cfg.seed, compile=cfg.compile
     )
@@ -135,7 +135,7 @@ def build_trajectories(cfg: DictConfig, data: RealData) -> Trajectories | Stored
 
 
 def build_teacher(cfg: DictConfig, data: RealData) -> Teacher | None:
-    """The teacher of ``cfg``, asked about ``data``; None where there is none."""
+    """Build the teacher of ``cfg`` for ``data`` and check it; return None where there is none."""
     config = to_plain(cfg.teacher)
     for key in ("store", "temperature", "top_k"):
         config.pop(key)  # of the labels that it leaves in the artifact
@@ -156,7 +156,7 @@ def build_teacher(cfg: DictConfig, data: RealData) -> Teacher | None:
 
 
 def find_teacher(cfg: DictConfig, data: RealData) -> Teacher:
-    """The same for who cannot do without."""
+    """Return the teacher of ``cfg`` for ``data``. Raise a DdistError where there is none."""
     teacher = build_teacher(cfg, data)
     if teacher is None:
         raise DdistError("This run needs a teacher: choose one, such as teacher=trained.")
@@ -164,12 +164,12 @@ def find_teacher(cfg: DictConfig, data: RealData) -> Teacher:
 
 
 def shared_teacher(cfg: DictConfig, data: RealData) -> FindTeacher:
-    """The same, built at the first call and handed out again at all others."""
+    """Return a function that builds the teacher at its first call and returns it at all calls."""
     return cache(partial(find_teacher, cfg, data))
 
 
 def without_batch_norm(name: str, config: DictConfig) -> tuple[str, DictConfig]:
-    """The network ``config`` and what results call it; both without normalisation where it has
+    """Return the network's name in results and its ``config``, with no normalisation where it has
     batch normalisation."""
     if config.get("norm") != "batch":
         return name, config
@@ -183,8 +183,8 @@ def build_evaluator(
     init: InitialWeights,
     teacher: FindTeacher | None = None,
 ) -> Evaluator:
-    """The protocol of ``cfg.evaluation`` over its networks; by default the run's own, which
-    results call ``network_name``. ``teacher`` as in :func:`build_method`."""
+    """Build the evaluator: the protocol of ``cfg.evaluation`` over its networks, by default the
+    run's own, which results call ``network_name``. ``teacher`` as in :func:`build_method`."""
     config = to_plain(cfg.evaluation)
     names, precision = config.pop("networks"), config.pop("precision")
     bare = config.pop("without_batch_norm")

@@ -1,4 +1,4 @@
-"""What is refused before anything is computed: parts that do not fit each other or the machine."""
+"""Checks before anything is computed: that parts fit each other and the machine."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ DOUBLE = {64, "64", "64-true"}
 
 
 def check_run(cfg: DictConfig) -> bool:
-    """Whether a network takes part. Raises a DdistError for settings that do not fit each other."""
+    """Tell whether a network takes part. Raise a DdistError for settings that do not fit."""
     check_reference(cfg)
     check_devices(cfg)
     check_groups_used(cfg.method, cfg.evaluation)
@@ -38,7 +38,7 @@ def check_run(cfg: DictConfig) -> bool:
 
 
 def check_reference(cfg: DictConfig) -> None:
-    """Raise a DdistError for an impossible training on all images."""
+    """Raise a DdistError for training on all images where the protocol does without networks."""
     protocol = get_object(cfg.evaluation._target_)
     if cfg.reference.measure and not getattr(protocol, "uses_network", True):
         raise DdistError(
@@ -49,8 +49,8 @@ def check_reference(cfg: DictConfig) -> None:
 
 
 def check_init(init: InitialWeights, method: DictConfig) -> None:
-    """Raise a DdistError where a method would train one and the same network several times, or
-    draws more of them than there will be: before these are trained."""
+    """Raise a DdistError, before networks are trained, where the method would train the same one
+    several times or draw more of them than there will be."""
     num = method.get("num_networks", 1)
     if init.single and num > 1:
         raise DdistError(
@@ -61,8 +61,8 @@ def check_init(init: InitialWeights, method: DictConfig) -> None:
 
 
 def check_held_out(init: InitialWeights, protocol: Protocol) -> None:
-    """Raise a DdistError where a protocol wants more held-out networks than there will be, before
-    they are trained."""
+    """Raise a DdistError, before networks are trained, where the protocol wants more held-out ones
+    than there will be."""
     wanted, most = protocol.num_held_out, init.num_held_out
     if wanted is not None and most is not None and wanted > most and not init.single:
         raise DdistError(
@@ -114,7 +114,7 @@ def check_augment(cfg: DictConfig) -> None:
 
 
 def check_network_used(cfg: DictConfig, used: bool) -> None:
-    """Raise a DdistError where the command line names a network that nothing is done with."""
+    """Raise a DdistError where the command line names a network that no part of the run uses."""
     if not used and (named("network") or chosen("evaluation.networks")):
         raise DdistError(
             f"No network takes part in this run (evaluation={cfg.evaluation.name} does without): "
@@ -146,7 +146,7 @@ def check_teacher_used(cfg: DictConfig, used: bool) -> None:
 
 
 def check_labels(cfg: DictConfig) -> None:
-    """Raise a DdistError for a protocol of soft labels where the set will have hard ones."""
+    """Raise a DdistError for a label temperature in the evaluation of a set with hard labels."""
     temperature = cfg.evaluation.get("temperature", 1)
     hard = cfg.synthetic.labels == "hard" and not cfg.teacher.store
     if temperature != 1 and hard and cfg.evaluation.labels == "own":

@@ -1,4 +1,4 @@
-"""Whose a run's folder is, and what lies in it to go on from."""
+"""The note in a run's folder of the settings that it belongs to, and what is there to resume."""
 
 import json
 import shutil
@@ -23,9 +23,9 @@ STEPS = ("steps", "trainer.max_steps")
 
 
 def claim(folder: Path, cfg: DictConfig) -> None:
-    """Note in the run's folder which settings it belongs to. What a run of other settings has left
-    there is refused with ``cfg.resume``, unless it is the beginning of this one; without, it is no
-    longer resumed from."""
+    """Note in the run's folder the settings that it belongs to. With ``cfg.resume``, raise a
+    DdistError for what a run of other settings has left there, unless that is the beginning of this
+    one; without, remove the checkpoint and the results of an earlier run."""
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         return
     note, checkpoint = folder / NOTE, folder / CHECKPOINT
@@ -74,31 +74,31 @@ def check_same(folder: Path, cfg: DictConfig, before: dict[str, Any]) -> None:
 
 
 def as_plain(cfg: DictConfig) -> dict[str, Any]:
-    """The settings that change what is learned, as the note in a folder has them."""
+    """Return the settings that change what is learned, as the note in a folder has them."""
     plain: dict[str, Any] = json.loads(json.dumps(learned_settings(cfg)))
     return plain
 
 
 def with_steps(cfg: DictConfig, steps: int) -> DictConfig:
-    """The same config with that many steps, and whatever follows from it."""
+    """Return a copy of ``cfg`` with that many outer steps, and whatever follows from them."""
     other = cfg.copy()
     OmegaConf.update(other, "steps", steps)
     return other
 
 
 def place() -> str:
-    """The setting that names the run's folder."""
+    """Return the name of the setting that chooses the run's folder."""
     return "hydra.sweep.dir" if is_job() else "hydra.run.dir"
 
 
 def where(folder: Path) -> str:
-    """The setting with which the same command comes back to ``folder``."""
+    """Return the setting with which the same command comes back to ``folder``."""
     return f"{place()}={folder.parent if is_job() else folder}"
 
 
 def kept_in(folder: Path, cfg: DictConfig) -> str:
-    """What an interrupted run leaves in its folder, and how to go on with it; nothing where there
-    is nothing yet."""
+    """Return a sentence on what an interrupted run leaves in its folder and how to resume it; an
+    empty string where there is nothing yet."""
     again = f"the same command with {where(folder)}{'' if cfg.resume else ' and resume=true'}"
     rows = len(list((folder / EVALUATED).glob("*.json")))
     if (folder / "distilled").exists():

@@ -38,8 +38,8 @@ def run(
     points: NonNegative,
     full: Annotated[float, Gt(0), Le(1)] | None,
 ) -> None:
-    """Tables of all that ``cfg.runs`` holds, a table for each protocol, printed and written to the
-    run's folder with the plots; see :func:`ddist.compare.published.compare` for the limits and
+    """Compare the runs in ``cfg.runs``: print a table for each protocol, and write the tables and
+    plots to the run's folder. See :func:`ddist.compare.published.compare` for the limits and
     :func:`ddist.compare.robust.robust_scores` for ``full``."""
     found = compared(find_patterns(cfg), deviations, points, full)
     for problem in found.problems:
@@ -63,7 +63,7 @@ def run(
 
 @dataclass(frozen=True)
 class Compared:
-    """What runs say beside each other."""
+    """The outcome of comparing runs."""
 
     tables: dict[str, list[ComparedRow]]  # by protocol
     scores: Sheet | None  # the robust ones
@@ -78,8 +78,8 @@ class Compared:
 
 
 def compared(runs: list[str], deviations: float, points: float, full: float | None) -> Compared:
-    """All that ``runs``, files, folders or patterns, hold; see :func:`run`. Raises DdistError where
-    they lead to nothing."""
+    """Compare all that ``runs`` (files, folders or patterns) hold; see :func:`run`. Raise a
+    DdistError where they lead to no usable results.json."""
     found = gather(runs, usual_protocols())
     if not found.figures:
         raise DdistError(

@@ -19,17 +19,17 @@ from ddist.storage.signature import signature
 
 _LONGEST_NAME = 200
 ROW = re.compile(r"\$\{row:\w+(?:,\s*([\w.]+))?\}")  # a value from a table, and which
-_SETTING = {"dataset": "dataset.name"}  # what a row calls otherwise
+_SETTING = {"dataset": "dataset.name"}  # by another name in a row
 
 
 def conf_dir() -> Path:
-    """The folder of the YAML files: inside the installed package, or the checkout's."""
+    """Return the folder of the YAML files: inside the installed package, or the checkout's."""
     installed = Path(__file__).parents[1] / "conf"
     return installed if installed.is_dir() else Path(__file__).parents[2] / "conf"
 
 
 def register_resolvers() -> None:
-    """Makes the functions that the YAML files call available to OmegaConf."""
+    """Make the functions that the YAML files call available to OmegaConf."""
     resolvers: dict[str, Callable[..., Any]] = {
         "row": from_row,
         "at_most": numeric(min),
@@ -50,7 +50,7 @@ def register_resolvers() -> None:
 
 
 def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` of numbers, which says so where it is given something else."""
+    """Return ``function`` with a guard: a TypeError for arguments that are no numbers."""
 
     def checked(*values: Any) -> Any:
         for value in values:
@@ -76,7 +76,7 @@ def from_row(column: str, table: str = "by_ipc", *, _root_: DictConfig) -> Any:
 
 
 def row_of(cfg: DictConfig, table: str) -> DictConfig:
-    """Return that row."""
+    """Return the row of ``table`` that the run of ``cfg`` is nearest to (see :func:`from_row`)."""
     rows = OmegaConf.select(cfg, table) or []
     fitting = [row for row in rows if _conditions(row).items() <= _run(cfg, rows).items()]
     if not rows:
@@ -91,7 +91,7 @@ def row_of(cfg: DictConfig, table: str) -> DictConfig:
 
 
 def _distance(ipc: int, published: int) -> tuple[float, int]:
-    """Order published ipcs by their ratio to ``ipc``; of two the smaller is nearer."""
+    """Return the distance of two ipcs, by their ratio; of two alike the smaller is nearer."""
     return max(ipc / published, published / ipc), published
 
 
@@ -111,13 +111,13 @@ def _in_words(settings: Mapping[str, Any]) -> str:
 
 
 def borrowed_ipcs(cfg: DictConfig) -> set[int]:
-    """The published ipcs whose settings stand in because there are none for ``cfg.ipc``."""
+    """Return the published ipcs whose settings stand in because there are none for ``cfg.ipc``."""
     tables = {name or "by_ipc" for name in ROW.findall(OmegaConf.to_yaml(cfg, resolve=False))}
     return {row_of(cfg, table).get("ipc", cfg.ipc) for table in tables} - {cfg.ipc}
 
 
 def default_path(variable: str, subfolder: str) -> str:
-    """The folder of the environment variable, or ~/.cache/ddist/<subfolder>."""
+    """Return the folder that the environment variable names, or ~/.cache/ddist/<subfolder>."""
     return os.environ.get(variable) or str(Path.home() / ".cache" / "ddist" / (subfolder or ""))
 
 
@@ -127,8 +127,8 @@ def laptop_preset(method: str) -> str | None:
 
 
 def job_folder(overrides: str, number: int) -> str:
-    """The folder of a job in that of its sweep: what is swept (``ipc-1_seed-0``), so that the same
-    job has the same folder in a sweep of more of them; its number, where that is nothing."""
+    """Return the name of a job's folder within that of its sweep: what is swept (``ipc-1_seed-0``),
+    so that a job keeps its folder in a larger sweep; its number where nothing is swept."""
     if not overrides:
         return str(number)
     name = re.sub(r"[^\w.+-]+", "_", overrides)
@@ -139,8 +139,8 @@ def job_folder(overrides: str, number: int) -> str:
 
 
 def jobs_at_once(threads: int | None, accelerator: str) -> int:
-    """Of how many jobs of ``threads`` (one, where it is not said) this machine has the cores. Jobs
-    that share an accelerator are not started together."""
+    """Return how many jobs of ``threads`` each (one, if None) this machine has the cores for; one
+    where they would share an accelerator."""
     import torch  # takes seconds, and few commands come here
 
     if accelerator != "cpu" and torch.accelerator.is_available():
@@ -149,15 +149,15 @@ def jobs_at_once(threads: int | None, accelerator: str) -> int:
 
 
 def num_cores() -> int:
-    """The CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def composed_apart(overrides: Iterable[str]) -> DictConfig:
-    """What a command line of ``overrides`` would compose, from within a run or without one.
-    Raises Hydra's errors."""
+    """Return the config that a command line of ``overrides`` composes, within a run or without one.
+    Raise Hydra's errors."""
     running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -167,25 +167,23 @@ def composed_apart(overrides: Iterable[str]) -> DictConfig:
 
 
 def option_names(group: str) -> list[str]:
-    """Return the names of the options of a group. A file whose name begins with ``_`` is none: it
-    holds what others of its group start from."""
+    """Return the names of a group's options, without the files whose names begin with ``_``, which
+    hold what options start from."""
     folder = conf_dir() / group
     files = folder.rglob("[!_]*.yaml")
     return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in files)
 
 
 def load_option(group: str, name: str) -> DictConfig:
-    """The config of one option of a group, e.g. ("network", "convnet"), beyond the composed one.
-
-    Looks where Hydra looks (so --config-dir works). Raises DdistError for unknown names.
-    """
+    """Return the config of any option of a group, e.g. ("network", "convnet"), chosen or not.
+    Search where Hydra does, so that --config-dir works. Raise a DdistError for an unknown name."""
     sources = HydraConfig.get().runtime.config_sources
     return read_option(group, name, [Path(s.path) for s in sources if s.schema == "file"])
 
 
 def read_option(group: str, name: str, roots: Sequence[Path] = ()) -> DictConfig:
-    """Return what the file of an option says, on top of the options of its group that it starts
-    from, without what else it would have chosen. ``roots`` are searched, or :func:`conf_dir`."""
+    """Return the settings of an option over those of the options of its group that it starts from.
+    Search ``roots``, or :func:`conf_dir`. Raise a DdistError for an unknown name."""
     roots = roots or [conf_dir()]
     for root in roots:
         if (root / group / f"{name}.yaml").is_file():
@@ -203,12 +201,12 @@ def read_option(group: str, name: str, roots: Sequence[Path] = ()) -> DictConfig
 
 
 def learned_settings(cfg: DictConfig) -> dict[str, Any]:
-    """The settings that change what is learned, as plain values."""
+    """Return the settings that change what is learned, as plain values."""
     return learned(to_plain(cfg))
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """The old and the new value of each setting that differs, by its dotted name."""
+    """Return the old and the new value of each setting that differs, by its dotted name."""
     if isinstance(old, dict) and isinstance(new, dict):
         found: dict[str, tuple[Any, Any]] = {}
         for key in sorted(old.keys() | new.keys()):
@@ -218,7 +216,7 @@ def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, An
 
 
 def to_plain(cfg: DictConfig, *, resolve: bool = True) -> dict[str, Any]:
-    """The config as plain dicts and lists; unless ``resolve``, with interpolations as they are."""
+    """Return the config as plain dicts and lists; interpolations stay unless ``resolve``."""
     plain = OmegaConf.to_container(cfg, resolve=resolve, throw_on_missing=resolve)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}

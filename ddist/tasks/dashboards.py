@@ -1,5 +1,5 @@
-"""What dashboards get beyond curves and pictures, and the end of a Weights & Biases run. How it is
-shown: :mod:`ddist.callbacks.dashboards`."""
+"""Contents of dashboards beyond curves and pictures, and the end of a Weights & Biases run. For how
+they are shown see :mod:`ddist.callbacks.dashboards`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +24,8 @@ BEST = {"distill/loss": "min", "distill/accuracy": "max"}
 
 @contextmanager
 def finishing(logger: Logger, cfg: DictConfig) -> Iterator[Logger]:
-    """Tells the logger what runs are told apart by, and ends its wandb run with the block, as
-    failed where that raises: the next job of a sweep, in the same process, gets one of its own."""
+    """Describe the run to a wandb logger, and end its wandb run with the block, as failed where
+    that raises: the next job of a sweep, in the same process, gets a wandb run of its own."""
     if not isinstance(logger, WandbLogger) or rank_zero_only.rank:  # type: ignore[attr-defined]
         yield logger
         return
@@ -42,7 +42,7 @@ def finishing(logger: Logger, cfg: DictConfig) -> Iterator[Logger]:
 
 
 def introduce(logger: WandbLogger, cfg: DictConfig) -> None:
-    """What a dashboard groups runs and averages seeds by, and what the axes of its curves are."""
+    """Set what a dashboard groups runs and averages seeds by, and the axes of its curves."""
     run = logger.experiment
     names = chosen_names()
     own = {"ipc": cfg.ipc, "seed": cfg.seed, "steps": cfg.steps, "protocol": cfg.evaluation.name}
@@ -54,8 +54,8 @@ def introduce(logger: WandbLogger, cfg: DictConfig) -> None:
 
 
 def log_results(logger: Logger, results: dict[str, Any], distilled: DistilledDataset) -> None:
-    """The evaluation and, with several networks, the table across them; learned step sizes; the
-    headline figures and the cost. The set itself where it is asked for."""
+    """Log the evaluation and, with several networks, the table across them; learned step sizes; the
+    headline figures and the cost; the set itself where the logger keeps it."""
     if not isinstance(logger, WandbLogger | TensorBoardLogger):
         return
     rows = accuracy_rows(results)
@@ -88,7 +88,7 @@ def log_results(logger: Logger, results: dict[str, Any], distilled: DistilledDat
 
 
 def summary(results: dict[str, Any]) -> dict[str, Any]:
-    """The figures that runs are compared by, by name."""
+    """Return the figures that runs are compared by, by name."""
     found = {key: results[key] for key in ("protocol", "steps", "seed")}
     found |= {f"cost/{key}": value for key, value in results["cost"].items()}
     if selection := results.get("selection"):  # what a sweep may look at

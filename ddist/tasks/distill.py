@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig, *, baseline: bool) -> float | None:
-    """One run, as docs say it; returns what a search may minimise: the negated validation accuracy,
-    or the outer loss where nothing is held out. Never the test figure."""
+    """Distil and evaluate. Return what a search may minimise, never the test figure: the negated
+    validation accuracy, or the outer loss where no images are held out."""
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     callbacks = [each for each in instantiate(cfg.callbacks).values() if each]  # a budget begins
@@ -47,7 +47,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
 
 
 def distil(cfg: DictConfig, callbacks: list[Callback], baseline: bool) -> float | None:
-    """What :func:`run` does with settings that are in order."""
+    """Do the run, with settings that :func:`run` has checked; return what a search may minimise."""
     started = time.monotonic()
     parts = build_run(cfg)
     method, folder = parts.method, parts.folder
@@ -90,13 +90,13 @@ def distil(cfg: DictConfig, callbacks: list[Callback], baseline: bool) -> float 
 
 
 def say_borrowed(cfg: DictConfig) -> None:
-    """One line when the settings of another ipc stand in."""
+    """Log a line where the settings of another ipc stand in."""
     for ipc in sorted(borrowed_ipcs(cfg)):
         log.info("No published settings for ipc=%d: those of ipc=%d are taken.", cfg.ipc, ipc)
 
 
 def leave_if_interrupted(trainer: pytorch_lightning.Trainer, folder: Path) -> None:
-    """After Ctrl-C the artifact so far is saved; the rest is left to a resumed run."""
+    """Exit if a signal stopped the steps: the artifact so far is saved, a resumed run goes on."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Interrupt) and callback.received is not None:
             log.warning(

@@ -109,7 +109,7 @@ def estimate(cfg: DictConfig, folder: Path, baseline: bool, seconds: float) -> d
 
 
 def leave(distilled: DistilledDataset, results: Results, folder: Path) -> None:
-    """Write what a run leaves of its ``results``."""
+    """Write to ``folder`` what a run leaves there: the set, its ``results`` and the page."""
     distilled.save(folder / "distilled")
     distilled.meta["results"] = results[0]
     distilled.save(folder / "distilled")
@@ -117,8 +117,8 @@ def leave(distilled: DistilledDataset, results: Results, folder: Path) -> None:
 
 
 def run_bytes(cfg: DictConfig, folder: Path, done: int) -> int:
-    """Bytes of the run's folder, of which ``done`` outer steps are in ``folder``: rows of metrics
-    are still to come, and pictures, which the page holds too, in base 64."""
+    """Return the bytes that the run's folder will have, from ``done`` outer steps in ``folder``:
+    rows of metrics are to come, and pictures, which the page holds too, in base 64."""
     found = sum(written(folder).values())
     if done == 0:
         return found  # nothing is learned
@@ -132,7 +132,7 @@ def run_bytes(cfg: DictConfig, folder: Path, done: int) -> int:
 
 
 def table(found: dict[str, Any]) -> Table:
-    """What estimate.json says, part by part."""
+    """Return a table of what estimate.json says, part by part."""
     shown = Table(title="What this run will take on this machine", title_style="bold")
     shown.add_column("part")
     for name in ("time", "memory", "disk"):
@@ -169,13 +169,13 @@ def table(found: dict[str, Any]) -> Table:
 
 
 def largest(folder: Path) -> int:
-    """The bytes of the largest file in ``folder``, without links."""
+    """Return the bytes of the largest file in ``folder``, without links."""
     files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     return max((path.stat().st_size for path in files), default=0)
 
 
 def lend(cache: Path, copy: Path) -> None:
-    """A folder with links to the files of ``cache``: what is there counts, and nothing comes in."""
+    """Fill ``copy`` with links to the files of ``cache``: trials read these and add none to it."""
     copy.mkdir(parents=True)
     for folder, _, names in os.walk(cache):
         here = copy / Path(folder).relative_to(cache)
@@ -186,7 +186,7 @@ def lend(cache: Path, copy: Path) -> None:
 
 
 def written(folder: Path) -> dict[str, int]:
-    """Bytes of the files in ``folder`` by its subfolders, without links."""
+    """Return the bytes of the files in ``folder`` by its subfolders, without links."""
     found: dict[str, int] = {}
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
@@ -196,8 +196,8 @@ def written(folder: Path) -> dict[str, int]:
 
 
 def since_start() -> float:
-    """Seconds of importing and composing before the first run's task; the CPU's, where nobody
-    knows when the process began."""
+    """Return the seconds of importing and composing before the first task; those of the CPU, where
+    nobody knows when the process began."""
     status, uptime = Path("/proc/self/stat"), Path("/proc/uptime")
     if not (status.exists() and uptime.exists()):
         return time.process_time()
@@ -207,7 +207,7 @@ def since_start() -> float:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without the lines and tables of a run, whose figures mean nothing when it is cut short."""
+    """Silence the lines and tables of a run, whose figures mean nothing when it is cut short."""
     console, logger = rich.get_console(), logging.getLogger("ddist")
     before = console.quiet, logger.level
     console.quiet = True

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig, *, baseline: bool) -> None:
-    """Evaluates ``cfg.artifact``. Its own dataset, network, p(theta_0), protocol and seed apply
+    """Evaluate ``cfg.artifact`` with its own dataset, network, p(theta_0), protocol and seed,
     unless the command line says otherwise."""
     if cfg.artifact is None:
         raise DdistError("task=evaluate needs the folder of a distilled set: artifact=FOLDER.")
@@ -115,13 +115,13 @@ def adopted(cfg: DictConfig, distilled: DistilledDataset) -> tuple[DictConfig, d
 
 
 def primary() -> DictConfig:
-    """config.yaml as it is, without any group."""
+    """Return config.yaml as it is, without any group."""
     return DictConfig(OmegaConf.load(conf_dir() / "config.yaml"))
 
 
 def yaml_defaults(group: str, name: str) -> DictConfig:
-    """What the YAML files say of an option; only what all have in common, for one that is not there
-    any more."""
+    """Return the YAML files' settings of an option; for one that no longer exists, those that all
+    options of its group have in common."""
     common = primary().get(group, {})
     try:
         return DictConfig(OmegaConf.merge(common, load_option(group, name)))
@@ -130,7 +130,7 @@ def yaml_defaults(group: str, name: str) -> DictConfig:
 
 
 def check_same_classes(distilled: DistilledDataset, data: RealData) -> None:
-    """Raise a DdistError unless the test images look like the distilled ones, class by class."""
+    """Raise a DdistError unless ``data`` has the image shape and classes of the distilled set."""
     expected = (tuple(distilled.meta["image_shape"]), list(distilled.meta["class_names"]))
     if expected != (tuple(data.image_shape), list(data.class_names)):
         raise DdistError(

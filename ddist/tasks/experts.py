@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig, *, epochs: PositiveInt) -> None:
-    """Trains what is missing, and says where it all is; ``epochs`` long, where neither
+    """Train the experts that are missing, and log where they all are; for ``epochs``, where neither
     ``trajectories.epochs`` nor the method says how long."""
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
@@ -37,7 +37,7 @@ def run(cfg: DictConfig, *, epochs: PositiveInt) -> None:
 
 
 def horizon(method: DictConfig) -> int | None:
-    """The last epoch of an expert that the method uses; None for one that uses none."""
+    """Return the last epoch of an expert that the method uses; None for a method that uses none."""
     if "max_start_epoch" not in method:
         return None
     return last_epoch(method.max_start_epoch, method.expert_epochs)

@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> None:
-    """Writes ``cfg.artifact`` in ``cfg.format`` to a folder of that name in the run's. Nothing is
-    uploaded."""
+    """Write ``cfg.artifact`` in ``cfg.format`` to a folder of that name in the run's. Uploading it
+    is left to the user."""
     if cfg.artifact is None:
         raise DdistError("task=export needs the folder of a distilled set: artifact=FOLDER.")
     distilled = DistilledDataset.load(Path(str(cfg.artifact)).expanduser())

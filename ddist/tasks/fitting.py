@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 def fit(
     cfg: DictConfig, method: Method, folder: Path, logger: Logger, callbacks: list[Callback]
 ) -> pytorch_lightning.Trainer:
-    """Distil, going on from the folder's checkpoint where there is one."""
+    """Distil, going on from the folder's checkpoint where there is one, and return the trainer."""
     if not method.learns:
         return make_trainer(cfg, max_steps=0, logger=False, callbacks=[])
     checkpoint = folder / CHECKPOINT
@@ -52,7 +52,7 @@ def fit(
 
 
 def make_trainer(cfg: DictConfig, **parts: Any) -> pytorch_lightning.Trainer:
-    """The Trainer of ``cfg``. Raises DdistError where Lightning will not have it."""
+    """Return the Trainer of ``cfg``. Raise a DdistError where Lightning refuses the settings."""
     try:
         trainer: pytorch_lightning.Trainer = make(cfg.trainer, **parts)
     except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
@@ -65,7 +65,7 @@ def make_trainer(cfg: DictConfig, **parts: Any) -> pytorch_lightning.Trainer:
 
 
 def describe(cfg: DictConfig, method: Method, steps: int) -> DistilledDataset:
-    """The product of the run, with what is needed to train on it and to repeat it."""
+    """Return the run's distilled set, with what is needed to train on it and to repeat the run."""
     data = method.data
     meta: dict[str, Any] = {
         **chosen_names(),
@@ -98,7 +98,7 @@ def describe(cfg: DictConfig, method: Method, steps: int) -> DistilledDataset:
 
 
 def single_start(method: Method) -> dict[str, torch.Tensor] | None:
-    """theta_0 where p(theta_0) is a single point, None where it is not or there is no network."""
+    """Return theta_0 where p(theta_0) is a single point; otherwise, or without a network, None."""
     if not (method.init.single and method.uses_network):
         return None
     return {name: w[0].cpu() for name, w in method.init.held_out(method.network, 1).items()}

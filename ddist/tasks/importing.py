@@ -38,7 +38,7 @@ ASSUMED = {"dd": "mean_std", "experts": "mean_std"}  # what the code has unless 
 
 
 def run(cfg: DictConfig) -> None:
-    """Reads ``cfg.path`` in ``cfg.format`` and saves it as the run's distilled set."""
+    """Read ``cfg.path`` in ``cfg.format`` and save it as the run's distilled set or experts."""
     if cfg.format not in FORMATS:
         raise DdistError(f"task=import needs format={'|'.join(FORMATS)}, not {cfg.format!r}.")
     if cfg.path is None:
@@ -54,7 +54,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def convert(cfg: DictConfig, path: Path) -> DistilledDataset:
-    """The set of another's format, completed by what the command line says of it."""
+    """Return the set at ``path`` in another program's format, completed by the command line."""
     cfg = assumed(cfg)
     check_asked(cfg)
     if not path.exists():
@@ -138,7 +138,7 @@ def unsaid(format: str) -> DdistError:
 
 
 def paths_of(value: Any) -> list[Path]:
-    """One path or several, as a setting has them."""
+    """Return the paths in a setting that holds one or several."""
     several = OmegaConf.is_list(value)
     return [Path(str(each)).expanduser() for each in (value if several else [value])]
 
@@ -181,7 +181,7 @@ def read(cfg: DictConfig, path: Path, data: RealData) -> Foreign:
 
 
 def name_of(cfg: DictConfig, path: Path) -> str:
-    """The method: as the command line says, else as DC's code calls its file (res_DM_...)."""
+    """Return the method: as the command line says, else as DC's file is called (res_DM_...)."""
     if chosen("method"):
         return chosen_names()["method"]
     told = path.stem.split("_")
@@ -190,8 +190,8 @@ def name_of(cfg: DictConfig, path: Path) -> str:
 
 
 def completed(cfg: DictConfig, ipc: int) -> DictConfig:
-    """Return what describes the imported set: ``cfg`` with nothing of the default method's that it
-    was not learned with, and the format's own protocol and network unless others were chosen."""
+    """Return the config of the imported set: ``cfg`` without the default method's settings, and
+    with the format's own protocol and network unless others were chosen."""
     cfg = cfg.copy()
     usual = composed_apart(
         [

@@ -12,13 +12,13 @@ UNFINISHED = "It did not finish."
 
 
 def is_job() -> bool:
-    """Whether this is within a job of a sweep."""
+    """Tell whether this is within a job of a sweep."""
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def note_failure(job: Path, sentence: str = UNFINISHED) -> None:
-    """Keep in a job's folder why it has no results: where the end of the sweep looks, whatever
-    process that is in."""
+    """Write to a job's folder why it has no results: the end of the sweep looks there, whatever
+    process it is in."""
     write_file_whole(job / FAILURE, f"{sentence}\n".encode())
 
 

@@ -1,4 +1,4 @@
-"""What a run needs of the memory, said before anything long is computed."""
+"""The memory that a run needs, checked before anything long is computed."""
 
 import logging
 
@@ -20,8 +20,8 @@ ERROR = 1.5  # by which the estimate may be too large
 
 
 def check_memory(method: Method, evaluator: Evaluator, data: RealData) -> None:
-    """Say what the run needs where that is much, and raise a DdistError where it is more than is
-    free. Not where an accelerator computes: it says by itself what it lacks."""
+    """Log what memory the run needs where that is much; raise a DdistError where it is far more
+    than is free. Do neither with an accelerator, which says by itself what it lacks."""
     free = available_memory()
     if free is None or torch.accelerator.is_available():
         return
@@ -43,8 +43,8 @@ def check_memory(method: Method, evaluator: Evaluator, data: RealData) -> None:
 
 
 def evaluation_bytes(method: Method, evaluator: Evaluator, data: RealData) -> int:
-    """Peak bytes of training the networks on the set: on its largest step of one, or a batch; as
-    many of them together as the protocol takes and is let."""
+    """Return the peak bytes of training networks on the set: on the largest of its steps, or a
+    batch; as many networks together as the protocol takes and the memory allows."""
     if not evaluator.protocol.uses_network:
         return 0
     num_images = len(method.synthetic.classes)

@@ -1,4 +1,4 @@
-"""What the caches lack of a run's trainings, and how long these take."""
+"""Trainings of a run that the caches lack, and how long they take."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,10 +25,10 @@ from ddist.tasks.timing import seconds_of, slope, some_of
 from ddist.teachers import Trained
 
 TOGETHER = 10
-"""Networks of a trial at most: they may be trained stacked."""
+"""The most networks of one trial, which may be trained stacked."""
 
 Missing = tuple[str, float, int]
-"""A folder of the cache, the seconds that it takes to fill, and the files that are missing."""
+"""A folder of the cache, the seconds that it takes to fill, and the number of missing files."""
 
 
 def training_seconds(
@@ -39,8 +39,8 @@ def training_seconds(
     enough: float,
     augment: Augment | None = None,
 ) -> float:
-    """Return how long it takes to train ``num_networks`` on ``source``, from some batches of a few
-    of them."""
+    """Return the seconds that it takes to train ``num_networks`` on ``source``, from some batches
+    of a few networks."""
     together, train = min(num_networks, TOGETHER), source.train
     size = min(recipe.batch_size, len(train))
     start = Random("default", 0).draw(network.to(source.device), together)
@@ -61,7 +61,7 @@ def training_seconds(
 def missing_trainings(
     cfg: DictConfig, data: RealData, method: Method, evaluator: Evaluator, enough: float
 ) -> Iterator[Missing]:
-    """Yield what the run of ``cfg`` would train first, as the cache lacks it."""
+    """Yield the trainings that the run of ``cfg`` would begin with, as the cache lacks them."""
     yield from missing_pools(cfg, data, method, evaluator, enough)
     if cfg.reference.measure:
         training = dict(cfg.reference.training)
@@ -90,7 +90,7 @@ def missing_trainings(
 def missing_pools(
     cfg: DictConfig, data: RealData, method: Method, evaluator: Evaluator, enough: float
 ) -> Iterator[Missing]:
-    """Yield the pools of networks among them."""
+    """Yield the pools of networks that the run would train first."""
     wanted = []
     if isinstance(evaluator.init, Pretrained):
         networks = [method.network] if method.learns and method.draws_networks else []
@@ -113,7 +113,7 @@ def missing_pools(
 def missing_autoencoder(
     config: DictConfig, data: RealData, seed: int, enough: float
 ) -> Iterator[Missing]:
-    """Yield the autoencoder among them."""
+    """Yield the autoencoder, where the run would train it first."""
     pair = make(config)
     if isinstance(pair, Autoencoder) and not pair.file(data, seed).exists():
 

@@ -1,4 +1,4 @@
-"""What a run's parts are called, by the options chosen on the command line."""
+"""The names of a run's parts: the options chosen on the command line."""
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -10,33 +10,33 @@ GROUPS = keys(lambda key: key.named)
 
 
 def chosen_names() -> dict[str, str]:
-    """The chosen option of each group that results name."""
+    """Return the chosen option of each group that results name."""
     choices = HydraConfig.get().runtime.choices
     return {group: choices[group] for group in GROUPS}
 
 
 def option_of(group: str) -> str:
-    """The chosen option of ``group``."""
+    """Return the chosen option of ``group``."""
     return str(HydraConfig.get().runtime.choices[group])
 
 
 def without_network(names: dict[str, str]) -> dict[str, str]:
-    """``names`` of a run in which no network takes part."""
+    """Return the ``names`` of a run in which no network takes part."""
     return {**names, "network": "none", "init": "none"}
 
 
 def named(group: str) -> bool:
-    """Whether the command line says anything about ``group`` or its settings."""
+    """Tell whether the command line says anything about ``group`` or its settings."""
     return chosen(group) or bool(keys_set(group))
 
 
 def chosen(*groups: str) -> bool:
-    """Whether the command line chose an option of one of ``groups`` (or that single value)."""
+    """Tell whether the command line chose an option of one of ``groups`` (or set that value)."""
     return any(key in groups for key in _keys())
 
 
 def keys_set(group: str) -> list[str]:
-    """The settings within ``group`` that the command line set, e.g. ["evaluation.epochs"]."""
+    """Return the command line's settings within ``group``, e.g. ["evaluation.epochs"]."""
     return [key for key in _keys() if key.startswith(f"{group}.")]
 
 
@@ -45,7 +45,7 @@ def _keys() -> list[str]:
 
 
 def words() -> list[str]:
-    """The overrides of this run as they were typed: ``HydraConfig`` would fill in the
+    """Return the overrides of this run as they were typed: ``HydraConfig`` would fill in the
     interpolations that they hold."""
     typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     assert isinstance(typed, list)
@@ -53,7 +53,7 @@ def words() -> list[str]:
 
 
 def find_patterns(cfg: DictConfig) -> list[str]:
-    """``cfg.runs``, a pattern of files or folders or several. Raises DdistError for nothing."""
+    """Return the patterns of files and folders in ``cfg.runs``. Raise a DdistError without any."""
     listed = list(cfg.runs) if isinstance(cfg.runs, ListConfig) else [cfg.runs]
     if not listed or not all(isinstance(each, str) and each for each in listed):
         raise DdistError(

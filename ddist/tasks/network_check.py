@@ -1,4 +1,4 @@
-"""Whether a network does what a run asks of it, seen before anything is trained."""
+"""The check, before anything is trained, that a network does what a run asks of it."""
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from ddist.seeding import generator
 
 
 def sample_images(num: int, image_shape: tuple[int, int, int]) -> Tensor:
-    """Noise [num, C, H, W], always the same."""
+    """Return noise [num, C, H, W], always the same."""
     return torch.randn(num, *image_shape, generator=generator(0, "sample"))
 
 
@@ -23,9 +23,9 @@ def check_network(
     *,
     trains: bool,
 ) -> None:
-    """Pass images of noise through ``network``, which the sentences call ``name``, in evaluation
-    mode and, where it ``trains``, in training mode with weights from outside and for two sets of
-    weights at once, as runs do. Lazy layers get their shapes.
+    """Pass images of noise through ``network``, which errors call ``name``, in evaluation mode and,
+    where it ``trains``, in training mode with weights from outside and for two sets of weights at
+    once, as runs do. Lazy layers get their shapes.
 
     Raises:
         DdistError: a pass fails, or does not map images [N, C, H, W] to logits [N, num_classes] by
@@ -69,8 +69,8 @@ def check_training_pass(
     network: nn.Module, name: str, weights: dict[str, Tensor], x: Tensor, num_classes: int
 ) -> Tensor:
     """Return the logits of images ``x`` in training mode, under ``weights`` and copies of the
-    buffers. Raise a DdistError where something else than images and weights has a part in them, or
-    one of these has none."""
+    buffers. Raise a DdistError where they depend on anything but the images and weights, or not on
+    all of these."""
     buffers = {n: b.clone() for n, b in network.named_buffers()}
     images = x.clone().requires_grad_()
     given = images * 1  # as no leaf, which nothing in place may change
@@ -133,7 +133,7 @@ def check_logits(logits: object, name: str, num_images: int, num_classes: int) -
 
 
 def failed(name: str, what: str, error: Exception) -> DdistError:
-    """The sentence for a pass that ``error`` ended."""
+    """Return the error for a pass that ``error`` ended."""
     reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return DdistError(
         f"{name} fails on {what} ({type(error).__name__}: {reason[:300]}): it is given images "

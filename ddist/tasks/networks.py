@@ -19,13 +19,13 @@ from ddist.tasks.targets import find_target, maker
 
 
 def uses_network(part: DictConfig) -> bool:
-    """Whether the method or the protocol that ``part`` describes has any use for a network."""
+    """Tell whether the method or the protocol that ``part`` describes uses a network."""
     return bool(getattr(get_object(part._target_), "uses_network", True))
 
 
 def build_network_for(part: DictConfig, config: DictConfig, data: RealData) -> nn.Module:
-    """Build the network of a method or a protocol; nothing where that does without (see
-    :func:`uses_network`), whatever the network would say of the images."""
+    """Build the network of a method or a protocol. Where that uses none (see :func:`uses_network`),
+    return an identity instead, without a look at the network."""
     if not uses_network(part):
         return nn.Identity()
     features = bool(getattr(get_object(part._target_), "needs_features", False))
@@ -70,7 +70,7 @@ def construct(config: DictConfig, data: RealData) -> nn.Module:
 
 
 def call_with(make: partial[Any], offered: Mapping[str, Any]) -> Any:
-    """``make`` called with those of ``offered`` that it takes."""
+    """Call ``make`` with those of ``offered`` that it takes, and return the result."""
     try:
         parameters = signature(make.func).parameters
         open_ended = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
@@ -88,7 +88,7 @@ def call_with(make: partial[Any], offered: Mapping[str, Any]) -> Any:
 
 
 def misfit(target: str, error: Exception) -> str:
-    """The sentence for a network that cannot be built."""
+    """Return the sentence for a network that cannot be built."""
     cause = error
     while cause.__cause__ is not None and isinstance(cause.__cause__, Exception):
         cause = cause.__cause__  # of what Hydra wraps

@@ -28,7 +28,7 @@ PAGE, CONFUSION, RESULTS = "report.html", "confusion.npz", "results.json"
 
 
 def run(cfg: DictConfig) -> None:
-    """Writes the pages of the finished runs in ``cfg.runs`` again, folders or patterns of them."""
+    """Write the pages of the finished runs in ``cfg.runs`` again, folders or patterns of them."""
     runs = find_patterns(cfg)
     paths = (path for each in runs for path in glob(str(Path(each).expanduser()), recursive=True))
     found = sorted({path for each in paths if ((path := Path(each)) / RESULTS).is_file()})
@@ -45,7 +45,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def location(folder: Path, results: dict[str, Any]) -> Path:
-    """The artifact that a run made or evaluated."""
+    """Return the artifact that a run made or evaluated. Raise a DdistError where it has none."""
     own = folder / "distilled"
     if own.is_dir():
         return own
@@ -56,8 +56,8 @@ def location(folder: Path, results: dict[str, Any]) -> Path:
 
 
 def write_page(folder: Path, results: dict[str, Any], distilled: DistilledDataset) -> None:
-    """Write ``folder/report.html``. A run does not fail for want of its page: what goes wrong is
-    said in one line."""
+    """Write ``folder/report.html``. A run does not fail for want of its page: log what goes wrong
+    in one line."""
     steps = results.get("steps")
     try:
         lies = location(folder, results)
@@ -91,7 +91,7 @@ def write_confusion(folder: Path, confusion: Mapping[str, Tensor]) -> None:
 
 
 def read_confusion(path: Path) -> dict[str, Counts]:
-    """What :func:`write_confusion` wrote; nothing where it did not."""
+    """Return what :func:`write_confusion` wrote; an empty dict where it wrote nothing."""
     if not path.is_file():
         return {}
     with np.load(path, allow_pickle=False) as arrays:
@@ -99,7 +99,7 @@ def read_confusion(path: Path) -> dict[str, Counts]:
 
 
 def read_metrics(path: Path) -> dict[str, list[Point]]:
-    """Metrics over the outer steps that were done when they were logged; nothing without a file."""
+    """Return each metric over the outer steps done when it was logged; nothing without a file."""
     if not path.is_file():
         return {}
     found: dict[str, list[Point]] = {}
@@ -113,12 +113,12 @@ def read_metrics(path: Path) -> dict[str, list[Point]]:
 
 
 def read_pictures(folder: Path, steps: int | None) -> list[tuple[int, bytes]]:
-    """``step_000100.png`` and so on, up to ``steps``: later ones are those of an earlier run."""
+    """Return (step, PNG) of ``step_*.png`` up to ``steps``: later ones are of an earlier run."""
     numbered = ((path.stem.removeprefix("step_"), path) for path in folder.glob("step_*.png"))
     found = [(int(number), path) for number, path in numbered if number.isdecimal()]
     return [(n, path.read_bytes()) for n, path in found if steps is None or n <= steps]
 
 
 def read_overrides(path: Path) -> list[str] | None:
-    """The words of the command line as Hydra noted them."""
+    """Return the words of the command line as Hydra noted them; None without a file."""
     return [str(word) for word in yaml.safe_load(path.read_text())] if path.is_file() else None

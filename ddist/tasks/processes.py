@@ -7,7 +7,7 @@ from ddist.errors import DdistError
 
 
 def num_started(env: Mapping[str, str] = os.environ) -> int | None:
-    """How many of them there are; None where Lightning is to start them, or there is but one."""
+    """Return how many torchrun or SLURM has started; None where Lightning is to start them."""
     if "TORCHELASTIC_RUN_ID" in env:  # torchrun's
         return int(env["WORLD_SIZE"])
     if "SLURM_PROCID" in env and env.get("SLURM_JOB_NAME") not in ("bash", "interactive"):  # srun's
@@ -17,7 +17,7 @@ def num_started(env: Mapping[str, str] = os.environ) -> int | None:
 
 
 def first_process(env: Mapping[str, str] = os.environ) -> bool:
-    """Whether this is the one that writes and speaks for all of its run."""
+    """Tell whether this process writes and speaks for the whole run."""
     if num_started(env) is not None:
         return int(env.get("RANK", env.get("SLURM_PROCID", "0"))) == 0
     return env.get("LOCAL_RANK", "0") == "0" and env.get("NODE_RANK", "0") == "0"

@@ -8,6 +8,6 @@ from ddist.formatting import parse_duration
 
 
 def ddp(timeout: str) -> DDPStrategy:
-    """Lightning's DDP, in which a process that waits longer than ``timeout`` (``90s``, ``30m``) for
-    another ends with an error."""
+    """Return Lightning's DDP, in which a process that waits longer than ``timeout`` (``90s``,
+    ``30m``) for another ends with an error."""
     return DDPStrategy(timeout=timedelta(seconds=parse_duration(timeout)))

@@ -55,9 +55,9 @@ def evaluate(
     variants: Mapping[str, DistilledDataset],
     teacher: FindTeacher,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The content of results.json, beside a random real set where ``baseline`` asks for it, and
-    ``variants`` of the set by their names; and the confusion of classes by row, where it was
-    counted: ``evaluation/0``, ``baselines/random``.
+    """Evaluate the set, its ``variants`` by their names and, with ``baseline``, a random real set.
+    Return the content of results.json, and the confusion of classes [C, C] where it was counted, by
+    row: ``evaluation/0``, ``baselines/random``.
 
     ``names`` are those of the method, dataset, network and init. ``distill_seconds`` is None where
     nothing was distilled just now; ``teacher`` is asked for only where labels were stored.
@@ -129,20 +129,20 @@ def contents(
 
 
 def named_rows(name: str, rows: list[Row]) -> dict[str, Row]:
-    """The rows of a baseline: ``name``, and ``name:network`` on further networks."""
+    """Return the rows of a baseline: ``name``, and ``name:network`` for further networks."""
     names = [name, *(f"{name}:{row.network}" for row in rows[1:])]
     return dict(zip(names, rows, strict=False))
 
 
 def adapts(cfg: DictConfig, data: RealData) -> bool:
-    """Whether the networks start as trained ones of another dataset, or of chosen classes."""
+    """Tell whether networks start as trained ones of another dataset, or of chosen classes."""
     if cfg.init.get("classes") is not None:
         return True
     return cfg.init.get("source") not in (None, data.name, IMAGENET)
 
 
 def measured_full(cfg: DictConfig, evaluator: Evaluator, data: RealData) -> Row:
-    """The row of networks trained on all images, as ``cfg.reference.training`` says."""
+    """Train networks on all images, as ``cfg.reference.training`` says, and return their row."""
     training = cfg.reference.training
     log.info("Training on all images, %d epochs.", training.epochs)
     name, network = next(iter(evaluator.networks.items()))
@@ -154,9 +154,9 @@ def measured_full(cfg: DictConfig, evaluator: Evaluator, data: RealData) -> Row:
 def published_full(
     config: dict[str, Any], names: Mapping[str, str], networks: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """The rows of training on the whole dataset, ``full`` for the first of ``networks`` and
-    ``full:network`` for further ones, where they are published for that very network and those
-    images. Never measured here, so their protocol is their own."""
+    """Return the rows of training on the whole dataset, ``full`` for the first of ``networks`` and
+    ``full:network`` for further ones, where figures are published for that very network and those
+    images. They are never measured here, so their protocol is their own."""
     rows = {}
     for i, network in enumerate(networks):
         setup = Setup(dataset=names["dataset"], init=names["init"], network=network, config=config)
@@ -174,7 +174,7 @@ def published_full(
 
 
 def peak_memory_bytes() -> int:
-    """Most memory this process has held: on the GPU where one was used, else resident."""
+    """Return the most memory this process has held: the GPU's where one was used, else resident."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return int(torch.cuda.max_memory_allocated())
     status = Path("/proc/self/status")
@@ -187,8 +187,8 @@ def peak_memory_bytes() -> int:
 def random_real(
     distilled: DistilledDataset, data: RealData, seed: int, objective: Objective | None = None
 ) -> DistilledDataset:
-    """Random real images of the same classes in the same steps: what distilling has to beat. With
-    an ``objective``, of any classes, as methods order them, under the labels that it wants."""
+    """Draw random real images of the same classes in the same steps: what distilling has to beat.
+    With an ``objective``, order the classes as methods do and label the images as it wants."""
     soft = distilled.labels.ndim > 1
     labels = classes_of(distilled) if soft or objective is not None else distilled.labels
     say_repeated(data, labels)
@@ -207,7 +207,7 @@ def random_real(
 
 
 def say_repeated(data: RealData, labels: Tensor) -> None:
-    """One line where a class has fewer images than ``labels`` asks for: then each stands in the
+    """Log a line where a class has fewer images than ``labels`` asks for: then each stands in the
     baseline several times, so that it has as many images and steps as what it is compared with."""
     asked = torch.bincount(labels.cpu(), minlength=data.num_classes).tolist()
     names = [

@@ -27,11 +27,8 @@ log = logging.getLogger(__name__)
 
 
 class KeptRows:
-    """Evaluates as ``evaluator`` does, but for the rows that an interrupted run of the same
-    ``settings`` has finished: they lie in ``folder/evaluated`` until :meth:`remove`.
-
-    ``seconds`` says how long those took.
-    """
+    """Rows of ``evaluator`` that outlive an interrupted run: what a run of the same ``settings``
+    has finished, in ``seconds``, lies in ``folder/evaluated`` until :meth:`remove`."""
 
     def __init__(self, evaluator: Evaluator, folder: Path, settings: Mapping[str, Any]) -> None:
         self.evaluator, self.folder = evaluator, folder / EVALUATED
@@ -42,8 +39,7 @@ class KeptRows:
     def run(
         self, name: str, distilled: DistilledDataset, data: RealData, split: Split | None = None
     ) -> list[Row]:
-        """One row per network, on the test split or on ``split``, of a set that the run calls
-        ``name``."""
+        """Return a row per network of a set called ``name``, on the test split or on ``split``."""
         tensors = {each: getattr(distilled, each) for each in TENSORS}
         content = checksum({k: v.detach().cpu() for k, v in tensors.items() if v is not None})
         return [
@@ -55,7 +51,7 @@ class KeptRows:
         ]
 
     def once(self, key: str, compute: Callable[[], Row]) -> Row:
-        """The row that is kept under ``key``; computed and kept where there is none."""
+        """Return the row that is kept under ``key``; compute and keep it where there is none."""
         path = self.folder / f"{signature({'key': key, **self.settings})}.json"
         try:
             kept = json.loads(path.read_bytes())
@@ -75,5 +71,5 @@ class KeptRows:
         return replace(row, confusion=None if counts is None else torch.tensor(counts))
 
     def remove(self) -> None:
-        """Of a run whose results are written, or that starts over."""
+        """Remove the kept rows, once results are written or where a run starts over."""
         shutil.rmtree(self.folder, ignore_errors=True)

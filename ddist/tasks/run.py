@@ -29,8 +29,8 @@ from ddist.teachers.labels import check_stored
 class Run:
     """The parts of one run, made from its config.
 
-    ``names`` are those that results give the method, dataset, network and init; ``teacher`` gives
-    the one that all parts share, to who cannot do without.
+    ``names`` are those that results give the method, dataset, network and init; ``teacher`` returns
+    the teacher that all parts share.
     """
 
     data: RealData
@@ -44,7 +44,7 @@ class Run:
 
 
 def build_run(cfg: DictConfig) -> Run:
-    """The run of ``cfg``. Whatever does not fit together is a DdistError, before any work."""
+    """Build the run of ``cfg``. Raise a DdistError, before any work, where parts do not fit."""
     names = chosen_names()
     data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
     if not get_object(cfg.method._target_).learns:

@@ -1,4 +1,4 @@
-"""What a search may look at, and never the test set."""
+"""The figure that a search may look at, never one of the test set."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from ddist.tasks.rows import KeptRows
 
 
 def outer_loss(trainer: pytorch_lightning.Trainer, folder: Path) -> float | None:
-    """The last one; that of the set in ``folder`` where a resumed run had no step left to do."""
+    """Return the last outer loss; that in ``folder`` where a resumed run had no step left to do."""
     loss = trainer.callback_metrics.get("distill/loss")
     if loss is not None:
         return float(loss)
@@ -24,7 +24,7 @@ def outer_loss(trainer: pytorch_lightning.Trainer, folder: Path) -> float | None
 
 
 def select(rows: KeptRows, distilled: DistilledDataset, data: RealData) -> dict[str, Any] | None:
-    """The accuracy on the images held out of training, else the outer loss; None for methods
+    """Return the accuracy on the images held out of training, else the outer loss; None for methods
     without one."""
     if data.validation is not None:
         value = rows.run("validation", distilled, data, data.validation)[0].score()
@@ -34,7 +34,7 @@ def select(rows: KeptRows, distilled: DistilledDataset, data: RealData) -> dict[
 
 
 def searched(selection: dict[str, Any] | None) -> float | None:
-    """What a search minimises, of ``selection`` in results.json."""
+    """Return what a search minimises, from ``selection`` in results.json; None without one."""
     if selection is None:
         return None
     sign = -1 if selection["name"] == "validation_accuracy" else 1

@@ -20,7 +20,7 @@ from ddist.tasks.usual import usual_protocols
 
 
 def finished(cfg: DictConfig) -> dict[str, Any] | None:
-    """The results of a sweep's job that has been done before, with these very settings; None where
+    """Return the results of a sweep's job that was done before with these very settings; None where
     it is to be done."""
     file = Path(cfg.paths.run) / RESULTS
     if not (is_job() and cfg.resume and file.exists()):
@@ -34,7 +34,7 @@ def finished(cfg: DictConfig) -> dict[str, Any] | None:
 
 
 def decisive(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings that results depend on."""
+    """Return the settings that results depend on."""
     evaluated = keys(lambda key: key.evaluated and not key.learned)
     return learned(config) | {f"of {key}": values_alone(config.get(key)) for key in evaluated}
 

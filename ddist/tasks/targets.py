@@ -33,7 +33,7 @@ def without_tables(node: Any) -> Any:
 
 
 def find_target(target: str, place: str) -> Any:
-    """Import what the ``_target_`` of ``place`` names; a DdistError says why that is impossible."""
+    """Import what the ``_target_`` of ``place`` names. Raise a DdistError where that fails."""
     try:
         return get_object(target)
     except Exception as error:  # a module of the user's own may raise anything

@@ -1,4 +1,4 @@
-"""How long something takes: a clock, the slope of a trial, the times of outer steps."""
+"""Timing: a clock, the slope of a trial, the times of outer steps."""
 
 import time
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from ddist.data import RealData
 from ddist.data.split import Split
 
 LEAST = 3
-"""Outer steps after the first."""
+"""The fewest outer steps to time, after the first."""
 
 
 def now() -> float:
@@ -24,15 +24,15 @@ def now() -> float:
 
 
 def seconds_of(action: Callable[[], Any]) -> float:
-    """Return how long ``action`` takes."""
+    """Return the seconds that ``action`` takes."""
     started = now()
     action()
     return now() - started
 
 
 def slope(took: Callable[[int], float], least: int, most: int, enough: float) -> float:
-    """Return the seconds that each unit above ``least`` takes, of ``took(units)``: asked with ever
-    more units, until they take ``enough`` seconds longer or are ``most``."""
+    """Return the seconds that each unit above ``least`` takes, from ``took(units)`` of ever more
+    units, until they take ``enough`` seconds longer or are ``most``."""
     first, units, longer = took(least), least, 0.0
     while units < most and longer < enough:
         units = min(most, 4 * units)
@@ -55,7 +55,7 @@ class StepTimes(Callback):
 
     @property
     def seconds_per_step(self) -> float:
-        """Of those after the first, which warms up."""
+        """Mean time of the steps after the first, which warms up."""
         return (self.times[-1] - self.times[0]) / max(1, len(self.times) - 1) if self.times else 0.0
 
 
@@ -68,6 +68,6 @@ def tested_on_fewer(data: RealData, most: int) -> RealData:
 
 
 def some_of(split: Split, most: int) -> Split:
-    """Return ``most`` images of all classes alike, or all."""
+    """Return ``most`` images, evenly spaced in ``split``, or all of them."""
     chosen = torch.linspace(0, len(split) - 1, min(most, len(split))).round().long()
     return split.take(chosen.to(split.y.device))

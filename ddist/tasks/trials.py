@@ -41,7 +41,7 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 """Settings of the trials, where the run has them: what they need is trained briefly."""
 FEW_IMAGES = 16
-"""Of each class, that trials train on; more where the method looks at more."""
+"""Images of each class that trials train on; more where the method looks at more."""
 FEW_TESTED = 250
 
 
@@ -60,13 +60,13 @@ class Trial:
     seconds: float
 
     def method(self, images: int, **settings: int) -> Method:
-        """Make the method on so many images of each class, with ``method.*`` settings."""
+        """Make the method on ``images`` of each class, with these ``method.*`` settings."""
         small = changed(self.small, {f"method.{name}": n for name, n in settings.items()})
         few = self.data.limited(images, "estimate")
         return build_method(small, few, self.init, self.teacher)
 
     def evaluator(self, **settings: int) -> Evaluator:
-        """Make the evaluator with those ``evaluation.*`` settings."""
+        """Make the evaluator with these ``evaluation.*`` settings."""
         small = changed(self.small, {f"evaluation.{name}": n for name, n in settings.items()})
         name = chosen_names()["network"]
         return build_evaluator(small, name, self.few, self.init, self.teacher)
@@ -88,7 +88,7 @@ def begin(cfg: DictConfig, data: RealData, seconds: float) -> Trial:
 
 
 def preparing(trial: Trial) -> float:
-    """Return how long it takes to make the method: on all images, and of all candidates."""
+    """Return the seconds that it takes to make the method, on all images and of all candidates."""
     base = trial.images
     most = ceil(len(trial.data.train) / trial.data.num_classes)
 
@@ -103,7 +103,7 @@ def preparing(trial: Trial) -> float:
 
 
 def distilling(trial: Trial, method: Method, folder: Path) -> tuple[float, int]:
-    """Return how long all outer steps take, from the first few, and how many those were."""
+    """Return the seconds that all outer steps take, from the first few, and how many those were."""
     if not method.learns:
         return 0.0, 0
     network = method.network.to(trial.data.device)
@@ -127,8 +127,8 @@ def evaluating(
     variants: dict[str, DistilledDataset],
     baseline: bool,
 ) -> tuple[float, Results]:
-    """Return how long the evaluation takes: of all networks, epochs and images, from few of each;
-    and what such a short one gave."""
+    """Return the seconds that the evaluation takes, of all networks, epochs and images, from few of
+    each; and the results of such a short one."""
     results: list[Results] = []
 
     def took(tested: int, **few: int) -> float:
@@ -155,7 +155,7 @@ def evaluating(
 def sizes(
     evaluator: Evaluator, distilled: DistilledDataset, data: RealData
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Return what an evaluation grows with, as trials have it, and as it is."""
+    """Return the numbers that an evaluation's time grows with, first in trials, then in the run."""
     protocol = evaluator.protocol
     most = {"tested": len(data.test)}
     least = {"tested": FEW_TESTED, "tuning_images": FEW_TESTED, "epochs": 1}

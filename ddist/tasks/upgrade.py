@@ -1,5 +1,4 @@
-"""What earlier versions left, as it would be today: configs in runs' folders and artifacts, and the
-names of presets."""
+"""Upgrades of what earlier versions left: configs in runs and artifacts, and names of presets."""
 
 import re
 from collections.abc import Mapping
@@ -29,12 +28,12 @@ TAKEN_BY = {
     "init.classes": "source",
     "method.log_step_size": "expert_epochs",
 }
-"""By settings that not every option of their group has: what else such an option has."""
+"""For settings that not every option of their group has: another setting of those that do."""
 
 
 def upgrade(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the plain ``config`` of an earlier version with today's names, and with the settings
-    that it could not have yet; whatever is of today already is left as it is."""
+    that it could not have yet; whatever is current stays as it is."""
     upgraded: dict[str, Any] = _rename(dict(config))
     if isinstance(upgraded.get("method"), dict):
         upgraded["method"].pop("published", None)  # wishes for other groups, which had them

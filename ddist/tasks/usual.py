@@ -1,4 +1,4 @@
-"""What names of protocols and networks stand for: conf/evaluation and conf/network."""
+"""The settings that names of protocols and networks stand for: conf/evaluation and conf/network."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -10,8 +10,8 @@ from ddist.tasks.config import composed_apart, option_names, read_option
 
 
 def usual_protocols(names: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
-    """The settings of conf/evaluation, by the name of the protocol; of those of ``names`` that are
-    there, where these are given: each takes a moment."""
+    """Return the settings of conf/evaluation by the name of the protocol; only of those in
+    ``names``, where these are given, as each takes a moment."""
     known = option_names("evaluation")
     wanted = known if names is None else sorted(set(known) & set(names))
     return {name: usual_protocol(name) for name in wanted}
@@ -23,12 +23,12 @@ def usual_protocol(name: str) -> dict[str, Any]:
 
 
 def usual_networks() -> dict[str, dict[str, Any]]:
-    """The settings of conf/network, by name."""
+    """Return the settings of conf/network, by name."""
     return {name: plain(read_option("network", name)) for name in option_names("network")}
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
-    """Its values, interpolations as they stand."""
+    """Return the values of ``cfg``, with interpolations as they stand."""
     found = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(found, dict)
     return {str(key): value for key, value in found.items()}
