@@ -5,11 +5,11 @@ from torch import Tensor
 
 
 def crop_flip(x: Tensor, generator: torch.Generator, pad: int = 4) -> Tensor:
-    """Random crop after reflecting ``pad`` pixels at each border, then a coin-flip mirror.
+    """Crop at random after reflecting ``pad`` pixels at each border, then mirror half of the time.
 
-    The real-batch augmentation of Dataset Distillation (Wang et al., 2018) on CIFAR-10:
+    This is the real-batch augmentation of Dataset Distillation (Wang et al., 2018) on CIFAR-10:
     Pad(4, reflect), RandomCrop(32), RandomHorizontalFlip. Each image [C, H, W] of ``x``
-    [N, C, H, W] (any dtype) gets its own crop and flip. Pure gathers: nothing is padded.
+    [N, C, H, W] (any dtype) gets its own crop and flip. Only gathers pixels: nothing is padded.
     """
     num, channels, height, width = x.shape
 
@@ -26,5 +26,5 @@ def crop_flip(x: Tensor, generator: torch.Generator, pad: int = 4) -> Tensor:
 
 
 def _reflect(index: Tensor, size: int) -> Tensor:
-    """Indices beyond [0, size) mirrored at the border pixel, which is not repeated."""
+    """Mirror indices beyond [0, size) at the border pixel, which is not repeated."""
     return (size - 1) - ((size - 1) - index.abs()).abs()

@@ -18,13 +18,13 @@ SHOWN = 5  # names in a message
 def choose_classes(
     name: str, class_names: Sequence[str], wanted: Sequence[int | str] | None
 ) -> list[int]:
-    """The numbers of the ``wanted`` classes, in that order; of all for None.
+    """Return the numbers of the ``wanted`` classes, in that order; of all classes for None.
 
-    Each is named or numbered from 0 among ``class_names``; a number that is also the name of a
-    class means that class.
+    A class is given by its name or by its number, from 0, among ``class_names``; a number that is
+    also the name of a class means that class.
 
     Raises:
-        DdistError: an unknown class, one that several have the name of, one that is there twice.
+        DdistError: a class is unknown, shares its name with another, or is chosen twice.
             ``name`` is the dataset's, for the message.
     """
     if wanted is None:
@@ -60,8 +60,8 @@ def _find(name: str, class_names: Sequence[str], wanted: int | str) -> int:
 def take_classes(
     x: Images, y: Tensor, chosen: Sequence[int], num_classes: int
 ) -> tuple[Images, Tensor]:
-    """The images [N, C, H, W] of the ``chosen`` of ``num_classes`` classes, and their labels [N],
-    which become 0, 1, … in that order."""
+    """Return the images [N, C, H, W] of the ``chosen`` classes, out of ``num_classes``, and their
+    labels [N], renumbered 0, 1, … in that order."""
     if list(chosen) == list(range(num_classes)):
         return x, y
     new = torch.full((num_classes,), -1)
@@ -72,8 +72,8 @@ def take_classes(
 
 
 def untested_classes(name: str, class_names: Sequence[str], counts: Sequence[int]) -> list[str]:
-    """The classes of the dataset ``name`` without a test image, of ``counts`` for each; a warning
-    says so."""
+    """Return the classes of the dataset ``name`` that have no test image, and warn about them;
+    ``counts`` are the test images of each class."""
     untested = [each for each, count in zip(class_names, counts, strict=True) if count == 0]
     if untested:
         log.warning(

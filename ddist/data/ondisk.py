@@ -60,16 +60,16 @@ class OnDisk:
         return torch.from_numpy(self.shards.read(rows)).to(self.device)
 
     def part(self, start: int, stop: int) -> "OnDisk":
-        """The images from ``start`` to ``stop``, which are not read."""
+        """Return the images from ``start`` to ``stop`` without reading them."""
         return OnDisk(self.shards, self.rows[start:stop], self._key, self.device)
 
     def pick(self, indices: Tensor) -> "OnDisk":
-        """The images at ``indices`` (int64 [M]), which are not read."""
+        """Return the images at ``indices`` (int64 [M]) without reading them."""
         return OnDisk(self.shards, self._rows(indices), self._key, self.device)
 
     def to(self, device: torch.device | str) -> "Tensor | OnDisk":
-        """The same images, given on ``device``; on a GPU a tensor, where all of them take at most
-        half of its free memory."""
+        """Return the same images, read to ``device``; as a tensor there if it is a GPU and all of
+        them take at most half of its free memory."""
         device = torch.empty(0, device=device).device  # "cuda" is "cuda:0", say
         if device == self.device:
             return self
@@ -80,7 +80,7 @@ class OnDisk:
         return moved
 
     def in_memory(self) -> Tensor:
-        """All of them, on the device."""
+        """Read all images into one tensor on the device."""
         x = torch.empty(self.shape, dtype=torch.uint8, device=self.device)
         start = 0
         for part in parts(self):
@@ -102,7 +102,7 @@ Images = Tensor | OnDisk
 
 
 def parts(x: Images, size: int | None = None) -> Iterator[Tensor]:
-    """All of ``x`` in order, at most ``size`` at a time; None for about 4 MiB of images."""
+    """Yield all of ``x`` in order, at most ``size`` images at a time; None for about 4 MiB."""
     size = max(1, PART_BYTES // prod(x.shape[1:])) if size is None else size
     for start in range(0, len(x), size):
         yield x[start : start + size]

@@ -10,7 +10,7 @@ CHUNK = 2048  # images converted to float at a time, so that memory stays small
 
 
 def to_channels(x: Tensor, channels: int) -> Tensor:
-    """Grey to RGB (repeated) or RGB to grey (BT.601 luma); uint8 [N, C, H, W] in and out."""
+    """Convert grey to RGB (repeated) or RGB to grey (BT.601 luma), uint8 [N, C, H, W]."""
     if x.shape[1] == channels:
         return x
     if channels == 3:
@@ -25,9 +25,9 @@ def to_channels(x: Tensor, channels: int) -> Tensor:
 
 
 def to_size(x: Tensor, size: int) -> Tensor:
-    """Square images of ``size`` pixels (bilinear, antialiased); uint8 [N, C, H, W] in and out.
+    """Resize uint8 images [N, C, H, W] to ``size`` x ``size`` pixels (bilinear, antialiased).
 
-    An image that is not square is squeezed: the folder sources crop instead, as they decode.
+    Images that are not square are squeezed: the folder sources crop instead, as they decode.
     """
     if x.shape[-2:] == (size, size):
         return x

@@ -115,7 +115,7 @@ class RealData(LightningDataModule):
     # -- reading ---------------------------------------------------------------------------------
 
     def load(self) -> "RealData":
-        """Reads and prepares everything, once; later calls do nothing."""
+        """Read and prepare everything, once; later calls do nothing."""
         if hasattr(self, "train"):
             return self
         found = as_arrays(self.name, self._source(self._request))
@@ -161,7 +161,7 @@ class RealData(LightningDataModule):
         return Unit()
 
     def _statistics(self, x: Images) -> tuple[Tensor, Tensor]:
-        """Of each channel, kept for images on disk, of which none is then read."""
+        """Return mean and standard deviation of each channel [C]; cached for images on disk."""
         if isinstance(x, Tensor):
             return channel_statistics(x)
 
@@ -180,7 +180,7 @@ class RealData(LightningDataModule):
             self.to(self.trainer.strategy.root_device)
 
     def to(self, device: torch.device | str) -> "RealData":
-        """Moves all splits and the normalisation to ``device``, in place."""
+        """Move all splits and the normalisation to ``device``, in place."""
         self.train, self.test = self.train.to(device), self.test.to(device)
         self.validation = None if self.validation is None else self.validation.to(device)
         self.normalization = self.normalization.to(device)
@@ -203,21 +203,21 @@ class RealData(LightningDataModule):
         return self.train.x.device
 
     def smallest_class(self) -> int:
-        """The number of images in the smallest training class."""
+        """Return the number of images in the smallest training class."""
         return min(self.train.counts)
 
     def limited(self, most: int, *keys: int | str) -> "RealData":
-        """The same data with at most ``most`` training images of each class, drawn by the generator
-        (seed, keys); the rest is shared."""
+        """Return this data with at most ``most`` training images of each class, drawn by the
+        generator (seed, keys); the rest is shared."""
         few = copy(self)
         few.train = limit_classes(self.train, most, seeded(self.seed, *keys))
         few._fingerprint = None  # its own
         return few
 
     def fingerprint(self) -> str:
-        """16 hex digits that change with the training images, labels or normalisation.
+        """Return 16 hex digits that change with the training images, labels or normalisation.
 
-        A cache of anything trained on this data belongs under a key that contains it.
+        The cache key of anything trained on this data has to contain them.
         """
         if self._fingerprint is None:
             state = self.normalization.state()
@@ -226,7 +226,7 @@ class RealData(LightningDataModule):
         return self._fingerprint
 
     def _hash(self, x: Images, *tensors: Tensor) -> str:
-        """Of all images and ``tensors``: the same wherever they are, kept for images on disk."""
+        """Hash all images and ``tensors``, wherever they lie; cached for images on disk."""
         if isinstance(x, Tensor):
             return hash_tensors(x, *tensors)
 
@@ -240,17 +240,17 @@ class RealData(LightningDataModule):
     # -- batches ---------------------------------------------------------------------------------
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """A uniform training batch, augmented and normalised: x [size, C, H, W], y [size].
+        """Draw a uniform training batch, augmented and normalised: x [size, C, H, W], y [size].
 
-        Without replacement; with, where ``size`` exceeds the split.
+        Draws without replacement, unless ``size`` exceeds the split.
         """
         indices = _draw(len(self.train), size, generator).to(self.device)
         x, y = self.train.x[indices], self.train.y[indices]
         return self.normalization(self._augment(x, generator) if self._augment else x), y
 
     def class_indices(self, per_class: int, generator: torch.Generator) -> Tensor:
-        """Where ``per_class`` training images of each class lie: int64 [K, per_class], on the
-        device. Without replacement; with, in a class that has fewer images."""
+        """Draw the indices of ``per_class`` training images of each class: int64 [K, per_class], on
+        the device. Draws without replacement, unless a class has fewer images."""
         offsets, counts = self.train.offsets, self.train.counts
         rows = [
             start + _draw(count, per_class, generator)
@@ -259,18 +259,18 @@ class RealData(LightningDataModule):
         return torch.stack(rows).to(self.device)
 
     def images(self, indices: Tensor) -> Tensor:
-        """The training images at ``indices`` (int64, any shape), normalised, never augmented:
-        [*indices.shape, C, H, W]."""
+        """Return the training images at ``indices`` (int64, any shape), normalised, never
+        augmented: [*indices.shape, C, H, W]."""
         x = self.normalization(self.train.x[indices.flatten()])
         return x.view(*indices.shape, *x.shape[1:])
 
     def batches(self, split: Split, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The whole ``split`` in order, normalised, at most ``size`` images at a time."""
+        """Yield the whole ``split`` in order, normalised, at most ``size`` images at a time."""
         for x, y in zip(parts(split.x, size), parts(split.y, size), strict=True):
             yield self.normalization(x), y
 
     def train_dataloader(self) -> Endless[tuple[Tensor, Tensor] | Tensor]:
-        """Training batches (:meth:`batch`) or class indices (:meth:`class_indices`) without end,
+        """Return endless training batches (:meth:`batch`) or class indices (:meth:`class_indices`)
         for Lightning; empty tensors for a method that looks at no real images.
 
         Element ``i`` comes from the generator (seed, "real", rank, i) alone and ``i`` starts at
@@ -293,7 +293,7 @@ class RealData(LightningDataModule):
 
 
 def _draw(population: int, size: int, generator: torch.Generator) -> Tensor:
-    """``size`` of the indices below ``population`` (int64), without replacement if they suffice."""
+    """Draw ``size`` indices below ``population`` (int64), without replacement if they suffice."""
     device = generator.device
     if size <= population:
         return torch.randperm(population, generator=generator, device=device)[:size]

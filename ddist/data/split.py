@@ -20,7 +20,7 @@ class Split:
 
     @classmethod
     def sort(cls, x: Images, y: Tensor, num_classes: int) -> "Split":
-        """Sorts by class; images of one class keep their order."""
+        """Sort by class; images of one class keep their order."""
         order = torch.argsort(y, stable=True)
         counts = torch.bincount(y, minlength=num_classes)
         if isinstance(x, Tensor):
@@ -43,13 +43,13 @@ class Split:
         return Split(self.x.to(device), self.y.to(device), self.offsets)
 
     def take(self, indices: Tensor) -> "Split":
-        """The images at ``indices`` (int64 [M]), still sorted by class."""
+        """Return the images at ``indices`` (int64 [M]), still sorted by class."""
         x = self.x[indices] if isinstance(self.x, Tensor) else self.x.pick(indices)
         return Split.sort(x, self.y[indices], len(self.offsets) - 1)
 
 
 def permute_classes(split: Split, generator: torch.Generator) -> list[Tensor]:
-    """For each class, the indices of its images in a random order."""
+    """Return, for each class, the indices of its images in a random order."""
     return [
         start + torch.randperm(count, generator=generator)
         for start, count in zip(split.offsets[:-1], split.counts, strict=True)
@@ -57,7 +57,7 @@ def permute_classes(split: Split, generator: torch.Generator) -> list[Tensor]:
 
 
 def limit_classes(split: Split, most: int, generator: torch.Generator) -> Split:
-    """At most ``most`` images of each class, drawn without replacement (``dataset.subset``)."""
+    """Draw at most ``most`` images of each class, without replacement (``dataset.subset``)."""
     kept = [indices[:most] for indices in permute_classes(split, generator)]
     return split.take(torch.cat(kept))
 
@@ -65,7 +65,7 @@ def limit_classes(split: Split, most: int, generator: torch.Generator) -> Split:
 def cut_validation(
     split: Split, fraction: float, generator: torch.Generator
 ) -> tuple[Split, Split]:
-    """Cuts a stratified validation split from ``split``: (what is left, the validation split).
+    """Cut a stratified validation split from ``split``; return (the rest, the validation split).
 
     Each class gives round(fraction * its images), but at least one, and keeps at least one.
     """
@@ -83,12 +83,12 @@ def cut_validation(
 
 
 def num_held_out(count: int, fraction: float) -> int:
-    """How many of ``count`` images are held out: ``fraction`` of them, but at least one, of which
-    at least one is left."""
+    """Return how many of ``count`` images are held out: ``fraction`` of them, but at least one, and
+    never all."""
     return min(max(1, round(fraction * count)), count - 1)
 
 
 def map_images(split: Split, change: Callable[[Tensor], Tensor]) -> Split:
-    """The same labels with ``change`` applied to the images (uint8 in, uint8 out). Images on disk
-    are as they should be."""
+    """Apply ``change`` (uint8 in, uint8 out) to the images and keep the labels. Images on disk stay
+    as they are: their source has already converted them."""
     return Split(change(split.x), split.y, split.offsets) if isinstance(split.x, Tensor) else split

@@ -11,9 +11,8 @@ from ddist.errors import DdistError
 
 
 def channel_statistics(x: Images) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of uint8 [N, C, H, W], in [0, 1], float64 [C].
-
-    Computed from the channel's histogram, so exact whatever the number of images.
+    """Return mean and standard deviation of each channel of uint8 [N, C, H, W], as float64 [C] in
+    [0, 1]. They come from the channels' histograms, so are exact whatever the number of images.
     """
     value = torch.arange(256, dtype=torch.float64, device=x.device) / 255
     counts = torch.zeros(x.shape[1], 256, dtype=torch.int64, device=x.device)
@@ -32,10 +31,10 @@ def mean_std(
     std: Sequence[float] | None,
     statistics: Callable[[Images], tuple[Tensor, Tensor]] = channel_statistics,
 ) -> MeanStd:
-    """The published ``mean`` and ``std``, or those of the training images ``x`` where null, which
-    ``statistics`` finds.
+    """Return the normalisation by the published ``mean`` and ``std``; where these are None, by the
+    training images' own, which ``statistics`` computes from ``x``.
 
-    One published value serves all channels (grey shown as RGB).
+    A single published value serves all channels (grey shown as RGB).
     """
     channels = x.shape[1]
     if (mean is None) != (std is None):

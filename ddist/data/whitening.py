@@ -22,7 +22,7 @@ CHUNK = 4096  # images held as float64 at a time
 
 
 def fit_zca(x: Images) -> dict[str, Tensor]:
-    """``mean`` [D] and ``whiten`` [D, D], float32, of uint8 images ``x`` [N, C, H, W]."""
+    """Return ``mean`` [D] and ``whiten`` [D, D], float32, of uint8 images ``x`` [N, C, H, W]."""
     if len(x) < 2:
         raise DdistError(f"ZCA needs at least 2 training images, got {len(x)}.")
     sums = [part.flatten(1).double().sum(0) for part in parts(x, CHUNK)]
@@ -38,13 +38,13 @@ def fit_zca(x: Images) -> dict[str, Tensor]:
 
 
 def cached_zca(x: Images, cache: Path) -> Zca:
-    """The whitening of the training images ``x``, from ``cache``/zca where it is known."""
+    """Return the whitening of the training images ``x``, from ``cache``/zca if it is there."""
     path = cache / "zca" / f"{hash_tensors(x)}.safetensors"
     return Zca(**cached_tensors(path, lambda: fit_zca(x)))
 
 
 def hash_tensors(*tensors: Images) -> str:
-    """16 hex digits of the tensors' shapes, types and bytes, wherever they are."""
+    """Return 16 hex digits of the tensors' shapes, types and bytes, on whatever device they are."""
     digest = hashlib.blake2b(digest_size=8)
     for tensor in tensors:
         digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())

@@ -39,13 +39,13 @@ class Row:
     the protocol did not count them, or beyond ``MAX_CLASSES`` classes."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As in results.json, which has no room for ``confusion``."""
+        """Return the row as in results.json: without ``confusion``, and without an empty course."""
         found = asdict(replace(self, confusion=None))
         del found["confusion"]
         return found if self.course else {k: v for k, v in found.items() if k != "course"}
 
     def score(self) -> float:
-        """What is to be large: the accuracy, of what the objective wants where it has wishes."""
+        """Return what is to be large: the accuracy; under an objective, on the labels it wants."""
         return self.course["accuracy_as_wanted_mean"][-1] if self.course else self.accuracy_mean
 
 
@@ -84,13 +84,13 @@ class Evaluator:
     def run(
         self, distilled: DistilledDataset, data: RealData, split: Split | None = None
     ) -> list[Row]:
-        """One row per network, on the test split or on ``split``."""
+        """Return one row per network, on the test split or on ``split``."""
         return [self.row(name, distilled, data, split) for name in self.tested]
 
     def row(
         self, name: str, distilled: DistilledDataset, data: RealData, split: Split | None = None
     ) -> Row:
-        """The row of one of ``tested``."""
+        """Return the row of one of ``tested``."""
         context = self._context(data, data.test if split is None else split, self.tested[name])
         counts = no_counts(data.num_classes)
         found, chosen = self.protocol.accuracies(distilled, replace(context, confusion=counts))
@@ -100,8 +100,8 @@ class Evaluator:
         return replace(row, course=course, confusion=counts if counted else None)
 
     def before(self, data: RealData) -> list[Row]:
-        """The same for networks that are trained on nothing, as ``init`` gives them; nothing where
-        the protocol starts elsewhere."""
+        """Return the rows of untrained networks, as ``init`` draws them; none if the protocol does
+        not start from those."""
         rows = []
         for name, network in self.networks.items():
             found = self.protocol.before(self._context(data, data.test, network))
@@ -123,14 +123,14 @@ class Evaluator:
 
 
 def no_counts(num_classes: int) -> Tensor | None:
-    """Where to count the predictions, all zero; None for more than ``MAX_CLASSES`` classes."""
+    """Return a confusion matrix of zeros to count in; None beyond ``MAX_CLASSES`` classes."""
     if num_classes > MAX_CLASSES:
         return None
     return torch.zeros(num_classes, num_classes, dtype=torch.int64)
 
 
 def summarise(accuracies: Tensor, protocol: str, network: str, chosen: dict[str, float]) -> Row:
-    """The row for the accuracies of K networks [K]."""
+    """Return the row for the accuracies of K networks [K]."""
     values = accuracies.double()
     count = len(values)
     std = float(values.std()) if count > 1 else None

@@ -25,8 +25,8 @@ def train_on_all(
     batch_size: int,
     lr: NonNegative,
 ) -> Tensor:
-    """Test accuracy of held-out networks of ``init`` after so many epochs of Adam on the training
-    images [K], as fractions; pre-trained networks are fine-tuned. ``num_networks`` at most."""
+    """Train at most ``num_networks`` held-out networks of ``init`` with Adam on all training images
+    and return their test accuracies [K], as fractions; pre-trained networks are fine-tuned."""
     recipe = recipe_of(epochs, batch_size, lr)
     most = init.num_held_out
     start = init.held_out(network, num_networks if most is None else min(num_networks, most))
@@ -45,7 +45,7 @@ def train_on_all(
 
 
 def recipe_of(epochs: int, batch_size: int, lr: float) -> TrainingRecipe:
-    """Return the training on all images."""
+    """Return the recipe of training on all images."""
     return TrainingRecipe(
         epochs=epochs,
         batch_size=batch_size,

@@ -58,7 +58,7 @@ class Protocol(ABC):
     num_held_out: int | None = None
     """How many held-out networks it asks of p(theta_0); None where it draws its own."""
     in_place_of_network: str = "none"
-    """What results name where they name networks else."""
+    """What results name instead of a network."""
 
     def check_precision(self, precision: Precision) -> None:  # noqa: B027 (may stay as it is)
         """Raise a DdistError for a precision that the protocol cannot have."""
@@ -67,25 +67,25 @@ class Protocol(ABC):
         """Raise a DdistError for a network that the protocol cannot train."""
 
     def before(self, context: Context) -> Tensor | None:
-        """Accuracy of the networks that the protocol trains, as they start [K]; None where it has
-        no use for what p(theta_0) gives."""
+        """Return the accuracies [K] of the networks that the protocol trains, before training; None
+        if it does not use p(theta_0)."""
         return None
 
     def course(
         self, distilled: DistilledDataset, context: Context, chosen: Mapping[str, float]
     ) -> Course:
-        """The measures of the objective, step by step; ``chosen`` as
-        :meth:`accuracies` gives it. Empty where there is no objective, or no step to follow."""
+        """Return the measures of the objective, step by step; ``chosen`` is as :meth:`accuracies`
+        returns it. Empty if there is no objective, or no step to follow."""
         return {}
 
     @abstractmethod
     def accuracies(
         self, distilled: DistilledDataset, context: Context
     ) -> tuple[Tensor, dict[str, float]]:
-        """Accuracy of each trained network on the context's split [K], as fractions, and what the
-        protocol chose by itself (on training or validation data, never on the test set)."""
+        """Return each trained network's accuracy on the context's split [K], as fractions, and what
+        the protocol chose by itself (on training or validation data, never on the test set)."""
 
 
 def batches_of(data: RealData, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-    """The images and classes of ``split`` that networks are asked about, ``AT_ONCE`` at a time."""
+    """Yield normalised images of ``split`` and their classes, at most ``AT_ONCE`` at a time."""
     return data.batches(split, AT_ONCE)

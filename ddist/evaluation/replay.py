@@ -62,8 +62,8 @@ class Replay(Protocol):
         self.chunk = chunk
 
     def check_precision(self, precision: Precision) -> None:
-        """Mixed precision is refused: vmap, which trains the networks together, loses autocast on
-        its way to convolutions."""
+        """Raise a DdistError for mixed precision: vmap, which trains the networks together, loses
+        autocast on its way to convolutions."""
         if precision != "32-true":
             raise DdistError(
                 "Learned steps are replayed in 32-true only: set evaluation.precision=32-true, or "
@@ -71,8 +71,8 @@ class Replay(Protocol):
             )
 
     def check_network(self, network: nn.Module) -> None:
-        """Batch normalisation is refused: vmap, which trains the networks together, cannot count
-        running statistics."""
+        """Raise a DdistError for batch normalisation: vmap, which trains the networks together,
+        cannot update running statistics."""
         if keeps_statistics(network):
             raise DdistError(
                 "Learned steps are replayed without the running statistics of batch normalisation: "
@@ -155,8 +155,8 @@ class Replay(Protocol):
     def tune(
         self, steps: Steps, context: Context, more_epochs: int | None = None
     ) -> tuple[float, int]:
-        """The step size and number of epochs of the grid with the best accuracy; ``more_epochs``
-        joins the grid, so that a baseline may go on for as long as what it is compared with."""
+        """Return the grid's step size and number of epochs with the best accuracy; ``more_epochs``
+        joins the grid, so that a baseline may train for as long as what it is compared with."""
         epoch_grid = sorted({*self.epoch_grid, *([more_epochs] if more_epochs else [])})
         if context.objective is not None and more_epochs:
             epoch_grid = [more_epochs]  # what is asked is how far so many steps go
@@ -178,8 +178,8 @@ class Replay(Protocol):
 
 
 def replay(network: nn.Module, weights: Weights, steps: Steps, step_sizes: Tensor) -> Weights:
-    """K networks (stacked [K, ...]) after step_sizes [E, S] over the S steps, without a graph; as
-    many at a time as memory allows."""
+    """Train K networks (stacked [K, ...]) over the S steps with step_sizes [E, S], without a graph,
+    as many at a time as memory allows."""
     if not steps:
         return weights
     images = steps[0][0]
@@ -202,14 +202,14 @@ def replay(network: nn.Module, weights: Weights, steps: Steps, step_sizes: Tenso
 
 
 def sizes_of(distilled: DistilledDataset, chosen: Mapping[str, float], num_steps: int) -> Tensor:
-    """The learned step sizes [E, S], or the one that was ``chosen`` for a set without."""
+    """Return the learned step sizes [E, S], or the ``chosen`` one for a set without."""
     if distilled.step_sizes is not None:
         return distilled.step_sizes
     return torch.full((int(chosen["epochs"]), num_steps), chosen["step_size"])
 
 
 def shown_steps(num: int) -> list[int]:
-    """After how many of ``num`` steps to look: 0, all, and evenly in between."""
+    """Return after how many of ``num`` steps to measure: 0, all, and evenly in between."""
     points = min(num, SHOWN)
     return [0, *(round(num * k / points) for k in range(1, points + 1))]
 
@@ -217,13 +217,13 @@ def shown_steps(num: int) -> list[int]:
 def as_wanted(
     batches: Iterable[tuple[Tensor, Tensor]], objective: Objective | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The same images, called what the objective wants them to be called."""
+    """Yield the images with the labels that the objective wants for them."""
     for x, y in batches:
         yield x, y if objective is None else objective.targets(y)
 
 
 def steps_of(distilled: DistilledDataset, device: torch.device) -> Steps:
-    """The images and labels of each student step; all in one step where there are no steps."""
+    """Return the images and labels of each student step; all in one step if the set has none."""
     index = distilled.step_index
     members = [None] if index is None else [index == step for step in range(int(index.max()) + 1)]
     found = [distilled.examples(each) for each in members]
@@ -231,13 +231,13 @@ def steps_of(distilled: DistilledDataset, device: torch.device) -> Steps:
 
 
 def tuning_split(data: RealData, size: int, seed: int) -> Split:
-    """At most ``size`` images that may be looked at: of validation where there is one, or train."""
+    """Draw at most ``size`` images to choose settings on: validation images if any, or training."""
     source = data.train if data.validation is None else data.validation
     order = torch.randperm(len(source), generator=generator(seed, "tuning"))[:size]
     return source.take(order.to(source.y.device))
 
 
 def in_chunks(weights: Weights, size: int) -> Iterator[Weights]:
-    """Stacked weights [K, ...] as stacks of at most ``size``."""
+    """Yield stacked weights [K, ...] as stacks of at most ``size``."""
     for start in range(0, num_members(weights), size):
         yield {name: w[start : start + size] for name, w in weights.items()}

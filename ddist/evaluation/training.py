@@ -99,16 +99,16 @@ class Training(Protocol):
         self.teacher = teacher if labels == "teacher" else None
 
     def label(self, x: Tensor) -> Tensor:
-        """The teacher's labels of a batch [B, C, H, W], at the protocol's temperature: [B, K]."""
+        """Return the teacher's labels [B, K] of images [B, C, H, W] at ``self.temperature``."""
         assert self.teacher is not None
         return self.teacher(x, self.temperature)
 
     def rate(self, distilled: DistilledDataset) -> float:
-        """The step size that training starts with."""
+        """Return the step size that training starts with."""
         return self.lr
 
     def schedule(self, num_images: int) -> Schedule:
-        """How long a set of so many images is trained on, and how the step size falls."""
+        """Return how long a set of so many images is trained on, and how the step size falls."""
         nearest = min(sorted(self.schedules), key=lambda n: max(n / num_images, num_images / n))
         return self.schedules[nearest]
 
@@ -153,7 +153,7 @@ class Training(Protocol):
     def _examples(
         self, distilled: DistilledDataset, data: RealData
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What networks train on: images, labels, weights of samples."""
+        """Return what networks train on: images, labels, weights of samples."""
         regresses = self.loss == "mse"
         x, y, weighed = (
             None if each is None else each.to(data.device)
@@ -189,8 +189,8 @@ class Training(Protocol):
 
 
 class LearnedRate(Training):
-    """The same with the step size that was learned with the images (their mean, of several), as
-    MTT's authors do; ``lr`` for a set without one."""
+    """:class:`Training` with the step size that was learned with the images (the mean of several),
+    as MTT's authors do; ``lr`` for a set without one."""
 
     def rate(self, distilled: DistilledDataset) -> float:
         sizes = distilled.step_sizes

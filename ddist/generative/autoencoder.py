@@ -71,7 +71,7 @@ class Autoencoder(Pair):
         self.network.eval()
 
     def file(self, data: RealData, seed: int) -> Path:
-        """Where it is kept once it is trained on ``data``."""
+        """Build the network for ``data`` and return the file that keeps it once it is trained."""
         with torch.random.fork_rng(devices=[]):  # weights that are never used
             self.network = Network(data.image_shape, self.dims, self.width).to(data.device)
         self._signature = signature(self.network, data, seed, recipe=self.recipe)
@@ -123,7 +123,7 @@ class Autoencoder(Pair):
 
 
 def negative_elbo(network: "Network", x: Tensor, epsilon: Tensor, precision: float) -> Tensor:
-    """Mean over the images of |x - D(z)|^2 precision / 2 + KL(N(mu, sigma) || N(0, 1))."""
+    """Return the mean over images of |x - D(z)|^2 precision / 2 + KL(N(mu, sigma) || N(0, 1))."""
     mean, log_variance = network.encode(x)
     decoded = network.decode(mean + (log_variance / 2).exp() * epsilon)
     error = (x - decoded).square().flatten(1).sum(1) * precision / 2
@@ -150,14 +150,14 @@ class Network(nn.Module):
         self.to_code, self.from_code = nn.Linear(num, 2 * dims), nn.Linear(dims, num)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and logarithm of the variance of the codes, [N, dims] each."""
+        """Return mean and logarithm of the variance of the codes, [N, dims] each."""
         for layer in self.down:
             x = F.silu(layer(x))
         mean, log_variance = self.to_code(x.flatten(1)).chunk(2, dim=1)
         return mean, log_variance
 
     def decode(self, z: Tensor) -> Tensor:
-        """Pixels [N, C, H, W] within (0, 1)."""
+        """Return pixels [N, C, H, W] within (0, 1)."""
         x = F.silu(self.from_code(z)).view(-1, *self.grid)
         for k, layer in enumerate(self.up):
             x = crop(layer(F.silu(x) if k else x), self.sizes[-2 - k])
@@ -165,5 +165,5 @@ class Network(nn.Module):
 
 
 def crop(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """The upper left part of ``size``: a doubled grid is one longer where the side is odd."""
+    """Cut out the upper left ``size``: a doubled grid is one longer if the side is odd."""
     return x[..., : size[0], : size[1]]

@@ -29,23 +29,23 @@ class Pair(ABC):
 
     @abstractmethod
     def encode(self, pixels: Tensor) -> Tensor:
-        """The latents of images; nothing random."""
+        """Return the latents of images; nothing is random."""
 
     @abstractmethod
     def decode(self, latents: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
-        """Images of ``latents``, whose classes are int64 [N]; values beyond [0, 1] are clamped by
-        the caller. ``generator`` (on the CPU) is for what is random."""
+        """Return images of ``latents``, whose classes are int64 [N]; the caller clamps values
+        beyond [0, 1]. ``generator`` (on the CPU) is for what is random."""
 
     @property
     @abstractmethod
     def signature(self) -> str:
-        """Changes with anything that changes a latent, but for the images."""
+        """A key that changes with anything that changes a latent, but for the images."""
 
     @property
     def decoding(self) -> str:
-        """Changes with anything that changes a decoded image, but for latents and classes."""
+        """A key that changes with whatever changes a decoded image, but for latents and classes."""
         return self.signature
 
     @abstractmethod
     def __str__(self) -> str:
-        """A short name, for messages."""
+        """Return a short name, for messages."""

@@ -75,8 +75,8 @@ class LatentDiffusion(VAE):
 
     @cached_property
     def decoding(self) -> str:
-        """Changes also with the pipeline's files, the schedule that is passed, the guidance, the
-        conditions of the classes and the device, whose rounding is its own."""
+        """A key that also changes with the pipeline's files, the schedule that is passed, the
+        guidance, the conditions of the classes and the device, whose rounding is its own."""
         files = {}
         for path in sorted(p for p in self.folder.glob("*/*") if p.parent.name in self._parts()):
             with path.open("rb") as file:
@@ -92,30 +92,30 @@ class LatentDiffusion(VAE):
         return signature(settings)
 
     def _parts(self) -> tuple[str, ...]:
-        """The pipeline's folders that decoding reads, but for the autoencoder's."""
+        """Return the pipeline's folders that decoding reads, but for the autoencoder's."""
         return ("scheduler", self.denoiser)
 
     @abstractmethod
     def _described(self) -> Any:
-        """What :meth:`conditions` depends on, as JSON can say it."""
+        """Return what :meth:`conditions` depends on, as JSON values."""
 
     @abstractmethod
     def _look(self, data: RealData, config: dict[str, Any], channels: int) -> None:
-        """Raise a DdistError where the classes of ``data`` have no condition, or where the denoiser
-        with the settings ``config`` is not for latents of so many ``channels``."""
+        """Raise a DdistError if classes of ``data`` have no condition, or if the denoiser with the
+        settings ``config`` is not for latents of so many ``channels``."""
 
     @abstractmethod
     def conditions(self, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """What the denoiser is told of images of ``classes`` [N]: [N, ...], and in their place of
-        images of nothing in particular, [N, ...]."""
+        """Return the denoiser's conditions for images of ``classes`` [N], [N, ...], and the
+        unconditional ones in their place, [N, ...]."""
 
     @abstractmethod
     def noise(self, z: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        """The denoiser's output, of the shape of ``z`` [N, C, H, W], at the times ``t`` [N]."""
+        """Return the denoiser's output, shaped as ``z`` [N, C, H, W], at the times ``t`` [N]."""
 
     @cached_property
     def scheduler(self) -> Any:
-        """The pipeline's own."""
+        """The pipeline's own scheduler."""
         library = diffusers_library(f"generative={self.name}")
         kind = read_config(self.folder / "model_index.json").get("scheduler", [None, None])[1]
         if not hasattr(library, str(kind)):
@@ -123,7 +123,7 @@ class LatentDiffusion(VAE):
         return read_part(getattr(library, kind), self.folder / "scheduler")
 
     def network(self, kind: str) -> Any:
-        """The denoiser, of the class ``kind`` of diffusers."""
+        """Read the denoiser, of the class ``kind`` of diffusers."""
         library = diffusers_library(f"generative={self.name}")
         found = read_part(
             getattr(library, kind),
@@ -141,7 +141,7 @@ class LatentDiffusion(VAE):
         return super().decode(z, classes, generator).to(latents.device)
 
     def denoised(self, z: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
-        """The latents [N, C, H, W] after noising and denoising."""
+        """Noise and denoise the latents [N, C, H, W]."""
         scheduler = self.scheduler
         scheduler.set_timesteps(self.inference_steps, device=self.device)
         begin = (self.inference_steps - self.steps_taken) * scheduler.order
@@ -161,7 +161,7 @@ class LatentDiffusion(VAE):
         return z
 
     def guided(self, x: Tensor, t: Tensor, condition: Tensor, nothing: Tensor) -> Tensor:
-        """e(x, nothing) + guidance (e(x, condition) - e(x, nothing)), [N, C, H, W]."""
+        """Return e(x, nothing) + guidance (e(x, condition) - e(x, nothing)), [N, C, H, W]."""
         if self.guidance == 1:
             return self.noise(x, t, condition)
         both = self.noise(torch.cat([x, x]), torch.cat([t, t]), torch.cat([nothing, condition]))

@@ -64,8 +64,8 @@ class DiT(LatentDiffusion):
 def find_ids(
     given: Sequence[int] | None, data: RealData, named: Mapping[str, str], num_known: int
 ) -> list[int]:
-    """The numbers of the classes of ``data`` among ``num_known``, some of which are ``named``
-    ("tench, Tinca tinca"); see :class:`DiT`."""
+    """Return the numbers of the classes of ``data`` among ``num_known``, some of which are
+    ``named`` ("tench, Tinca tinca"); see :class:`DiT`."""
     remedy = (
         f"name the model's numbers (0 to {num_known - 1}) of the {data.num_classes} classes of "
         f"{data.name}, in their order, with generative.class_ids=[...]"

@@ -55,15 +55,15 @@ class Latents:
         self.shards.prepare("Encoding", "encoded", images, "choose a smaller generative pair")
 
     def of_class(self, c: int) -> "Rows":
-        """The latents of the training images of class ``c``."""
+        """Return the latents of the training images of class ``c``."""
         return Rows(self, *self.data.train.offsets[c : c + 2])
 
     def read(self, rows: Integers) -> Floats:
-        """The latents [n, D] of the training images ``rows`` [n]."""
+        """Read the latents [n, D] of the training images ``rows`` [n]."""
         return self.shards.read(rows)
 
     def _encode(self, start: int, stop: int) -> Floats:
-        """The latents of the training images from ``start`` to ``stop``."""
+        """Encode the training images from ``start`` to ``stop``."""
 
         def encode(first: int) -> Floats:
             pixels = to_unit(self.data.train.x[first : min(first + at_once, stop)])

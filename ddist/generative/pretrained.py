@@ -14,8 +14,8 @@ VAE_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
 def diffusers_library(asker: str) -> Any:
-    """The diffusers library, for ``asker``. Raises DdistError where it is not installed, or
-    transformers, which has the text encoders."""
+    """Import diffusers. Raises DdistError, which names ``asker``, if it is not installed, or
+    transformers, which has the text encoders, is not."""
     try:
         import diffusers
         import transformers
@@ -32,8 +32,8 @@ def diffusers_library(asker: str) -> Any:
 
 
 def vae_folder(model: str | None, revision: str | None) -> Path:
-    """The folder of the autoencoder ``model``: a folder, that of a whole pipeline, or the name of
-    either on the hub (of whose files the autoencoder's are downloaded)."""
+    """Return the folder of the autoencoder ``model``: its folder, that of a whole pipeline, or the
+    name of either on the hub, from where only the autoencoder's files are downloaded."""
 
     def download(name: str) -> str:
         from huggingface_hub import snapshot_download
@@ -49,8 +49,8 @@ def vae_folder(model: str | None, revision: str | None) -> Path:
 def pipeline_folder(
     model: str | None, revision: str | None, kinds: tuple[str, ...], asker: str
 ) -> Path:
-    """The folder of the pipeline ``model``, a folder or a name on the hub, which is one of
-    ``kinds``; ``asker`` is who needs it."""
+    """Return the folder of the pipeline ``model``, a folder or a name on the hub. Raises
+    DdistError, which names ``asker``, if it is none of ``kinds``."""
 
     def download(name: str) -> str:
         pipeline = diffusers_library(asker).DiffusionPipeline
@@ -68,7 +68,7 @@ def pipeline_folder(
 
 
 def find(model: str | None, download: Callable[[str], str]) -> Path:
-    """The folder ``model``, or where ``download`` has put the files of that name on the hub."""
+    """Return the folder ``model``, or the one to which ``download`` brings that name's files."""
     if not model:
         raise DdistError("Which model? Set generative.model to its folder, or its name on the hub.")
     folder = Path(model).expanduser()
@@ -87,7 +87,7 @@ def find(model: str | None, download: Callable[[str], str]) -> Path:
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """A model's settings. Raises DdistError for a file that is missing or damaged."""
+    """Read a model's settings. Raises DdistError for a file that is missing or damaged."""
     try:
         found: dict[str, Any] = json.loads(file.read_text())
         return found
@@ -100,7 +100,7 @@ def read_config(file: Path) -> dict[str, Any]:
 
 
 def read_part(kind: Any, folder: Path, **options: Any) -> Any:
-    """What ``kind``'s from_pretrained makes of ``folder``; a network without gradients."""
+    """Load ``folder`` by ``kind``'s from_pretrained; a network's weights have no gradients."""
     try:
         part = kind.from_pretrained(str(folder), local_files_only=True, **options)
     except Exception as error:  # whatever the libraries raise for what is missing or damaged
@@ -112,6 +112,6 @@ def read_part(kind: Any, folder: Path, **options: Any) -> Any:
 
 
 def first_words(error: Exception) -> str:
-    """What another library says, in a few words."""
+    """Shorten another library's error to a few words."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return shorten(first.split(" (")[0].rstrip("."), 120, placeholder="…")

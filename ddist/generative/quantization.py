@@ -48,8 +48,8 @@ def clvq(
     reassignment: float,
     rng: np.random.RandomState,
 ) -> Floats:
-    """Centroids [k, D] by competitive learning vector quantization (DDOQ's Algorithm 1, step 2): in
-    each batch, every row moves the centroid nearest to it,
+    """Find centroids [k, D] by competitive learning vector quantization (DDOQ's Algorithm 1, step
+    2): in each batch, every row moves the centroid nearest to it,
 
         v_k += 1,  z_k += (z - z_k) / v_k,
 
@@ -81,8 +81,8 @@ def clvq(
 
 
 def cells(x: Latent, centroids: Floats, batch_size: int) -> Cells:
-    """One exact pass: which rows are nearest to which of the ``centroids`` [K, D]. The nearest row
-    to a centroid without any is the nearest of all."""
+    """Assign each row to the nearest of the ``centroids`` [K, D], in one exact pass. For a centroid
+    without rows, ``nearest`` is the nearest row of all."""
     k = len(centroids)
     counts, total = np.zeros(k, np.int64), 0.0
     nearest, least = np.zeros((2, k), np.int64), np.full((2, k), np.inf)  # of its cell; of all
@@ -102,8 +102,8 @@ def cells(x: Latent, centroids: Floats, batch_size: int) -> Cells:
 
 
 def transport_error(x: Floats, centroids: Floats) -> float:
-    """W2^2 between the rows of x [n, D] and the uniformly weighted ``centroids`` [K, D]: the exact
-    transport, for which n is a multiple of K."""
+    """Return W2^2 between the rows of x [n, D] and the uniformly weighted ``centroids`` [K, D], by
+    exact transport, for which n has to be a multiple of K."""
     share, rest = divmod(len(x), len(centroids))
     assert share and not rest, "each centroid takes as many rows"
     cost = euclidean_distances(x, centroids, squared=True).repeat(share, axis=1)
@@ -112,13 +112,13 @@ def transport_error(x: Floats, centroids: Floats) -> float:
 
 
 def sample(x: Latent, k: int, most: int, rng: np.random.RandomState) -> Floats:
-    """Random rows of x, as many as a multiple of ``k`` within ``most`` and len(x) allows; ``k`` at
-    least."""
+    """Draw random rows of x: the largest multiple of ``k`` within ``most`` and len(x), but at least
+    ``k``."""
     size = k * max(1, min(most, len(x)) // k)
     return x[np.sort(rng.choice(len(x), size, replace=False))]
 
 
 def batch_bounds(num: int, size: int) -> Integers:
-    """Where batches of consecutive rows begin and end: each has ``size`` rows at least, and less
-    than twice as many, or all."""
+    """Return where batches of consecutive rows begin and end: each has at least ``size`` rows, but
+    fewer than twice as many, or all."""
     return np.linspace(0, num, max(1, num // size) + 1).astype(np.int64)

@@ -68,7 +68,7 @@ class StableDiffusion(LatentDiffusion):
         return read_part(CLIPTokenizer, self.folder / "tokenizer"), encoder.to(self.device)
 
     def embedded(self, prompts: Sequence[str]) -> Tensor:
-        """The text encoder's last states [N, L, D]."""
+        """Return the text encoder's last hidden states [N, L, D] of the prompts."""
         tokenizer, encoder = self.text
         tokens = tokenizer(
             list(prompts),
@@ -98,7 +98,7 @@ class StableDiffusion(LatentDiffusion):
 
 
 def find_names(given: Sequence[str] | None, data: RealData) -> list[str]:
-    """What the classes of ``data`` are called; see :class:`StableDiffusion`."""
+    """Return what the prompt calls the classes of ``data``; see :class:`StableDiffusion`."""
     if given is not None:
         if isinstance(given, str) or len(given) != data.num_classes:
             raise DdistError(

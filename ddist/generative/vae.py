@@ -86,7 +86,7 @@ class VAE(Pair):
         self.vae.to(self.device)
 
     def _find(self, data: RealData) -> Path:
-        """The autoencoder's folder; where more is needed for ``data``, that is looked at too."""
+        """Return the autoencoder's folder; subclasses also look at what else ``data`` needs."""
         return vae_folder(self.model, self.revision)
 
     def _latent_sides(self, sides: tuple[int, ...]) -> list[int]:
@@ -132,7 +132,7 @@ class VAE(Pair):
 
 
 def resized(pixels: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Images in [0, 1] of ``size`` (bicubic, antialiased)."""
+    """Resize images in [0, 1] to ``size`` (bicubic, antialiased)."""
     if tuple(pixels.shape[2:]) == tuple(size):
         return pixels
     return F.interpolate(pixels, size=size, mode="bicubic", antialias=True).clamp(0, 1)

@@ -35,16 +35,16 @@ R = TypeVar("R")
 
 
 def compiled(function: Callable[P, R], worthwhile: bool) -> Callable[P, R]:
-    """``function`` compiled at its first call, for the shapes it is called with, each anew; or
+    """Return ``function``, compiled at its first call and anew for each shape it is called with; or
     ``function`` itself unless ``worthwhile``.
 
-    The same numbers to rounding. Where the machine cannot compile, one line of the log says so and
-    the plain function is called from then on; its own errors are raised as ever. A few shapes are
-    all it should meet: use whole batches.
+    The numbers are the same to rounding. If the machine cannot compile, one line of the log says so
+    and the plain function is called from then on; its own errors are raised as ever. Call it with
+    few different shapes: use whole batches.
     """
     if not worthwhile:
         return function
-    for name in _LOGGERS:  # they warn about what nobody here can change
+    for name in _LOGGERS:  # their warnings are nothing that a user can act on
         logging.getLogger(name).setLevel(logging.ERROR)
     fast: Callable[P, R] | None = _compile(function)
     new = True
@@ -71,8 +71,8 @@ def compiled(function: Callable[P, R], worthwhile: bool) -> Callable[P, R]:
 def _compile(function: Callable[P, R]) -> Callable[P, R]:
     """Apply torch.compile, with room for ``SHAPES`` shapes.
 
-    torch before 2.15 counts them for all that was made of one function and has no argument for
-    their number: there the process's own limit is raised while ``function`` is called.
+    torch before 2.15 counts the shapes of all that was compiled from one function and has no
+    argument for their limit: there the process's own limit is raised while ``function`` is called.
     """
     if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
         # mypy: the overloads lack options that the function has
@@ -96,10 +96,10 @@ def pays(
     num_images: int,
     saved_per_value: float = SAVED_PER_VALUE,
 ) -> bool:
-    """Whether to compile the forward pass for ``num_images`` like ``x`` [1, C, H, W]: as
-    ``compile`` says, or, where it says "auto", if that saves more time than it takes.
+    """Tell whether to compile the forward pass for ``num_images`` like ``x`` [1, C, H, W]: as
+    ``compile`` says, or, if that is "auto", when it saves more time than it takes.
 
-    A count decides and no clock, so that two runs on one machine do the same. On accelerators
+    A count decides and not a clock, so that two runs on one machine do the same. On accelerators
     "auto" never compiles: nothing was measured there.
     """
     if compile != "auto":
@@ -112,8 +112,8 @@ def pays(
 
 @torch.no_grad()
 def values_per_image(network: nn.Module, x: Tensor) -> int:
-    """How many numbers the layers without weights and the normalisations put out for one image of
-    the shape of ``x`` [1, C, H, W]."""
+    """Count the values that normalisations and layers without weights put out for one image of the
+    shape of ``x`` [1, C, H, W]."""
     total = 0
 
     def count(layer: nn.Module, inputs: object, output: object) -> None:

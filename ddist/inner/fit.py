@@ -54,8 +54,8 @@ def fit(
 ) -> Weights:
     """Train stacked ``weights`` [K, ...] on one dataset and return them, stacked.
 
-    ``weights`` are not changed. The result holds running statistics too where the network has
-    batch normalisation.
+    ``weights`` are not changed. The result holds running statistics too if the network has batch
+    normalisation.
 
     Args:
         x: images [N, C, H, W]: float in training space, or whatever ``normalize`` takes; on disk,
@@ -103,7 +103,7 @@ def fit(
 def _check(
     network: nn.Module, weights: Weights, recipe: TrainingRecipe, num_generators: int
 ) -> None:
-    """Raise a DdistError for what does not fit together."""
+    """Raise a DdistError if the arguments of :func:`fit` do not fit together."""
     if num_generators != num_members(weights):
         raise DdistError(
             f"fit needs one generator per network: {num_members(weights)} networks, "
@@ -125,8 +125,8 @@ def _trained(
     generators: Sequence[torch.Generator],
     epoch_done: Callable[[int], None],
 ) -> Weights:
-    """Those ``weights`` that are computed together after the training; ``epoch_done`` is called
-    with the epochs done."""
+    """Train ``weights`` that are computed together and return them; ``epoch_done`` is called with
+    the number of epochs done."""
     parameters, buffers = trainable(network, weights)
     descent = _Descent(parameters, recipe)
     steps, done = recipe.epochs * ceil(len(data.x) / data.batch_size), 0
@@ -151,7 +151,7 @@ class _Descent:
         self._optimizer = self._make()
 
     def _make(self) -> torch.optim.Optimizer:
-        # All act element by element: stacked weights move exactly as separate ones.
+        # Every optimizer acts element by element: stacked weights move exactly as separate ones.
         weights, recipe = list(self._weights.values()), self._recipe
         decay = recipe.weight_decay
         if recipe.optimizer == "sgd":
@@ -171,13 +171,13 @@ class _Descent:
         self.scale(1.0)
 
     def scale(self, factor: float) -> None:
-        """The next steps take ``factor`` of the step size, which stays what it is."""
+        """Multiply the step size of the next steps by ``factor``; the base step size stays."""
         for group in self._optimizer.param_groups:
             group["lr"] = self._lr * factor
 
 
 def trainable(network: nn.Module, weights: Weights) -> tuple[Weights, Weights]:
-    """Copies of the stacked weights that can be trained, and of the network's buffers."""
+    """Return trainable copies of the stacked weights, and copies of the network's buffers."""
     buffers = {
         name: weights[name].clone()
         if name in weights
@@ -200,7 +200,7 @@ def _gradient(
     recipe: TrainingRecipe,
     weights: Weights,
 ) -> Weights:
-    """The gradients of the stacked ``weights``."""
+    """Return the gradients of the stacked ``weights``."""
     options = recipe.precision, recipe.criterion, recipe.temperature
     total = loss(network, weights, buffers, batch, *options)
     return dict(zip(weights, torch.autograd.grad(total, list(weights.values())), strict=True))
@@ -215,7 +215,7 @@ def _stacked_loss(
     criterion: Criterion,
     temperature: float,
 ) -> Tensor:
-    """Sum of the networks' losses: its gradient holds each network's own."""
+    """Return the sum of the networks' losses, whose gradient holds each network's own."""
     with autocast(precision, batch.x.device.type):
         logits = forward_members(network, weights | buffers, batch.x, 0 if batch.own else None)
     num = len(logits)
@@ -228,7 +228,7 @@ def _stacked_loss(
 
 @cache
 def _compiled_loss() -> Loss:
-    """One for the process, as in :mod:`ddist.inner.predict`."""
+    """Return the compiled loss that the process shares, as in :mod:`ddist.inner.predict`."""
     return compile_function(_single_loss, worthwhile=True)
 
 
@@ -241,7 +241,7 @@ def _single_loss(
     criterion: Criterion,
     temperature: float,
 ) -> Tensor:
-    """The loss of a stack of one, without vmap."""
+    """Return the loss of a stack of one, without vmap."""
     # squeeze and not [0]: its backward is a view, where that of [0] copies all weights.
     one = {name: tensor.squeeze(0) for name, tensor in (weights | buffers).items()}
     x = batch.x[0] if batch.own else batch.x
@@ -258,7 +258,7 @@ def _single_loss(
 def _weighted(
     criterion: Criterion, temperature: float, logits: Tensor, y: Tensor, factors: Tensor | None
 ) -> Tensor:
-    """Losses [K, B] of ``logits`` [K, B, C] for labels [K, B] or [K, B, C], times ``factors``."""
+    """Return ``factors`` times losses [K, B] of ``logits`` [K, B, C], y [K, B] or [K, B, C]."""
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     if criterion == "mse":
         losses = half_squared_error(logits, y)
@@ -270,5 +270,5 @@ def _weighted(
 
 
 def half_squared_error(predicted: Tensor, y: Tensor) -> Tensor:
-    """1/2 |y - predicted|^2 over the classes, which come last: [...] of [..., C]."""
+    """Return 1/2 |y - predicted|^2 over the classes, which come last: [...] of [..., C]."""
     return 0.5 * (y - predicted).square().sum(-1)

@@ -56,15 +56,15 @@ class Footprint:
         self.largest = max([*sizes.values(), image.nbytes])
 
     def forward(self, num: int) -> int:
-        """Peak bytes of ``num`` images without a graph."""
+        """Return the peak bytes of ``num`` images without a graph."""
         return round(FORWARD * num * self.largest)
 
     def gradient(self, num: int) -> int:
-        """Peak bytes of the gradient of ``num`` images in the weights, and of a step along it."""
+        """Return the peak bytes of the gradient of ``num`` images and of a step along it."""
         return round(GRADIENT * num * self.saved) + 2 * self.weights
 
     def unrolled(self, num: int, steps: int, graph: str) -> int:
-        """Peak bytes of a gradient through ``steps`` steps on ``num`` images each (see
+        """Return the peak bytes of a gradient through ``steps`` steps on ``num`` images each (see
         :func:`ddist.inner.unroll.unroll` for ``graph``)."""
         further = {"autograd": UNROLLED / 2, "selective": 0.5}.get(graph, 0.0)
         images = round((UNROLLED + further * (steps - 1)) * num * self.saved)
@@ -76,8 +76,8 @@ def _same(tensor: Tensor) -> Tensor:
 
 
 def activation_limit(device: torch.device) -> int:
-    """Most bytes of activations to hold at once: the same in every run on a machine, as other parts
-    round otherwise. On a GPU half of its memory."""
+    """Return the most bytes of activations to hold at once: on a GPU half of its memory. It is the
+    same in every run on one machine, because other batch splits round differently."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory // 2)
     total = total_memory()
@@ -85,13 +85,13 @@ def activation_limit(device: torch.device) -> int:
 
 
 def total_memory() -> int | None:
-    """The bytes of memory that this process may have: the machine's, or its control group's if that
-    has less; None where the system does not say."""
+    """Return the bytes of memory that this process may have: the machine's, or its control group's
+    if that has less; None if the system does not say."""
     return _least(meminfo().get("MemTotal"), *(limit for limit, _ in control_groups()))
 
 
 def available_memory() -> int | None:
-    """The same, of what is free now."""
+    """Return the bytes of that memory that are free now; None if the system does not say."""
     left = (limit - used for limit, used in control_groups())
     return _least(meminfo().get("MemAvailable"), *left)
 
@@ -101,7 +101,7 @@ def _least(*values: int | None) -> int | None:
 
 
 def meminfo(path: Path = Path("/proc/meminfo")) -> Mapping[str, int]:
-    """What Linux says of the machine's memory, in bytes by its names."""
+    """Read Linux's figures of the machine's memory, in bytes by their names; none elsewhere."""
     try:
         lines = path.read_text().splitlines()
     except OSError:
@@ -111,8 +111,8 @@ def meminfo(path: Path = Path("/proc/meminfo")) -> Mapping[str, int]:
 
 
 def control_groups(root: Path = Path("/sys/fs/cgroup")) -> list[tuple[int, int]]:
-    """(limit, bytes in use that are no cache) of the control groups of this process, version 1 or
-    2, which limit its memory: containers and clusters' jobs have such."""
+    """Return (limit, bytes in use that are no cache) of this process's control groups, version 1 or
+    2, that limit its memory, as those of containers and cluster jobs do."""
     found = []
     for folder in group_folders(root):
         for limit, used, cache in (
@@ -130,7 +130,7 @@ def control_groups(root: Path = Path("/sys/fs/cgroup")) -> list[tuple[int, int]]
 
 
 def group_folders(root: Path, own: Path = Path("/proc/self/cgroup")) -> list[Path]:
-    """The folders of the process's control groups of memory and of those around them."""
+    """Return the folders of the process's memory control groups and of those around them."""
     folders = [root, root / "memory"]
     try:
         lines = own.read_text().splitlines()
@@ -146,6 +146,6 @@ def group_folders(root: Path, own: Path = Path("/proc/self/cgroup")) -> list[Pat
 
 
 def _entry(path: Path, name: str) -> int:
-    """The number beside ``name`` in a file of such lines; 0 where it is not there."""
+    """Return the number beside ``name`` in a file of lines "name number"; 0 if it is not there."""
     pairs = (line.split() for line in path.read_text().splitlines())
     return next((int(pair[1]) for pair in pairs if pair[:1] == [name]), 0)

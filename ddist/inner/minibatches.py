@@ -41,9 +41,9 @@ class Minibatches:
     label: Label | None = None
 
     def epoch(self, generators: Sequence[torch.Generator]) -> Iterator[Minibatch]:
-        """One pass over the data, each network in its own order."""
+        """Yield the batches of one pass over the data, each network in its own order."""
         if len(self.x) <= self.batch_size:
-            # One full batch: its order changes nothing, and common images are faster.
+            # One full batch: its order changes nothing, and sharing its images is faster.
             yield self._labelled(self._full_batch(generators))
             return
         orders = torch.stack(
@@ -70,7 +70,7 @@ class Minibatches:
     def _changed(
         self, x: Tensor, y: Tensor, factors: Tensor | None, generators: Sequence[torch.Generator]
     ) -> Minibatch:
-        """Each network's batch [K, B, ...], augmented and mixed with its own generator."""
+        """Augment and mix each network's batch [K, B, ...] with the network's own generator."""
         if self.augment is not None:
             pairs = zip(x, generators, strict=True)
             x = torch.stack([self.augment(images, generator) for images, generator in pairs])
@@ -86,8 +86,8 @@ class Minibatches:
         return Minibatch(x, y, factors * share, own=True, others=others)
 
     def _labelled(self, batch: Minibatch) -> Minibatch:
-        """The same with the labels that ``label`` gives the images as they are: a mixed one has a
-        single label, and the weights of its samples in their shares."""
+        """Replace the labels by those that ``label`` gives the images as they are now: a mixed
+        image has a single label, and its samples' weights add up by their shares."""
         if self.label is None:
             return batch
         factors = batch.factors

@@ -16,7 +16,7 @@ _footprints: WeakKeyDictionary[nn.Module, dict[ImageShape, Footprint]] = WeakKey
 
 
 def footprint(network: nn.Module, image_shape: ImageShape) -> Footprint:
-    """The footprint of ``network``, measured at the first call."""
+    """Return the footprint of ``network``, measured at the first call."""
     known = _footprints.setdefault(network, {})
     if image_shape not in known:
         known[image_shape] = Footprint(network, image_shape)
@@ -27,13 +27,13 @@ limit = cache(activation_limit)
 
 
 def at_once(bytes_of_one: int, device: torch.device) -> int:
-    """How many images or networks that take ``bytes_of_one`` each may be held together."""
+    """Return how many images or networks of ``bytes_of_one`` each may be held together."""
     return max(1, limit(device) // max(1, bytes_of_one))
 
 
 def num_real_at_once(network: nn.Module, x: Tensor, num_networks: int) -> int:
-    """How many of the images ``x`` [B, C, H, W] the graph of ``num_networks`` is held of; all,
-    where batch normalisation looks at all."""
+    """Return for how many of the images ``x`` [B, C, H, W] the graph of ``num_networks`` may be
+    held; for all, if batch normalisation has to see them together."""
     if keeps_statistics(network):
         return len(x)
     bytes_of_one = round(num_networks * GRADIENT * footprint(network, shape_of(x)).saved)
@@ -41,9 +41,9 @@ def num_real_at_once(network: nn.Module, x: Tensor, num_networks: int) -> int:
 
 
 def forward_in_parts(forward: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
-    """``forward(x)`` [..., B, K] of images [B, C, H, W], holding the graph of ``size`` images at a
-    time: backwards, that of each part is built once more. At most so many images are ``forward``
-    itself."""
+    """Compute ``forward(x)`` [..., B, K] of images [B, C, H, W], holding the graph of at most
+    ``size`` images at a time: on the way back each part's graph is built once more. If there are
+    no more images than that, ``forward`` is called as it is."""
     if len(x) <= size:
         return forward(x)
     logits = [checkpoint(forward, part, use_reentrant=False) for part in torch.split(x, size)]
@@ -51,6 +51,6 @@ def forward_in_parts(forward: Callable[[Tensor], Tensor], x: Tensor, size: int) 
 
 
 def shape_of(x: Tensor) -> ImageShape:
-    """(C, H, W) of images [..., C, H, W]."""
+    """Return (C, H, W) of images [..., C, H, W]."""
     channels, height, width = x.shape[-3:]
     return channels, height, width

@@ -15,7 +15,7 @@ from ddist.networks.base import Weights
 
 @contextmanager
 def batch_norm_momentum(network: nn.Module, momentum: float) -> Iterator[None]:
-    """Running statistics follow the batches with this momentum within the block."""
+    """Let running statistics follow the batches with this momentum within the block."""
     layers = [each for each in network.modules() if isinstance(each, _BatchNorm)]
     before = [each.momentum for each in layers]
     for each in layers:
@@ -50,12 +50,12 @@ class Pool:
         self._second = {name: torch.zeros_like(w) for name, w in self.parameters.items()}
 
     def weights(self, k: int) -> Weights:
-        """Those of network k, with its running statistics; views."""
+        """Return the weights of network k, with its running statistics, as views."""
         return member(self.parameters | self.buffers, k)
 
     def train(self, k: int, x: Tensor, y: Tensor, precision: Precision = "32-true") -> None:
-        """One step of Adam for network k, which is a step older then, on half the squared errors of
-        its logits to ``y`` [N, C] at the images ``x`` [N, C, H, W]."""
+        """Take one step of Adam for network k, which grows a step older, on half the squared error
+        between its logits at the images ``x`` [N, C, H, W] and ``y`` [N, C]."""
         leaves = {name: w[k].detach().requires_grad_() for name, w in self.parameters.items()}
         following = batch_norm_momentum(self.network, self.momentum)
         with mode(self.network, training=True), following, torch.enable_grad():
@@ -77,14 +77,14 @@ class Pool:
         self.ages[k] += 1
 
     def replace(self, k: int, weights: Weights) -> None:
-        """Another network, of age 0, in the place of network k: ``weights`` [1, ...]."""
+        """Replace network k by one of age 0 with ``weights`` [1, ...]."""
         age = torch.zeros(1, dtype=torch.int64)
         fresh = Pool(self.network, weights, age, self.lr, self.momentum).state()
         for name, tensor in self.state().items():
             tensor[k].copy_(fresh[name][0])
 
     def state(self) -> Weights:
-        """All that the pool is, by name: tensors [P, ...], which change with it."""
+        """Return all that the pool holds, by name: its own tensors [P, ...], not copies."""
         kinds = {
             "weights": self.parameters | self.buffers,
             "first": self._first,
@@ -97,6 +97,6 @@ class Pool:
 
     @torch.no_grad()
     def load(self, state: Weights) -> None:
-        """Become the pool that once had this ``state``."""
+        """Restore the pool that once had this ``state``."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])

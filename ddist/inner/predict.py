@@ -39,7 +39,7 @@ def predict(
     precision: Precision = "32-true",
     compiled: bool = False,
 ) -> Tensor:
-    """Logits [K, N, C] in evaluation mode: stacked ``weights`` [K, ...], common images ``x``
+    """Return logits [K, N, C] in evaluation mode: stacked ``weights`` [K, ...], common images ``x``
     [N, C, H, W] in training space. Memory beyond the result does not grow with K or N.
 
     ``compiled``: with torch.compile (see :func:`ddist.inner.compiled.pays`), if it works here.
@@ -76,7 +76,7 @@ def accuracy(
     compiled: bool = False,
     confusion: Tensor | None = None,
 ) -> Tensor:
-    """Fraction [K] (float64, on the CPU) of the images that each network classifies correctly.
+    """Return the fraction [K] (float64, on the CPU) of images that each network classifies right.
 
     ``batches`` yields normalised images [N, C, H, W] and int64 labels [N], for example
     ``data.batches(data.test, 1000)``; ``confusion`` is as in :func:`count`, the rest as in
@@ -95,7 +95,7 @@ def accuracy(
 
 
 def count(confusion: Tensor | None, predicted: Tensor, y: Tensor) -> None:
-    """Add to ``confusion`` (int64 [C, C]: true class, predicted class; nothing happens to None) the
+    """Count in ``confusion`` (int64 [C, C]: true class, predicted class; None counts nothing) the
     classes int64 [K, N] that K networks predict for N images of the classes ``y``."""
     if confusion is not None:
         y = y.expand_as(predicted).flatten()
@@ -107,7 +107,7 @@ def count(confusion: Tensor | None, predicted: Tensor, y: Tensor) -> None:
 def _forward(
     network: nn.Module, weights: Weights, x: Tensor, stacked: bool, precision: Precision
 ) -> Tensor:
-    """Logits [K, N, C] of K networks: of one, unless ``stacked``."""
+    """Return logits [K, N, C] of K networks: of one, unless ``stacked``."""
     with autocast(precision, x.device.type):
         if stacked:
             logits = forward_members(network, weights, x, None)
@@ -118,6 +118,6 @@ def _forward(
 
 @cache
 def _compiled_forward() -> Forward:
-    """One for the process, with the network as an argument: nothing keeps networks alive, and the
-    sets evaluated one after the other on the same network share what was compiled."""
+    """Return the compiled forward pass that the process shares. The network is an argument: nothing
+    keeps networks alive, and evaluations in turn on one network share what was compiled."""
     return compile_function(_forward, worthwhile=True)

@@ -30,7 +30,7 @@ class Kept(NamedTuple):
 
 
 def keep(kept: deque[Kept]) -> AbstractContextManager[object]:
-    """Within the block, results of convolutions and of their gradients are appended to ``kept``."""
+    """Append the results of convolutions and of their gradients to ``kept`` within the block."""
 
     def compute(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = function(*args, **kwargs)
@@ -43,7 +43,7 @@ def keep(kept: deque[Kept]) -> AbstractContextManager[object]:
 
 
 def recall(kept: deque[Kept]) -> AbstractContextManager[object]:
-    """Within the block, the same computation takes them from ``kept`` instead, in their order."""
+    """Take the results of the same computation from ``kept``, in their order, within the block."""
 
     def compute(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if _costly(function, args) and kept:
@@ -74,7 +74,7 @@ def _costly(function: Any, args: tuple[Any, ...]) -> bool:
 
 
 def _without_graph(result: Result) -> Result:
-    """The same storage under a tensor of its own, which autograd above may mark as it likes."""
+    """Return a detached tensor of the same storage, which autograd above may mark as it likes."""
     if isinstance(result, tuple):
         return tuple(None if each is None else each.detach() for each in result)
     return None if result is None else result.detach()

@@ -38,8 +38,8 @@ class Schedule:
 
 
 def schedule_by_name(name: ScheduleName, epochs: int) -> Schedule:
-    """``halfway``: what the code of Zhao et al. 2021 does, kept so that numbers compare: epochs + 1
-    passes, a tenth once after pass epochs // 2 + 1, where the momentum starts anew.
+    """Return the schedule ``name``. ``halfway``: the code of Zhao et al. 2021, for comparability:
+    epochs + 1 passes, a tenth once after pass epochs // 2 + 1, where the momentum starts anew.
     ``multistep``: a fifth after two thirds and again after five sixths (Kim et al. 2022).
     ``warmup_cosine``: step by step, see :func:`warmup_cosine` (Zhou et al. 2022, code).
     ``cosine`` and ``smooth_cosine``: step by step, see :func:`cosine`, with zeta 1 (Yin et al.
@@ -57,8 +57,8 @@ def schedule_by_name(name: ScheduleName, epochs: int) -> Schedule:
 
 
 def warmup_cosine(step: int, steps: int) -> float:
-    """The share of the step size at ``step``, counted from 0: a straight line from 0 to 1 over the
-    first 500 steps, and half a wave of the cosine down to 1/100 over the rest of ``steps``."""
+    """Return the share of the step size at ``step``, counted from 0: a straight line from 0 to 1
+    over the first 500 steps, then half a cosine wave down to 1/100 over the rest of ``steps``."""
     if step < WARM_UP:
         return step / WARM_UP
     progress = min(1.0, (step - WARM_UP) / max(1, steps - WARM_UP))
@@ -66,6 +66,6 @@ def warmup_cosine(step: int, steps: int) -> float:
 
 
 def cosine(step: int, steps: int, zeta: float) -> float:
-    """The share of the step size at ``step``, counted from 0: half a wave of the cosine, from 1 to
-    0, or its first part, 1/``zeta`` of it; with ``zeta`` 2 it ends at a half."""
+    """Return the share of the step size at ``step``, counted from 0: the first 1/``zeta`` of half a
+    cosine wave from 1 to 0; with ``zeta`` 2 it ends at a half."""
     return (1 + cos(pi * step / (zeta * steps))) / 2

@@ -11,14 +11,14 @@ from ddist.networks.base import Weights
 def flat_gradient(
     gradient: Callable[[Weights], Weights], weights: Weights, rho: float, alpha: float
 ) -> Weights:
-    """The direction that GSAM descends along, of K networks at once (Zhuang et al. 2022,
+    """Return the direction that GSAM descends along, for K networks at once (Zhuang et al. 2022,
     algorithm 1; as FTD trains its experts, Du et al. 2023):
 
         g   = gradient(w),    g_s = gradient(w + rho g / ||g||)
         g_s - alpha (g - its component along g_s)
 
-    Norms and angles are each network's own, over all its weights. With ``alpha`` 0 it is SAM
-    (Foret et al. 2021), with ``rho`` 0 the plain gradient, computed once.
+    Norms and angles are each network's own, over all its weights. ``alpha`` 0 gives SAM (Foret et
+    al. 2021), ``rho`` 0 the plain gradient, computed once.
 
     Args:
         gradient: of the loss at stacked weights [K, ...], likewise stacked.
@@ -36,16 +36,16 @@ def flat_gradient(
 
 
 def _inner(a: Weights, b: Weights) -> Tensor:
-    """Inner products [K] of two stacks."""
+    """Return the inner products [K] of two stacks."""
     return torch.stack([(a[n] * b[n]).flatten(1).sum(1) for n in a]).sum(0)
 
 
 def _square(a: Weights) -> Tensor:
-    """Squared norms [K]; never 0, so that a gradient of 0 can be divided by its norm."""
+    """Return squared norms [K]; never 0, so that a gradient of 0 can be divided by its norm."""
     found = _inner(a, a)
     return found.clamp_min(torch.finfo(found.dtype).tiny)
 
 
 def _each_times(stack: Weights, factors: Tensor) -> Weights:
-    """Each network of a stack times its own of the ``factors`` [K]."""
+    """Multiply each network of a stack by its own of the ``factors`` [K]."""
     return {n: t * factors.view(-1, *[1] * (t.ndim - 1)) for n, t in stack.items()}

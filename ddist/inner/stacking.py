@@ -23,37 +23,37 @@ _FEW_FILTER_WEIGHTS = 100_000
 
 
 def num_members(weights: Weights) -> int:
-    """K of stacked weights."""
+    """Return K of stacked weights."""
     return len(next(iter(weights.values())))
 
 
 def member(weights: Weights, k: int) -> Weights:
-    """Network k of stacked weights, without the leading dimension (a view)."""
+    """Return network k of stacked weights, without the leading dimension (a view)."""
     return {name: tensor[k] for name, tensor in weights.items()}
 
 
 def groups(weights: Weights, batch_size: int) -> Iterator[slice]:
-    """Consecutive members, as many as fit into one stacked call on ``batch_size`` images."""
+    """Yield slices of as many members as fit into one stacked call on ``batch_size`` images."""
     step = max(1, IMAGES_AT_ONCE // max(1, batch_size))
     for start in range(0, num_members(weights), step):
         yield slice(start, min(start + step, num_members(weights)))
 
 
 def singles(weights: Weights) -> list[slice]:
-    """Each member by itself."""
+    """Return a slice for each member by itself."""
     return [slice(k, k + 1) for k in range(num_members(weights))]
 
 
 def autocast(precision: Precision, device: str) -> torch.autocast:
-    """Mixed precision within the block, or not. Weights are cast at each use, as nothing that was
-    kept of them in half precision may outlive their change."""
+    """Set mixed or full precision within the block. Weights are cast at each use, because a cached
+    cast could outlive a change of them."""
     mixed = precision == "bf16-mixed"
     return torch.autocast(device, torch.bfloat16, enabled=mixed, cache_enabled=False)
 
 
 def forward_members(network: nn.Module, weights: Weights, x: Tensor, x_dim: int | None) -> Tensor:
-    """Logits [K, N, C] of stacked ``weights``: on common images [N, ...] where ``x_dim`` is None,
-    on each network's own [K, N, ...] where it is 0."""
+    """Return logits [K, N, C] of stacked ``weights``: on common images [N, ...] if ``x_dim`` is
+    None, on each network's own [K, N, ...] if it is 0."""
 
     def forward(one: Weights, images: Tensor) -> Tensor:
         logits: Tensor = functional_call(network, one, (images,))
@@ -64,7 +64,7 @@ def forward_members(network: nn.Module, weights: Weights, x: Tensor, x_dim: int 
 
 
 def keeps_statistics(network: nn.Module) -> bool:
-    """Whether the network has batch normalisation with running statistics."""
+    """Tell whether the network has batch normalisation with running statistics."""
     return any(isinstance(m, _BatchNorm) and m.track_running_stats for m in network.modules())
 
 
@@ -75,8 +75,8 @@ def choose_stacked(
     device: str,
     precision: Precision = "32-true",
 ) -> bool:
-    """Whether to compute stacked; ``"auto"`` takes what is faster (and never changes between two
-    runs on one machine, because rounding differs).
+    """Tell whether to compute stacked; ``"auto"`` takes what is faster (and never changes between
+    two runs on one machine, because rounding differs).
 
     A GPU is starved by one small network at a time, so there the answer is yes. On CPUs (measured,
     2 cores) stacking saves calls on small batches, 10 images or so, and wherever there are only
@@ -86,7 +86,7 @@ def choose_stacked(
     In mixed precision convolutions are not stacked: vmap loses autocast on its way to them.
 
     Raises:
-        DdistError: ``stacked`` is True and the network keeps running statistics, or it has
+        DdistError: ``stacked`` is True, but the network keeps running statistics, or has
             convolutions and ``precision`` is mixed.
     """
     mixed_filters = precision != "32-true" and any(
@@ -113,7 +113,7 @@ def choose_stacked(
 
 @contextmanager
 def mode(network: nn.Module, training: bool) -> Iterator[None]:
-    """Train or evaluation mode within the block; the network's own mode afterwards."""
+    """Set train or evaluation mode within the block, and restore the network's own afterwards."""
     before = network.training
     network.train(training)
     try:
@@ -123,5 +123,5 @@ def mode(network: nn.Module, training: bool) -> Iterator[None]:
 
 
 def concatenate(parts: list[Weights]) -> Weights:
-    """One stack of several."""
+    """Join several stacks into one."""
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

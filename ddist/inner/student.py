@@ -10,9 +10,9 @@ from ddist.inner.unroll import Batch, Loss, Weights
 
 
 def student_loss(network: nn.Module, augment: Siamese) -> Loss:
-    """``loss(weights, (images, labels, rows, operation, uniform))``: mean cross-entropy on the
-    chosen ``rows`` of the images, augmented. What is random comes in, so that a step can be
-    computed again."""
+    """Return ``loss(weights, (images, labels, rows, operation, uniform))``: mean cross-entropy on
+    the chosen ``rows`` of the images, augmented. All randomness is an argument, so that a step can
+    be computed again."""
 
     def loss(weights: Weights, batch: Batch) -> Tensor:
         images, labels, rows, operation, uniform = batch
@@ -32,8 +32,8 @@ def student_batches(
     augment: Siamese,
     generator: torch.Generator,
 ) -> list[Batch]:
-    """The batches of ``steps`` student steps for :func:`student_loss`, ``size`` images each (see
-    :func:`draw_rows`), with an operation of ``augment`` each."""
+    """Draw the batches of ``steps`` student steps for :func:`student_loss`: ``size`` images (see
+    :func:`draw_rows`) and an operation of ``augment`` each."""
     chosen = draw_rows(len(images), size, steps, generator, images.device)
     draws = [augment.draw_for_batch(len(rows), generator) for rows in chosen]
     return [
@@ -49,9 +49,9 @@ def draw_rows(
     generator: torch.Generator,
     device: torch.device | str = "cpu",
 ) -> list[Tensor]:
-    """Which of ``num`` images each of ``steps`` steps sees: int64 [B] with B = ``size``, in random
-    order without replacement until all had their turn; all of them, in order, where ``size`` is
-    None or not smaller."""
+    """Draw which of ``num`` images each of ``steps`` steps sees: int64 [B] with B = ``size``, in
+    random order without replacement until fewer are left; all of them, in order, if ``size`` is
+    None or not smaller than ``num``."""
     if size is None or size >= num:
         return [torch.arange(num, device=device)] * steps
     rows: list[Tensor] = []

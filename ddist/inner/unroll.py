@@ -104,9 +104,9 @@ class _Rebuilt(torch.autograd.Function):
         plan: list[list[int]],
         *tensors: Tensor,
     ) -> tuple[Tensor, ...]:
-        """``plan``: for each step, the places of its batch and step size among the tensors that
-        follow the state's, which are called ``names``. ``exact``: pull the gradient through the
-        steps; otherwise each step gets that of the end."""
+        """Take all steps. ``plan`` holds, for each step, the places of its batch and step size
+        among the tensors after the state's, which are called ``names``. ``ctx.exact``: pull the
+        gradient through the steps; otherwise each step gets that of the end."""
         state = dict(zip(names, tensors[: len(names)], strict=True))
         ctx.step, ctx.exact, ctx.plan, ctx.states = step, graph != "first_order", plan, []
         ctx.kept = [deque() for _ in plan] if graph == "selective" else []
@@ -157,12 +157,12 @@ class _Rebuilt(torch.autograd.Function):
 
 
 def _leaf(tensor: Tensor) -> Tensor:
-    """The same values, asking for a gradient where the original does (classes do not)."""
+    """Return the values as a leaf that requires a gradient if the original does (classes don't)."""
     return tensor.detach().requires_grad_(tensor.requires_grad)
 
 
 def sgd(loss: Loss, momentum: float = 0.0) -> Step:
-    """One step of gradient descent on ``loss``: v <- momentum v + grad, theta <- theta - eta v.
+    """Return a gradient descent step on ``loss``: v <- momentum v + grad, theta <- theta - eta v.
 
     Inside ``torch.no_grad()`` the new state carries no graph; otherwise it is differentiable in the
     old state, the batch and the step size (second derivatives of the loss).
@@ -180,13 +180,13 @@ def sgd(loss: Loss, momentum: float = 0.0) -> Step:
 
 
 def adam(loss: Loss, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> Step:
-    """One step of Adam (Kingma & Ba 2015, arXiv 1412.6980, algorithm 1), differentiable likewise:
+    """Return a differentiable step of Adam (Kingma & Ba 2015, arXiv 1412.6980, algorithm 1):
 
         t <- t + 1,    m <- b_1 m + (1 - b_1) grad,    v <- b_2 v + (1 - b_2) grad^2
         theta <- theta - eta m / (1 - b_1^t) / sqrt(v / (1 - b_2^t) + eps^2)
 
-    The state starts as :func:`with_moments` has it. torch.optim.Adam adds eps to the root, whose
-    slope is infinite at v = 0, where a weight has had no gradient. Within the root, eps leaves it
+    The state starts as :func:`with_moments` makes it. torch.optim.Adam adds eps to the root, whose
+    slope is infinite at v = 0, where a weight has had no gradient. With eps inside the root it is
     finite: the divisor is torch's at v = 0 and at most eps below it elsewhere.
     """
 
@@ -217,7 +217,7 @@ def adam(loss: Loss, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-
 
 
 def _gradient(loss: Loss, weights: Weights, batch: Batch) -> Weights:
-    """The gradient of ``loss`` in the weights; differentiable unless in ``torch.no_grad()``."""
+    """Return the gradient in the weights, differentiable unless inside ``torch.no_grad()``."""
     differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
         # Leaves, so that the gradient exists also where theta_0 needs none.
@@ -232,12 +232,12 @@ def _gradient(loss: Loss, weights: Weights, batch: Batch) -> Weights:
 
 
 def with_momentum(weights: Weights) -> State:
-    """The weights with momentum buffers of zeros, for :func:`sgd` with ``momentum``."""
+    """Add momentum buffers of zeros to the weights, for :func:`sgd` with ``momentum``."""
     return weights | {_MOMENTUM + k: torch.zeros_like(w) for k, w in weights.items()}
 
 
 def with_moments(weights: Weights) -> State:
-    """The weights with Adam's moments and its count of steps, all zero, for :func:`adam`."""
+    """Add Adam's moments and count of steps, all zero, to the weights, for :func:`adam`."""
     zeros = {
         kind + k: torch.zeros_like(w) for kind in (_MOMENT, _SQUARE) for k, w in weights.items()
     }
@@ -245,12 +245,12 @@ def with_moments(weights: Weights) -> State:
 
 
 def only_weights(state: State) -> Weights:
-    """The weights alone. (No network's weight has a slash in its name.)"""
+    """Return the weights alone. (No network's weight has a slash in its name.)"""
     return {k: v for k, v in state.items() if "/" not in k}
 
 
 def classification_loss(network: Module) -> Loss:
-    """``loss(weights, (x, y))``: mean cross-entropy, y [N] classes or [N, K] probabilities."""
+    """Return ``loss(weights, (x, y))``: mean cross-entropy, y [N] or probabilities y [N, K]."""
 
     def loss(weights: Weights, batch: Batch) -> Tensor:
         x, y = batch
@@ -260,9 +260,9 @@ def classification_loss(network: Module) -> Loss:
 
 
 def stacked(loss: Loss) -> Loss:
-    """The sum of ``loss`` over K networks with stacked weights [K, ...], in one vectorised pass.
+    """Return the sum of ``loss`` over K networks with stacked weights [K, ...], in one vmap call.
 
-    A sum, so that each network's gradient is the one it would have alone.
+    It is a sum, so that each network's gradient is the one it would have alone.
     """
 
     def total(weights: Weights, batch: Batch) -> Tensor:

@@ -52,7 +52,7 @@ def _small(image_shape: ImageShape) -> nn.Sequential:
 
 
 def _imagenet(image_shape: ImageShape) -> nn.Sequential:
-    """All but the last layer of torchvision's."""
+    """Build all but the last layer of torchvision's AlexNet."""
     require_side("ImageNet's AlexNet", image_shape, 63)
     return nn.Sequential(
         nn.Conv2d(image_shape[0], 64, 11, stride=4, padding=2),

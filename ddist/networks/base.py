@@ -44,7 +44,7 @@ class Network(nn.Module):
 
 
 def require_side(name: str, image_shape: ImageShape, smallest: int) -> None:
-    """Raise a DdistError when an image is too small for the network ``name``."""
+    """Raise a DdistError if images are too small for the network ``name``."""
     _, height, width = image_shape
     if min(height, width) < smallest:
         raise DdistError(

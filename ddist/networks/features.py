@@ -61,7 +61,7 @@ def _embed_by_head(network: nn.Module, weights: Weights, x: Tensor) -> Tensor:
 
 
 def _last_linear(network: nn.Module, x: Tensor) -> nn.Module | None:
-    """The linear layer that is called last for images ``x``, whose name is noted; None for none."""
+    """Return the linear layer that is called last for images ``x``, and note its name; or None."""
     called: list[str] = []
 
     def note(name: str, *_: object) -> None:
@@ -85,7 +85,7 @@ def _last_linear(network: nn.Module, x: Tensor) -> nn.Module | None:
 
 @contextmanager
 def _without(network: nn.Module, name: str) -> Iterator[None]:
-    """Within the block the layer ``name`` hands on what it is given."""
+    """Replace the layer ``name`` by the identity within the block."""
     place, _, last = name.rpartition(".")
     parent, head = network.get_submodule(place), network.get_submodule(name)
     setattr(parent, last, nn.Identity())

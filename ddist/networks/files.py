@@ -35,12 +35,12 @@ _TRANSPARENT = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module"})
 
 
 def read_weights_file(path: Path) -> tuple[Any, dict[str, str]]:
-    """What is in a .safetensors file, by name, or what torch.save wrote in any other, of which
-    nothing but tensors, plain values and numpy's numbers is read; on the CPU. And the former's
-    metadata.
+    """Read the tensors of a .safetensors file, by name, and its metadata; or what torch.save wrote
+    to any other file, of which nothing but tensors, plain values and numpy's numbers is read. All
+    is on the CPU.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file.
         ValueError: it cannot be read, for the reason in the message.
     """
     try:
@@ -75,7 +75,7 @@ class _Candidate:
     tensors: Weights
 
     def rank(self) -> tuple[int, ...]:
-        """Smaller where it is likelier to be what is wanted: under known words, no average."""
+        """Return a key that sorts likelier candidates first: under known words, no averages."""
         known = all(each in _WRAPPERS for each in self.place)
         average = any(each in _AVERAGES for each in self.place)
         return (not known, average, *(_WRAPPERS.index(e) for e in self.place if e in _WRAPPERS))
@@ -92,7 +92,7 @@ def weights_for(
         any_shape: names whose shape does not matter.
 
     Raises:
-        ValueError: it is not there; the message says what is, and what differs.
+        ValueError: they are not there; the message says what is, and what differs.
     """
     candidates = list(_candidates(content, wanted))
     fitting = sorted(
@@ -109,7 +109,7 @@ def weights_for(
 
 
 def class_names_in(content: object) -> list[str] | None:
-    """The names of the classes, which may stand beside the weights under ``class_names``."""
+    """Return the class names that may stand beside the weights under ``class_names``, or None."""
     for _, tree in _dicts(content):
         names = tree.get("class_names")
         if isinstance(names, list | tuple):
@@ -120,7 +120,7 @@ def class_names_in(content: object) -> list[str] | None:
 def _dicts(
     content: object, place: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
-    """``content`` and the dicts in it, with the keys that they are under."""
+    """Yield ``content`` and the dicts in it, each after the keys that it is under."""
     if isinstance(content, Mapping) and len(place) < 5:
         yield place, content
         for key, value in content.items():
@@ -144,14 +144,14 @@ def _candidates(content: object, wanted: Mapping[str, Tensor]) -> Iterator[_Cand
 
 
 def _bare(name: str) -> str:
-    """The name without what wrappers put into it."""
+    """Return the name without what wrappers put into it."""
     return ".".join(each for each in name.split(".") if each not in _TRANSPARENT)
 
 
 def _differences(
     tensors: Weights, wanted: Mapping[str, Tensor], any_shape: Collection[str]
 ) -> list[str]:
-    """What keeps ``tensors`` from being the wanted ones, in words."""
+    """Say what keeps ``tensors`` from being the wanted ones."""
     missing = [n for n in wanted if n not in tensors and not n.endswith("num_batches_tracked")]
     surplus = [n for n, w in tensors.items() if n not in wanted and w.ndim > 0]
     shapes = [

@@ -40,19 +40,19 @@ def activation(kind: Activation) -> nn.Module:
 
 
 def norm(kind: Norm, channels: int) -> nn.Module:
-    """Normalisation of [N, channels, H, W]. Only ``batch`` keeps running statistics; such networks
-    cannot be stacked and are trained one after the other."""
+    """Make a normalisation of [N, channels, H, W]. Only ``batch`` keeps running statistics; such
+    networks cannot be stacked and are trained one after the other."""
     return NORMS[kind](channels)
 
 
 def pooling(kind: Pooling) -> nn.Module:
-    """Halves height and width, or does nothing (``none``)."""
+    """Make a layer that halves height and width, or does nothing (``none``)."""
     return POOLINGS[kind]()
 
 
 def first_conv(image_shape: tuple[int, int, int], width: int, kernel: int) -> nn.Conv2d:
-    """A convolution that keeps the side, except that it pads 28x28 images to act as 32x32 (the
-    condensation literature's way with MNIST)."""
+    """Make a convolution that keeps height and width, but pads 28x28 images to 32x32 (as the
+    condensation literature does with MNIST)."""
     extra = 2 if image_shape[1:] == (28, 28) else 0
     return nn.Conv2d(image_shape[0], width, kernel, padding=kernel // 2 + extra)
 
@@ -91,7 +91,7 @@ def _library(x: Tensor) -> bool:
 
 
 def _in_pairs(x: Tensor, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Neighbouring rows joined, then neighbouring columns; an odd last one is left out."""
+    """Join neighbouring rows, then neighbouring columns; an odd last one is left out."""
     height, width = x.shape[-2] // 2, x.shape[-1] // 2
     x = x[..., : 2 * height, : 2 * width]
     x = join(x[..., 0::2, :], x[..., 1::2, :])

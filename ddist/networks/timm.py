@@ -63,7 +63,7 @@ class _Body(nn.Module):
 
 
 def _takes_image_size(model: str) -> bool:
-    """Whether the network (a vision transformer, say) is made for one image size."""
+    """Tell whether the network (a vision transformer, say) is made for one image size."""
     timm = timm_library()
     if not timm.is_model(model.split(".")[0]):
         raise DdistError(
@@ -74,7 +74,7 @@ def _takes_image_size(model: str) -> bool:
 
 
 def timm_library(asker: str = "network=timm") -> Any:
-    """The timm library, for ``asker``. Raises DdistError where it is not installed."""
+    """Import timm. Raises DdistError, which names ``asker``, if it is not installed."""
     try:
         import timm
     except ImportError as error:

@@ -31,42 +31,42 @@ class Teacher(ABC):
 
     @abstractmethod
     def load(self, network: nn.Module) -> None:
-        """Give ``network`` its weights. Raises DdistError where there are none to be had."""
+        """Give ``network`` its weights. Raises DdistError if they cannot be had."""
 
     def check(self) -> None:  # noqa: B027 (may stay as it is)
-        """Raise what :meth:`load` would raise of what is read, before any work is done."""
+        """Raise what :meth:`load` would raise on reading weights, before any work is done."""
 
     def prepare(self, x: Tensor) -> Tensor:
-        """What the network is given for images ``x`` [B, C, H, W] in training space."""
+        """Return the network's input for images ``x`` [B, C, H, W] in training space."""
         return x
 
     def arrange(self, logits: Tensor) -> Tensor:
-        """The network's logits [B, K] in the order of the dataset's classes."""
+        """Put the network's logits [B, K] into the order of the dataset's classes."""
         return logits
 
     @cached_property
     def network(self) -> nn.Module:
-        """In evaluation mode, on the device of the data; its weights have no gradients."""
+        """The network in evaluation mode, on the data's device; its weights have no gradients."""
         network = self._network.to(self.source.device)
         self.load(network)
-        self.__dict__["network"] = network.requires_grad_(False).eval()  # which is asked now
+        self.__dict__["network"] = network.requires_grad_(False).eval()  # _known() asks it
         share, num = self._known()
         log.info("The teacher knows %.1f %% of %d training images.", 100 * share, num)
         return network
 
     def batch_norms(self) -> list[_BatchNorm]:
-        """The network's layers of batch normalisation with running statistics."""
+        """Return the network's batch normalisation layers that keep running statistics."""
         norms = [m for m in self._network.modules() if isinstance(m, _BatchNorm)]
         return [norm for norm in norms if norm.track_running_stats]
 
     def logits(self, x: Tensor) -> Tensor:
-        """[B, K] of images [B, C, H, W] in training space, on its device. Differentiable."""
+        """Return logits [B, K], differentiable in the training-space images ``x`` [B, C, H, W]."""
         return self.arrange(self.network(self.prepare(x)))
 
     def with_inputs(self, x: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
-        """The same, and for each layer of batch normalisation, in the order in which they are
-        passed, its input [B, C, ...] and its running mean and variance [C]."""
-        network = self.network  # made before it is listened to
+        """Return the logits, and for each layer of batch normalisation, in the order of the forward
+        pass, its input [B, C, ...] and its running mean and variance [C]."""
+        network = self.network  # before the hooks, because loading it makes predictions too
         found: list[tuple[Tensor, Tensor, Tensor]] = []
 
         def note(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -83,18 +83,18 @@ class Teacher(ABC):
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
-        """The logits [N, K] of images [N, C, H, W], some at a time, without a graph, on the device
-        of the images: who distils and who evaluates may be on two."""
+        """Return logits [N, K] of images [N, C, H, W], some at a time, without a graph, on the
+        images' device: distillation and evaluation may use different ones."""
         if device_of(self.network) != x.device:
             self.network.to(x.device)
         return torch.cat([self.logits(part) for part in x.split(_AT_ONCE)])
 
     def probabilities(self, x: Tensor, temperature: float) -> Tensor:
-        """softmax(logits / temperature) [N, K] of images [N, C, H, W], likewise."""
+        """Return softmax(logits / temperature) [N, K], with logits as from :meth:`predict`."""
         return (self.predict(x) / temperature).softmax(1)
 
     def _known(self) -> tuple[float, int]:
-        """The share of some training images that it classifies correctly, and their number."""
+        """Return the share of sampled training images classified correctly, and their number."""
         train: Split = self.source.train
         order = torch.randperm(len(train), generator=generator(self.source.seed, "teacher", "ask"))
         sample = train.take(order[:_SAMPLE].to(train.y.device))

@@ -11,9 +11,9 @@ from ddist.teachers.base import Teacher
 def with_labels(
     distilled: DistilledDataset, teacher: Teacher, temperature: float, top_k: int | None
 ) -> DistilledDataset:
-    """The same images with softmax(logits of ``teacher`` / ``temperature``) as labels, float16
-    [N, K]; of which the ``top_k`` largest are kept and the others share what is left evenly, or all
-    for None. The meta says ``label_temperature`` and ``label_top_k``.
+    """Return the set with softmax(logits of ``teacher`` / ``temperature``) as labels, float16
+    [N, K]: the ``top_k`` largest are kept and the others share the rest evenly; None keeps all. The
+    meta says ``label_temperature`` and ``label_top_k``.
 
     Raises:
         DdistError: see :func:`check_stored`.
@@ -30,8 +30,8 @@ def with_labels(
 
 
 def check_stored(top_k: int | None, num_classes: int, factor: int) -> None:
-    """Raise a DdistError for more labels than there are classes, and for stored images that hold
-    ``factor`` x ``factor`` training images, which have a label each."""
+    """Raise a DdistError if ``top_k`` is not below the number of classes, or if a stored image
+    holds ``factor`` x ``factor`` training images, each of which needs a label."""
     if top_k is not None and top_k >= num_classes:
         raise DdistError(
             f"teacher.top_k is null or at most {num_classes - 1} of {num_classes} classes, not "

@@ -76,8 +76,8 @@ class Loaded(Teacher):
         network.load_state_dict(self._read())
 
     def _read(self) -> Weights:
-        """The weights, if they are those of the network and, as far as that is known, of the
-        dataset's classes, whose order is noted."""
+        """Return the weights and note the order of their classes. Raises DdistError if they are not
+        the network's or, as far as their names are known, the classes are not the dataset's."""
         content, known = self.find()
         names = known if self.class_names is None else read_names(self.class_names)
         self._order = order_of_classes(names, self.source)
@@ -91,7 +91,7 @@ class Loaded(Teacher):
             ) from None
 
     def find(self) -> Found:
-        """The weights and the names of their classes."""
+        """Find the weights and the names of their classes."""
         if self.weights is None:
             raise DdistError(
                 "Which weights has the teacher? Name their file: teacher.weights=FILE."
@@ -174,8 +174,8 @@ class Published(Loaded):
 
 
 def read_weights(path: Path) -> Found:
-    """What is in a file, on the CPU. Raises DdistError for one that is missing or damaged, or that
-    is neither of the two kinds that are read."""
+    """Read a file's weights, on the CPU, and its class names. Raises DdistError if it is missing or
+    damaged, or neither .safetensors nor written by torch.save."""
     try:
         content, metadata = read_weights_file(path)
         names = json.loads(metadata.get("class_names", "null"))
@@ -192,7 +192,7 @@ def read_weights(path: Path) -> Found:
 
 
 def read_names(names: Sequence[str | int] | str) -> list[str]:
-    """The names in a list, or in the lines of a text file, whose last one may end or not."""
+    """Return the names in a list, or in the lines of a text file (a final newline is optional)."""
     if not isinstance(names, str):
         return [str(name) for name in names]
     try:
@@ -206,11 +206,11 @@ def read_names(names: Sequence[str | int] | str) -> list[str]:
 
 
 def order_of_classes(names: Sequence[str] | None, source: RealData) -> Tensor | None:
-    """Return where each class of ``source`` is among a teacher's ``names``, int64 [K]; None where
+    """Return where each class of ``source`` is among a teacher's ``names``, int64 [K]; None if
     these are not known, or in the same order.
 
     Raises:
-        DdistError: they are other classes.
+        DdistError: the names are those of other classes.
     """
     if names is None or list(names) == list(source.class_names):
         return None

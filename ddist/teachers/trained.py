@@ -80,7 +80,7 @@ class Trained(Teacher):
         )
 
     def signature(self) -> str:
-        """8 hex digits that change with anything that changes the teacher."""
+        """Return 8 hex digits that change with anything that changes the teacher."""
         return signature(
             self._network,
             self.images,
@@ -95,7 +95,7 @@ class Trained(Teacher):
 
     @property
     def file(self) -> Path:
-        """Where it is kept once it is trained."""
+        """The file that keeps the teacher once it is trained."""
         return self.source.cache / "teachers" / f"{self.signature()}.safetensors"
 
     def load(self, network: nn.Module) -> None:
@@ -113,7 +113,7 @@ class Trained(Teacher):
     def _fit(
         self, network: nn.Module, data: RealData, progress: Callable[[int, int], None]
     ) -> Weights:
-        """The trained weights, stacked [1, ...]."""
+        """Train the network and return its weights, stacked [1, ...]."""
         seed = self.source.seed
         return fit(
             network,

@@ -18,7 +18,7 @@ MEDMNIST = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def arrays(request: Request, file: str | None) -> Arrays:
-    """Reads ``file`` (.npz or .safetensors).
+    """Read ``file`` (.npz or .safetensors).
 
     Keys: x_train, x_test: images [N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3, numbers
     0 to 255, or floats in [0, 1], which are rounded to uint8; y_train, y_test: integer labels [N]
@@ -56,7 +56,7 @@ def arrays(request: Request, file: str | None) -> Arrays:
 
 
 def _keys(path: Path) -> list[str]:
-    """The names of the arrays in a file."""
+    """Return the names of the arrays in a file."""
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
             return list(file.files)

@@ -45,7 +45,7 @@ class Arrays:
 
 
 def check_arrays(name: str, found: Arrays) -> None:
-    """Raises where shapes, labels or classes do not fit together; ``name`` is for the message."""
+    """Raise a DdistError, which names the dataset, if shapes, labels and classes do not fit."""
     num_classes = len(found.class_names)
     for part, x, y in (
         ("train", found.x_train, found.y_train),

@@ -29,8 +29,8 @@ Crop = tuple[Path, Box, int]  # picture, where in it, label
 
 
 def voc_crops(request: Request, year: str, train: str, test: str) -> Arrays:
-    """The bounding boxes of ``root``/VOCdevkit/VOC<year>, torchvision's layout of VOCDetection, cut
-    out and resized to ``dataset.size`` on both sides; uint8 RGB. Objects marked as difficult are
+    """Cut out the bounding boxes of ``root``/VOCdevkit/VOC<year>, torchvision's layout of
+    VOCDetection, and resize both sides to ``dataset.size``; uint8 RGB. Objects marked difficult are
     left out. ``train`` and ``test`` name lists of ImageSets/Main (2007 has trainval and test)."""
     if request.size is None:
         raise DdistError("dataset=voc_crops needs one size for its crops: set dataset.size=224.")
@@ -44,7 +44,7 @@ def voc_crops(request: Request, year: str, train: str, test: str) -> Arrays:
 
 
 def list_crops(request: Request, root: Path, year: str, part: str) -> list[Crop]:
-    """The objects of one list of pictures, in its order."""
+    """Return the objects in one list of pictures, in its order."""
     names = root / "ImageSets" / "Main" / f"{part}.txt"
     if not names.is_file():
         _download(request, year, part, names)
@@ -58,7 +58,7 @@ def list_crops(request: Request, root: Path, year: str, part: str) -> list[Crop]
 
 
 def read_boxes(annotation: Path) -> list[tuple[int, Box]]:
-    """Label and box of each object that is not difficult."""
+    """Return label and box of each object that is not marked as difficult."""
     found = []
     try:
         for thing in ET.parse(annotation).getroot().iter("object"):
@@ -75,12 +75,12 @@ def read_boxes(annotation: Path) -> list[tuple[int, Box]]:
 
 
 def decode_crops(crops: list[Crop], request: Request, size: int) -> tuple[Tensor, Tensor]:
-    """(uint8 [N, 3, size, size], int64 [N], the numbers of their ``crops``: those of damaged
-    pictures are left out where that is asked for); decoded once, then read from the cache, whose
-    key holds each picture's path, bytes and time of change, its boxes and ``size``.
+    """Return the decoded crops, uint8 [N, 3, size, size], and their numbers in ``crops``, int64
+    [N]: those of damaged pictures are left out on request. Decoded once, then read from the cache,
+    whose key holds each picture's path, bytes and time of change, its boxes and ``size``.
 
     Raises:
-        DdistError: damaged pictures, unless they are to be skipped.
+        DdistError: pictures are damaged and not to be skipped.
     """
     paths = [path for path, *_ in crops]
     num_pictures = len(set(paths))
@@ -107,7 +107,7 @@ def decode_crops(crops: list[Crop], request: Request, size: int) -> tuple[Tensor
 
 
 def _decode_all(crops: list[Crop], size: int) -> tuple[Tensor, dict[int, str]]:
-    """The crops, and why those of damaged pictures could not be decoded, by their number."""
+    """Decode the crops; return them, and by number why those of damaged pictures failed."""
     x = torch.empty(len(crops), 3, size, size, dtype=torch.uint8)
 
     def place(index: int) -> None:

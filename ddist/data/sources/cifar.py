@@ -30,7 +30,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def read_cifar_file(path: Path) -> dict[str, Any]:
-    """The dict in one of CIFAR's files.
+    """Read the dict in one of CIFAR's files.
 
     Raises:
         pickle.UnpicklingError: the file is damaged, or holds more than arrays, lists and strings.

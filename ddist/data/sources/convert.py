@@ -22,7 +22,7 @@ def as_arrays(name: str, given: object) -> Arrays:
     :func:`as_images` and :func:`as_labels`). Classes without names are called by their numbers.
 
     Raises:
-        DdistError: it is something else.
+        DdistError: it is none of these.
     """
     if not isinstance(given, Arrays):
         given = Arrays(*_fields(name, given))
@@ -45,7 +45,7 @@ def as_arrays(name: str, given: object) -> Arrays:
 
 
 def _fields(name: str, given: object) -> tuple[Any, ...]:
-    """The fields of :class:`Arrays`, class names of None among them."""
+    """Return the fields of :class:`Arrays`, with None for class names that are not given."""
     if isinstance(given, Mapping) and given.keys() >= set(KEYS):
         return *(given[key] for key in KEYS), given.get("class_names")
     if isinstance(given, tuple | list):
@@ -62,14 +62,14 @@ def _fields(name: str, given: object) -> tuple[Any, ...]:
 
 
 def numbered(y: Tensor) -> tuple[str, ...]:
-    """The names of the classes of labels int64 [N] without names: their numbers."""
+    """Name the classes of the labels ``y``, int64 [N], by their numbers."""
     return tuple(str(label) for label in range(int(y.max()) + 1 if len(y) else 0))
 
 
 def as_images(what: str, given: object) -> Tensor:
     """Convert images [N, H, W], [N, H, W, C] or [N, C, H, W] with C = 1 or 3, of numbers 0 to 255
-    or floats in [0, 1], which are rounded, to uint8 [N, C, H, W]. ``what`` they are is for the
-    sentence of a DdistError."""
+    or floats in [0, 1], which are rounded, to uint8 [N, C, H, W]. A DdistError calls them
+    ``what``."""
     x = _tensor(what, given)
     if x.ndim == 3:
         x = x.unsqueeze(1)
@@ -95,7 +95,7 @@ def as_images(what: str, given: object) -> Tensor:
 
 
 def as_labels(what: str, given: object) -> Tensor:
-    """Convert integer labels [N] or [N, 1] to int64 [N], likewise."""
+    """Convert integer labels [N] or [N, 1] to int64 [N]; a DdistError calls them ``what``."""
     y = _tensor(what, given)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y.squeeze(1)

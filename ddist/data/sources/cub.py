@@ -13,7 +13,7 @@ MD5 = "97eceeb196236b17998738112f37df78"
 
 
 def cub200(request: Request, in_memory: NonNegative) -> Arrays:
-    """Reads ``root``/CUB_200_2011, the unpacked archive: images.txt, image_class_labels.txt,
+    """Read ``root``/CUB_200_2011, the unpacked archive: images.txt, image_class_labels.txt,
     train_test_split.txt and classes.txt name what lies below images/. Labels follow classes.txt.
     ``verify`` counts the pictures, since the archive with the checksum need not be kept;
     ``in_memory`` as in :func:`ddist.data.sources.folder.folder`."""
@@ -48,7 +48,7 @@ def cub200(request: Request, in_memory: NonNegative) -> Arrays:
 
 
 def read_table(path: Path) -> dict[str, str]:
-    """Lines "key value"."""
+    """Read a file of lines "key value"."""
     try:
         lines = path.read_text().splitlines()
     except OSError as error:

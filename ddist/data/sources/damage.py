@@ -30,10 +30,10 @@ class Damage:
 def refuse_or_skip(
     damages: Sequence[Damage], num_pictures: int, skip: bool, remedy: str = SKIP
 ) -> None:
-    """Logs the damaged ones of ``num_pictures`` pictures where they are to be skipped.
+    """Log which of ``num_pictures`` pictures are damaged, if they are to be skipped.
 
     Raises:
-        DdistError: they are not; names them, and what helps besides mending them.
+        DdistError: they are not; names them, and what helps (``remedy``) besides mending them.
     """
     if len(damages) > NUM_NAMED:  # more than a sentence holds
         log.warning("Damaged pictures:%s", "".join(f"\n  {each}" for each in damages[:NUM_LISTED]))
@@ -56,16 +56,16 @@ def refuse_or_skip(
 
 
 def write_record(stem: Path, reasons: Mapping[int, str]) -> None:
-    """Keeps which rows of the file of decoded pictures ``stem`` are of damaged pictures, and why.
+    """Record which rows of the file of decoded pictures ``stem`` are of damaged pictures, and why.
 
-    These rows are black: what reads the file has to know them, so that a record is written before
-    it, also of no damage.
+    These rows are black and readers of the file have to know them, so a record is written before
+    the file, even if no picture is damaged.
     """
     write_file_whole(_record(stem), json.dumps(reasons).encode())
 
 
 def read_record(stem: Path) -> dict[int, str] | None:
-    """Reads what :func:`write_record` wrote; None where it is not there or unreadable."""
+    """Read what :func:`write_record` wrote; None if it is missing or unreadable."""
     try:
         content = json.loads(_record(stem).read_bytes())
         return {int(row): str(reason) for row, reason in content.items()}

@@ -55,7 +55,7 @@ class Colours:
 
     @property
     def key(self) -> str:
-        """Changes with what is decoded."""
+        """A key that changes with what is decoded."""
         return f"{self.background} {self.white} {sorted(self.white_of.items())}"
 
 
@@ -63,7 +63,7 @@ USUAL = Colours()
 
 
 def parse_colours(background: str, white: float | None) -> Colours:
-    """Makes the :class:`Colours` of dataset.source.background and dataset.source.white."""
+    """Make the :class:`Colours` of dataset.source.background and dataset.source.white."""
     try:
         red, green, blue = ImageColor.getrgb(background)[:3]
     except ValueError as error:
@@ -75,11 +75,11 @@ def parse_colours(background: str, white: float | None) -> Colours:
 
 
 def decode(path: Path, size: int | None, colours: Colours = USUAL) -> Tensor:
-    """Reads one picture, upright, as uint8 [3, H, W] RGB; its first, where a file has several.
+    """Read one picture, upright, as uint8 [3, H, W] RGB; the first, if the file has several.
 
     With a ``size`` the shorter side is resized to it (bilinear, antialiased) and the centre
     cropped. Grey pictures of more than 8 bits are scaled from 0..white (see :class:`Colours`) to
-    0..255: never by what is the brightest in a picture itself, so that pictures stay comparable.
+    0..255, never by a picture's own brightest value, so that pictures stay comparable.
 
     Raises:
         Exception: whatever Pillow raises for a damaged picture; see :func:`reason`.
@@ -96,7 +96,7 @@ def decode(path: Path, size: int | None, colours: Colours = USUAL) -> Tensor:
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Reads width and height of a picture as it is decoded; only its header is read."""
+    """Read width and height of a picture as it is decoded, from its header alone."""
     with Image.open(path) as file:
         # Pillow turns TIFF by itself and says its size so.
         turned = file.format != "TIFF" and _orientation(file) > LAST_UNROTATED
@@ -104,7 +104,7 @@ def upright_size(path: Path) -> tuple[int, int]:
 
 
 def reason(path: Path, error: BaseException) -> str:
-    """Says why ``path`` could not be decoded, as the rest of a sentence about it."""
+    """Say why ``path`` could not be decoded, as the rest of a sentence about it."""
     if isinstance(error, FileNotFoundError):
         return "is missing"
     if isinstance(error, UnidentifiedImageError):
@@ -116,7 +116,7 @@ def reason(path: Path, error: BaseException) -> str:
 
 
 def to_rgb(file: Image.Image, colours: Colours, upright: bool = True) -> Image.Image:
-    """Converts an open picture of any mode to RGB, without transparency and, if asked for, turned
+    """Convert an open picture of any mode to RGB, without transparency and, if ``upright``, turned
     as EXIF says."""
     tiles: Any = getattr(file, "tile", None)  # known until it is loaded
     layout = tiles[0][3] if tiles else None
@@ -132,12 +132,12 @@ def to_rgb(file: Image.Image, colours: Colours, upright: bool = True) -> Image.I
 
 
 def is_deep(mode: str) -> bool:
-    """Tells whether a mode of Pillow's has more than 8 bits: I;16 and its kin, I and F."""
+    """Tell whether a mode of Pillow's has more than 8 bits: I;16 and its kin, I and F."""
     return mode.startswith("I") or mode == "F"
 
 
 def has_16_bits(file: Image.Image) -> bool:
-    """Tells whether a picture has 16 bits, or fewer in the place of 16."""
+    """Tell whether a picture has 16 bits, or fewer that Pillow stores as 16."""
     # Pillow scales PNM of more than 8 bits to 16 and calls it I; old versions call 16-bit PNG so.
     return file.mode.startswith("I;16") or (file.mode == "I" and file.format in ("PPM", "PNG"))
 
@@ -179,8 +179,8 @@ def _white(file: Image.Image, colours: Colours) -> float:
 
 
 def _composite(file: Image.Image, layout: object, background: tuple[int, int, int]) -> Image.Image:
-    """Lays a picture with an alpha channel, or a colour or palette entries that are transparent,
-    on ``background``."""
+    """Lay a picture with an alpha channel, or with a transparent colour or palette entries, on
+    ``background``."""
     transparent, factor = file.info.get("transparency"), TO_8_BITS.get(str(layout))
     if factor is not None and isinstance(transparent, int | tuple):
         values = transparent if isinstance(transparent, tuple) else (transparent,)

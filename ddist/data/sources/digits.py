@@ -6,10 +6,10 @@ from ddist.data.sources.base import Arrays, Request
 
 
 def digits(request: Request) -> Arrays:
-    """1797 grey 8x8 digits (UCI optdigits), the values 0..16 stretched to 0..255.
+    """Read 1797 grey 8x8 digits (UCI optdigits), their values 0..16 stretched to 0..255.
 
     The set has no official split: every fourth image of each class, in the order in which
-    scikit-learn gives them, is a test image (445), the others train (1352). No random draw, so
+    scikit-learn gives them, is a test image (445), the others train (1352). Nothing is random, so
     the split is the same on every machine and for every seed. Nothing to download or to verify.
     """
     from sklearn.datasets import load_digits  # slow to import, and needed by no other dataset

@@ -39,7 +39,7 @@ def folder(
     background: str,
     white: Positive | None,
 ) -> Arrays:
-    """Reads the pictures of class folders, decoded as RGB: ``folder``/train/<class>/* and
+    """Read the pictures of class folders, decoded as RGB: ``folder``/train/<class>/* and
     ``folder``/<test>/<class>/* (see :func:`ddist.data.sources.layout.find_layout` for the names).
 
     ``test`` names the folder of the test pictures; None looks for one. Where there is none,
@@ -87,9 +87,9 @@ def folder(
 
 
 def tiny_imagenet(request: Request, in_memory: NonNegative) -> Arrays:
-    """Tiny ImageNet (Stanford CS231n): its labelled validation pictures are the test split.
+    """Read Tiny ImageNet (Stanford CS231n); its labelled validation pictures are the test split.
 
-    Reads ``root``/tiny-imagenet-200, the unpacked archive, with val/val_annotations.txt or with
+    It lies in ``root``/tiny-imagenet-200, the unpacked archive, with val/val_annotations.txt or
     val/<class>/*. Labels follow the sorted WordNet ids; class names are the first word of each.
     ``verify`` counts the pictures, since the archive with the checksum need not be kept;
     ``in_memory`` as in :func:`folder`.
@@ -123,8 +123,8 @@ def decoded(
     in_memory: float,
     colours: Colours = USUAL,
 ) -> Arrays:
-    """The pictures of two listings as images of the classes ``class_names``, or of those of them
-    that are wanted; ``root`` is where they are from, for messages, and ``in_memory`` as in
+    """Decode the pictures of two listings, whose classes are ``class_names``, or those of the
+    requested classes alone; ``root`` is where they lie, for messages, and ``in_memory`` is as in
     :func:`folder`."""
     chosen = choose_classes(str(root), class_names, request.classes)
     train, test = (_of_classes(listing, chosen) for listing in (train, test))
@@ -160,19 +160,19 @@ def decoded(
 
 
 def _of_classes(listing: Listing, chosen: list[int]) -> Listing:
-    """The pictures of the ``chosen`` classes, which become the classes 0, 1, …"""
+    """Return the pictures of the ``chosen`` classes, which become the classes 0, 1, …"""
     labels = {c: label for label, c in enumerate(chosen)}
     return [(path, labels[c]) for path, c in listing if c in labels]
 
 
 def _by_class(listing: Listing) -> list[Listing]:
-    """The pictures of each class that has any, in the order of the labels."""
+    """Return the pictures of each class that has any, in the order of the labels."""
     ordered = sorted(listing, key=lambda picture: picture[1])
     return [list(group) for _, group in groupby(ordered, key=lambda picture: picture[1])]
 
 
 def _check_classes(root: Path, labels: set[int], class_names: tuple[str, ...]) -> None:
-    """Raises a DdistError for the first class that has no training picture."""
+    """Raise a DdistError for the first class that has no training picture."""
     empty = sorted(set(range(len(class_names))) - labels)
     if empty:
         raise DdistError(
@@ -182,7 +182,7 @@ def _check_classes(root: Path, labels: set[int], class_names: tuple[str, ...]) -
 
 
 def _list_classes(root: Path, classes: list[str], quiet: bool = False) -> Listing:
-    """The pictures of the class folders in ``root``; logs what else is there, unless ``quiet``."""
+    """List the pictures of the class folders in ``root``; log all else there unless ``quiet``."""
     listing: Listing = []
     left_out: list[Path] = []
     for label, name in enumerate(classes):
@@ -196,7 +196,7 @@ def _list_classes(root: Path, classes: list[str], quiet: bool = False) -> Listin
 
 
 def _list_annotated(annotations: Path, classes: list[str]) -> Listing:
-    """Lines "picture<TAB>class<TAB>box…", the pictures in images/ beside the file."""
+    """Read lines "picture<TAB>class<TAB>box…", the pictures in images/ beside the file."""
     labels = {name: label for label, name in enumerate(classes)}
     listing = []
     for line in annotations.read_text().splitlines():
@@ -217,7 +217,7 @@ def _tiny_names(words: Path, classes: list[str]) -> tuple[str, ...]:
 
 
 def download_archive(request: Request, name: str, expected: Path, url: str, md5: str) -> None:
-    """Fetches and unpacks the archive of the dataset ``name`` below ``root``, once, after which
+    """Fetch and unpack the archive of the dataset ``name`` below ``request.root``, unless
     ``expected`` is there."""
     if not request.download:
         raise DdistError(

@@ -30,16 +30,16 @@ class Layout:
 
 
 def find_layout(root: Path, subfolders: Sequence[str], test: str | None) -> Layout:
-    """The layout of ``root``, which holds ``subfolders``; ``test`` names the folder of the test
-    pictures, None looks for one (case does not matter).
+    """Find the layout of ``root``, which holds ``subfolders``; ``test`` names the folder of the
+    test pictures, None looks for one (case does not matter).
 
     Training pictures are in train/ or training/, or in class folders directly below ``root``. Test
     pictures are in test/ or testing/, else in val/, valid/ or validation/; beside a test folder the
-    latter is not read, which is said.
+    latter is not read, which is logged.
 
     Raises:
-        DdistError: test pictures that are the training pictures; two folders of one kind; a folder
-            of test pictures and none of training pictures.
+        DdistError: the test pictures are the training pictures; two folders are of one kind; there
+            is a folder of test pictures and none of training pictures.
     """
     train = _one_of(root, subfolders, TRAIN)
     if train is None:
@@ -62,7 +62,7 @@ def find_layout(root: Path, subfolders: Sequence[str], test: str | None) -> Layo
 
 
 def _one_of(root: Path, subfolders: Sequence[str], names: Sequence[str]) -> Path | None:
-    """The subfolder that has one of ``names``, if there is any."""
+    """Return the subfolder that has one of ``names``, or None."""
     there = [name for name in subfolders if name.lower() in names]
     if len(there) > 1:
         raise DdistError(
@@ -72,7 +72,7 @@ def _one_of(root: Path, subfolders: Sequence[str], names: Sequence[str]) -> Path
 
 
 def _class_folders(root: Path, subfolders: Sequence[str], test: str | None) -> Path:
-    """``root`` itself, where its subfolders are the classes."""
+    """Return ``root``, or raise a DdistError if its subfolders are not the classes."""
     reserved = [name for name in subfolders if name.lower() in (*TEST, *VALIDATION)]
     if test is not None or reserved:
         raise DdistError(
@@ -101,8 +101,8 @@ def _same(one: Path, other: Path) -> bool:
 def draw_test(
     pictures: Listing, class_names: Sequence[str], share: float, seed: int
 ) -> tuple[Listing, Listing]:
-    """Draws a stratified test split: (the training pictures, the test pictures), each in the order
-    of ``pictures``.
+    """Draw a stratified test split; return (the training pictures, the test pictures), each in the
+    order of ``pictures``.
 
     A class gives ``share`` of its pictures, but at least one, and keeps at least one: a class of
     one picture has no test picture. Each class is drawn by the generator (seed, "test", its name),
@@ -120,8 +120,8 @@ def draw_test(
 
 
 def check_apart(train: Listing, test: Listing) -> None:
-    """Raises a DdistError where all test pictures are files of training pictures too, through
-    links; warns where some are."""
+    """Raise a DdistError if all test pictures are files of training pictures too, through links;
+    warn if some are."""
     known = set(_files(train))
     shared = [path for path, file in zip(_paths(test), _files(test), strict=True) if file in known]
     if not shared:
@@ -144,7 +144,7 @@ def _paths(listing: Listing) -> Iterable[Path]:
 
 
 def _files(listing: Listing) -> Iterable[tuple[int, int] | None]:
-    """What identifies each file, whatever its name; None of a missing one."""
+    """Yield what identifies each file, whatever its name: device and inode; None if missing."""
     for path in _paths(listing):
         try:
             found = path.stat()

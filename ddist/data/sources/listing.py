@@ -39,12 +39,12 @@ class Files:
 
 
 def is_ignored(name: str) -> bool:
-    """Tells whether a file or folder of that name is hidden or the operating system's own."""
+    """Tell whether a file or folder of that name is hidden or the operating system's own."""
     return name.startswith(".") or name.lower() in SYSTEM_FILES
 
 
 def class_folders(root: Path) -> list[str]:
-    """Lists the names of the folders in ``root``, sorted, links to folders among them; without
+    """List the names of the folders in ``root``, sorted, links to folders among them, but without
     those of :func:`is_ignored` and links that lead back to ``root`` or above it.
 
     Raises:
@@ -61,7 +61,7 @@ def class_folders(root: Path) -> list[str]:
 
 
 def list_files(folder: Path) -> Files:
-    """Lists all files below ``folder``, sorted; none where there is no such folder.
+    """List all files below ``folder``, sorted; none if there is no such folder.
 
     Links to files and folders are followed, each folder once, and none that leads back to a folder
     above. Names of :func:`is_ignored` are in neither list. A file is a picture if its suffix is
@@ -84,14 +84,14 @@ def list_files(folder: Path) -> Files:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """Lists all pictures below ``folder``, sorted, and logs what else is there."""
+    """List all pictures below ``folder``, sorted, and log what else is there."""
     files = list_files(folder)
     log_left_out(folder, files.left_out)
     return files.pictures
 
 
 def log_left_out(root: Path, left_out: list[Path]) -> None:
-    """Logs the files below ``root`` that are not read, the first few by name."""
+    """Log the files below ``root`` that are not read, the first few by name."""
     if not left_out:
         return
     needs_heif = any(path.suffix.lower() in HEIF_SUFFIXES for path in left_out)
@@ -108,7 +108,7 @@ def log_left_out(root: Path, left_out: list[Path]) -> None:
 
 
 def log_unsorted(root: Path) -> None:
-    """Logs the pictures that lie beside the class folders of ``root``, in none of them."""
+    """Log the pictures that lie beside the class folders of ``root``, in none of them."""
     unsorted = sorted(
         entry.name
         for entry in _entries(root)
@@ -125,14 +125,14 @@ def log_unsorted(root: Path) -> None:
 
 
 def name_some(names: list[str]) -> str:
-    """Joins the first few of ``names``, and the number of the others."""
+    """Join the first few of ``names``, and the number of the others."""
     more = len(names) - NUM_NAMED
     return ", ".join(names[:NUM_NAMED]) + (f" … and {more} more" if more > 0 else "")
 
 
 def _is_picture(path: Path, is_file: bool) -> bool:
-    """Tells whether a file has the suffix of a picture or can be opened as one; also a link of such
-    a suffix that leads nowhere, which is a picture that is missing."""
+    """Tell whether a file has the suffix of a picture or can be opened as one. A broken link with
+    such a suffix counts too: it is a missing picture."""
     has_suffix = _suffix(path.name) in _picture_suffixes()
     if not is_file:  # a pipe, say, which would be waited for
         return has_suffix and not path.exists()
@@ -140,7 +140,7 @@ def _is_picture(path: Path, is_file: bool) -> bool:
 
 
 def _opens(path: Path) -> bool:
-    """Tells whether Pillow knows the file by its content.
+    """Tell whether Pillow recognises the file by its content.
 
     Formats without a signature at their start, which other files may resemble, and those for which
     Pillow needs another program (EPS) or has no decoder (MPEG) have to be decoded for that.
@@ -161,14 +161,14 @@ def _opens(path: Path) -> bool:
 
 @cache
 def _picture_suffixes() -> frozenset[str]:
-    """The suffixes, in lower case, of the formats that Pillow reads by itself."""
+    """Return the suffixes, in lower case, of the formats that Pillow reads by itself."""
     return frozenset(
         suffix for suffix, name in Image.registered_extensions().items() if _is_decodable(name)
     )
 
 
 def _is_decodable(format_name: str) -> bool:
-    """Tells whether Pillow has a decoder of its own for pictures of that format."""
+    """Tell whether Pillow has a decoder of its own for pictures of that format."""
     factory, _ = Image.OPEN.get(format_name, (None, None))
     is_stub = isclass(factory) and issubclass(factory, ImageFile.StubImageFile)
     is_image = Image.MIME.get(format_name, "image/").startswith("image/")
@@ -177,7 +177,7 @@ def _is_decodable(format_name: str) -> bool:
 
 @cache
 def _register_heif() -> bool:
-    """Has Pillow read .heic where the package pillow-heif is installed; tells whether it is."""
+    """Let Pillow read .heic if the package pillow-heif is installed; tell whether it is."""
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
@@ -191,8 +191,8 @@ def _suffix(name: str) -> str:
 
 
 def _walk(folder: Path, seen: set[FolderId]) -> Iterator[tuple[Path, bool]]:
-    """What lies below ``folder`` but in the folders of ``seen``, which grows; and whether it is an
-    ordinary file."""
+    """Yield what lies below ``folder``, each with whether it is an ordinary file. Folders in
+    ``seen`` are left out; those visited are added to it."""
     entries = sorted(_entries(folder), key=lambda entry: (entry.is_symlink(), entry.name))
     for entry in entries:  # links last: a folder that is there in person has its own path
         if not _is_kind(entry.is_dir):
@@ -211,8 +211,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_kind(ask: Callable[[], bool]) -> bool:
-    """Whether an entry is of the kind that ``ask`` asks for; a link that leads to itself is of
-    none."""
+    """Tell whether an entry is of the kind that ``ask`` asks for; a link to itself is of none."""
     try:
         return ask()
     except OSError:
@@ -225,6 +224,6 @@ def _folder_id(path: str | Path) -> FolderId:
 
 
 def _folders_above(folder: Path) -> set[FolderId]:
-    """``folder`` and all above it, by its own path and by where links in it lead."""
+    """Return ``folder`` and all folders above it, by its own path and by where its links lead."""
     paths = (folder.absolute(), folder.resolve())
     return {_folder_id(each) for path in paths for each in (path, *path.parents)}

@@ -33,19 +33,19 @@ DECODER = 2
 def decode_pictures(
     groups: Sequence[Sequence[Path]], request: Request, colours: Colours = USUAL
 ) -> tuple[OnDisk, Tensor]:
-    """Decodes the pictures of one group after the other, once; then they are read from
+    """Decode the pictures of one group after the other, once; then they are read from
     ``<cache>/decoded/<key of the group>``.
 
     A key holds each file's path, bytes and time of change, the colours, and the wanted size and
-    channels: where one picture changes, or comes or goes, its group alone is decoded again.
+    channels: if a picture changes, comes or goes, its group alone is decoded again.
 
     Returns:
         The pictures, and the number of each, int64 [N], among all of ``groups``: those that are
         left out as damaged are missing.
 
     Raises:
-        DdistError: damaged pictures, unless they are to be skipped; pictures of different shapes,
-            or of an unknown range; a disk that is too small.
+        DdistError: pictures are damaged and not to be skipped, differ in shape, or are of an
+            unknown range; the disk is too small.
     """
     all_paths = [path for group in groups for path in group]
     identities, missing = identify(groups)
@@ -80,8 +80,8 @@ def decode_pictures(
 
 
 def identify(groups: Sequence[Sequence[Path]]) -> tuple[list[str], list[Damage]]:
-    """Names the files of each group by path, bytes and time of change: 16 hex digits for each
-    group, which change with any of it; and lists those that are not there."""
+    """Return 16 hex digits for each group of files, which change with any path, size or time of
+    change in it; and list the files that are missing."""
     identities, missing = [], []
     for group in groups:
         facts = []
@@ -97,12 +97,12 @@ def identify(groups: Sequence[Sequence[Path]]) -> tuple[list[str], list[Damage]]
 
 
 def hash_text(text: str) -> str:
-    """16 hex digits that change with ``text``."""
+    """Return 16 hex digits that change with ``text``."""
     return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).hexdigest()
 
 
 def decode_separately(paths: Sequence[Path]) -> list[Tensor]:
-    """Decodes pictures as they are, each uint8 [3, H, W], without a cache.
+    """Decode pictures at their own size, each uint8 [3, H, W], without a cache.
 
     Raises:
         DdistError: damaged pictures.
@@ -119,9 +119,8 @@ def decode_separately(paths: Sequence[Path]) -> list[Tensor]:
 
 
 def decode_each(paths: Sequence[Path], place: Callable[[int], None]) -> dict[int, str]:
-    """Calls ``place`` with the number of each path, in threads: Pillow decodes without holding the
-    interpreter's lock. Returns why those that are damaged could not be decoded, by their
-    number."""
+    """Call ``place`` with the number of each path, in threads: Pillow decodes without holding the
+    interpreter's lock. Return, by number, why damaged pictures could not be decoded."""
 
     def attempt(index: int) -> str | None:
         try:
@@ -139,7 +138,7 @@ def decode_each(paths: Sequence[Path], place: Callable[[int], None]) -> dict[int
 
 
 def _shape(paths: Sequence[Path], request: Request) -> tuple[tuple[int, int, int], Path]:
-    """[3, H, W] of the decoded pictures, if they are all of one shape, and one that has it."""
+    """Return the [3, H, W] that all decoded pictures should have, and a picture that has it."""
     if request.size is not None:
         return (3, request.size, request.size), paths[0]
     for path in paths:
@@ -152,7 +151,7 @@ def _shape(paths: Sequence[Path], request: Request) -> tuple[tuple[int, int, int
 def _reasons(
     stems: Sequence[Path], bounds: Sequence[int], make: Callable[[int, int], Rows]
 ) -> dict[int, str]:
-    """Why damaged pictures could not be decoded, by their number."""
+    """Return why damaged pictures could not be decoded, by their number."""
     reasons: dict[int, str] = {}
     for stem, start, stop in zip(stems, bounds[:-1], bounds[1:], strict=True):
         record = read_record(stem)
@@ -170,7 +169,7 @@ def _decode_all(
     size: int | None,
     colours: Colours,
 ) -> tuple[Tensor, dict[int, str]]:
-    """uint8 [N, *shape], black where a picture is damaged, and why, by their number."""
+    """Decode to uint8 [N, *shape]; damaged pictures are black, and why is returned by number."""
     x = torch.zeros(len(paths), *shape, dtype=torch.uint8)
 
     def place(index: int) -> None:

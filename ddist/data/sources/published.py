@@ -36,11 +36,11 @@ class Published:
 
 
 def published(request: Request, dataset: str) -> Arrays:
-    """Reads ``dataset`` from ``request.root``, downloading it first if it is missing and allowed.
+    """Read ``dataset`` from ``request.root``; first download it if it is missing and if allowed to.
 
     Raises:
-        DdistError: unknown name; files missing with ``download=false``; download failed; checksum
-            differs with ``verify=true``; unreadable file.
+        DdistError: the name is unknown; files are missing with ``download=false``; the download
+            failed; a checksum differs with ``verify=true``; a file is unreadable.
     """
     known = _known()
     if dataset not in known:
@@ -99,8 +99,8 @@ def _verify(root: Path, dataset: str, files: dict[str, str]) -> None:
 
 
 def torchvision_datasets() -> ModuleType:
-    """``torchvision.datasets``, imported late, so that a torchvision built for another torch
-    becomes a sentence about the dataset that needs it."""
+    """Import ``torchvision.datasets``. It is imported late, so that a torchvision built for another
+    torch is an error of those datasets alone that need it."""
     try:
         import torchvision.datasets
     except (ImportError, RuntimeError) as error:  # a torch of another build: RuntimeError at import

@@ -34,14 +34,14 @@ class Extent:
 
 
 def find_white(paths: Sequence[Path], identity: str, colours: Colours, cache: Path) -> Colours:
-    """Completes ``colours`` with the white of the modes I and F, from all of ``paths`` together.
+    """Complete ``colours`` with the white of the modes I and F, from all of ``paths`` together.
 
     For each mode it is the smallest of 1, 255 and 65535 that none of its pictures exceeds: how such
     pictures are usually scaled, and one for all of them, so that they stay comparable. ``identity``
-    changes with the files; what was found is kept in ``cache``.
+    changes with the files; the pictures' ranges are kept in ``cache``.
 
     Raises:
-        DdistError: values below 0 or above 65535, of which white cannot be known.
+        DdistError: values are below 0 or above 65535, so that white cannot be known.
     """
     suffixes = Image.registered_extensions()
     rows = [
@@ -63,7 +63,7 @@ def find_white(paths: Sequence[Path], identity: str, colours: Colours, cache: Pa
 
 
 def _white(extents: list[Extent]) -> float | None:
-    """The white of all pictures of one mode; None where there are none."""
+    """Return the white of all pictures of one mode; None if there are none."""
     if not extents:
         return None
     lowest, highest = min(extents, key=lambda e: e.low), max(extents, key=lambda e: e.high)
@@ -78,7 +78,7 @@ def _white(extents: list[Extent]) -> float | None:
 
 
 def _extents(paths: Sequence[Path]) -> torch.Tensor:
-    """float64 [D, 4]: row of the path, number of the mode, smallest and largest value."""
+    """Return float64 [D, 4]: row of the path, number of the mode, smallest and largest value."""
     with ThreadPoolExecutor() as threads:
         extents = [
             (float(row), *extent)
@@ -89,7 +89,7 @@ def _extents(paths: Sequence[Path]) -> torch.Tensor:
 
 
 def _extent(path: Path) -> tuple[float, float, float] | None:
-    """(number of the mode, smallest, largest value) of a picture of 32-bit integers or floats."""
+    """Return (number of its mode, smallest, largest value) of a picture; None if not I or F."""
     try:
         with Image.open(path) as file:
             if file.mode not in MODES or has_16_bits(file):

@@ -20,12 +20,12 @@ USUAL_SIDES = (28, 32, 64, 96, 128)
 
 
 def choose_size(paths: Sequence[Path], cache: Path) -> int | None:
-    """The side in pixels that pictures of several sizes are brought to, which is said; None where
+    """Choose the side in pixels that pictures of several sizes are brought to, and log it; None if
     all are of one size.
 
-    The median of their shorter sides, rounded down to one of ``USUAL_SIDES``, or as it is below the
-    smallest: it depends on the pictures alone. Their sizes are read from the files' beginnings,
-    once, and kept in ``cache``. Files that cannot be read are left to who decodes them.
+    It is the median of their shorter sides, rounded down to one of ``USUAL_SIDES``, or as it is
+    below the smallest: it depends on the pictures alone. Their sizes are read from the files'
+    headers, once, and kept in ``cache``. Unreadable files are reported when they are decoded.
     """
     sides = _sides(paths, cache)
     sides = sides[(sides > 0).all(1)]
@@ -47,7 +47,7 @@ def choose_size(paths: Sequence[Path], cache: Path) -> int | None:
 
 
 def _sides(paths: Sequence[Path], cache: Path) -> Tensor:
-    """The width and height of each picture, int64 [N, 2]; 0 of those that cannot be read."""
+    """Return the width and height of each picture, int64 [N, 2]; 0 for unreadable ones."""
     digest = hashlib.blake2b(digest_size=8)
     for path in paths:
         try:
