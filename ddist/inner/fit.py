@@ -5,27 +5,22 @@ trained stacked with others, one after the other, or alone.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import partial
 from math import ceil
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from ddist.augment.mix import Mix
 from ddist.data.ondisk import Images
 from ddist.errors import DdistError
-from ddist.inner.compiled import compiled as compile_function
+from ddist.inner.losses import Loss, compiled_loss, single_loss, stacked_loss
 from ddist.inner.minibatches import Augment, Label, Minibatch, Minibatches
-from ddist.inner.recipe import Criterion, TrainingRecipe
+from ddist.inner.recipe import TrainingRecipe
 from ddist.inner.sharpness import flat_gradient
 from ddist.inner.stacking import (
-    Precision,
-    autocast,
     choose_stacked,
     concatenate,
-    forward_members,
     groups,
     keeps_statistics,
     mode,
@@ -33,8 +28,6 @@ from ddist.inner.stacking import (
     singles,
 )
 from ddist.networks.base import Weights
-
-Loss = Callable[[nn.Module, Weights, Weights, Minibatch, Precision, Criterion, float], Tensor]
 
 
 def fit(
@@ -74,9 +67,9 @@ def fit(
     _check(network, weights, recipe, len(generators))
     batch_size = min(recipe.batch_size, len(x))
     together = choose_stacked(network, recipe.stacked, batch_size, x.device.type, recipe.precision)
-    loss: Loss = _stacked_loss if together else _single_loss
+    loss: Loss = stacked_loss if together else single_loss
     if recipe.compiled and not together:
-        loss = _compiled_loss()
+        loss = compiled_loss()
     data = Minibatches(x, y, sample_weights, batch_size, normalize, augment, mix, label)
     parts = list(groups(weights, batch_size)) if together else singles(weights)
 
@@ -204,71 +197,3 @@ def _gradient(
     options = recipe.precision, recipe.criterion, recipe.temperature
     total = loss(network, weights, buffers, batch, *options)
     return dict(zip(weights, torch.autograd.grad(total, list(weights.values())), strict=True))
-
-
-def _stacked_loss(
-    network: nn.Module,
-    weights: Weights,
-    buffers: Weights,
-    batch: Minibatch,
-    precision: Precision,
-    criterion: Criterion,
-    temperature: float,
-) -> Tensor:
-    """Return the sum of the networks' losses, whose gradient holds each network's own."""
-    with autocast(precision, batch.x.device.type):
-        logits = forward_members(network, weights | buffers, batch.x, 0 if batch.own else None)
-    num = len(logits)
-    y = batch.y if batch.own else batch.y.expand(num, *batch.y.shape)
-    losses = _weighted(criterion, temperature, logits, y, batch.factors)
-    if batch.others is not None:
-        losses = losses + _weighted(criterion, temperature, logits, *batch.others)
-    return losses.mean(1).sum()
-
-
-@cache
-def _compiled_loss() -> Loss:
-    """Return the compiled loss that the process shares, as in :mod:`ddist.inner.predict`."""
-    return compile_function(_single_loss, worthwhile=True)
-
-
-def _single_loss(
-    network: nn.Module,
-    weights: Weights,
-    buffers: Weights,
-    batch: Minibatch,
-    precision: Precision,
-    criterion: Criterion,
-    temperature: float,
-) -> Tensor:
-    """Return the loss of a stack of one, without vmap."""
-    # squeeze and not [0]: its backward is a view, where that of [0] copies all weights.
-    one = {name: tensor.squeeze(0) for name, tensor in (weights | buffers).items()}
-    x = batch.x[0] if batch.own else batch.x
-    with autocast(precision, x.device.type):
-        logits = functional_call(network, one, (x,)).unsqueeze(0)
-    y, factors = batch.y, batch.factors
-    y = y if batch.own else y.unsqueeze(0)
-    losses = _weighted(criterion, temperature, logits, y, factors)
-    if batch.others is not None:
-        losses = losses + _weighted(criterion, temperature, logits, *batch.others)
-    return losses.mean()
-
-
-def _weighted(
-    criterion: Criterion, temperature: float, logits: Tensor, y: Tensor, factors: Tensor | None
-) -> Tensor:
-    """Return ``factors`` times losses [K, B] of ``logits`` [K, B, C], y [K, B] or [K, B, C]."""
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if criterion == "mse":
-        losses = half_squared_error(logits, y)
-    else:
-        cooled = logits.flatten(0, 1) / temperature
-        losses = temperature**2 * F.cross_entropy(cooled, y.flatten(0, 1), reduction="none")
-        losses = losses.reshape(logits.shape[:2])
-    return losses if factors is None else losses * factors
-
-
-def half_squared_error(predicted: Tensor, y: Tensor) -> Tensor:
-    """Return 1/2 |y - predicted|^2 over the classes, which come last: [...] of [..., C]."""
-    return 0.5 * (y - predicted).square().sum(-1)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ddist.inner.fit import half_squared_error, trainable
+from ddist.inner.fit import trainable
+from ddist.inner.losses import half_squared_error
 from ddist.inner.stacking import Precision, autocast, member, mode
 from ddist.networks.base import Weights
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ddist.errors import DdistError
 from ddist.inner.compiled import SAVED_PER_VALUE, compiled
-from ddist.inner.fit import half_squared_error
+from ddist.inner.losses import half_squared_error
 from ddist.inner.pool import Pool
 from ddist.inner.stacking import mode
 from ddist.matching.kernel import head, targets
