@@ -2,7 +2,11 @@
 
 import errno
 import re
+import sys
+import sysconfig
+import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -182,10 +186,27 @@ def unexplained(error: BaseException, overrides: Sequence[str]) -> str:
         place = getattr(said, "full_key", None)
         cause = resolution(said or list(chain(error))[-1])
         return f"The configuration does not work{f' at {place}' if place else ''}: {cause}."
-    return (
-        f"Internal error, {type(error).__name__}: {first_line(error)} (DDIST_DEBUG=1 shows where; "
-        "please report it)."
+    name, text = type(error).__name__, first_line(error)
+    if place := in_own_code(error):
+        return f"{place}: {name}: {text} (DDIST_DEBUG=1 shows more)."
+    return f"Internal error, {name}: {text} (DDIST_DEBUG=1 shows where; please report it)."
+
+
+def in_own_code(error: BaseException) -> str:
+    """Return where in a module of the user's own ``error`` was raised, or was on its way; nothing
+    where no such module took part."""
+    paths = sysconfig.get_paths()
+    others = (
+        *(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+        str(Path(__file__).parents[1]),  # ddist itself
+        str(Path(sys.argv[0]).resolve()),
+        "<",  # frozen and made of text
     )
+    for cause in reversed(list(chain(error))):
+        for frame in reversed(traceback.extract_tb(cause.__traceback__)):
+            if not frame.filename.startswith(others):
+                return f"{frame.filename}, line {frame.lineno}, in {frame.name}"
+    return ""
 
 
 def resolution(error: BaseException) -> str:

@@ -144,6 +144,12 @@ class Method(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.check_loss()
         loss = self.outer_loss(batch)
+        if not isinstance(loss, Tensor) or loss.ndim:
+            shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+            raise DdistError(
+                f"The outer loss of {type(self).__name__} is no scalar tensor, but {shape}: let "
+                "outer_loss, or match, return the sum or the mean."
+            )
         optimizer: Optimizer = self.trainer.optimizers[0]
         rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
         self._unchecked = loss.detach(), self.global_step, rates, self.step_sizes()

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from functools import cache, partial
+from inspect import isclass
 from typing import Any
 
 import torch
@@ -114,6 +115,9 @@ def build_method(
     if cfg.synthetic.scarce == "fewer":
         options["images_per_class"] = images_per_class(data, cfg.ipc, cfg.synthetic.factor)
     config = to_plain(cfg.method)
+    target = get_object(config["_target_"])
+    if not (isclass(target) and issubclass(target, Method)):
+        raise DdistError(f"method._target_={config['_target_']} is no subclass of Method.")
     if "trajectories" in config:
         options["trajectories"] = build_trajectories(cfg, data)
     if "teacher" in config:

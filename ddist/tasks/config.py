@@ -71,7 +71,10 @@ def from_row(column: str, table: str = "by_ipc", *, _root_: DictConfig) -> Any:
     """
     row = row_of(_root_, table)
     if column not in row:
-        raise DdistError(f"The table {table} has no column {column}.")
+        raise DdistError(
+            f"The table {table} has no column {column}: a table replaces that of what it starts "
+            "from as a whole, and needs each column that is asked for."
+        )
     return row[column]
 
 

@@ -1,5 +1,6 @@
 """Functions and classes by the names that configs give."""
 
+import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -12,7 +13,16 @@ from ddist.errors import DdistError
 
 def make(config: Mapping[str, Any] | DictConfig, *values: Any, **named: Any) -> Any:
     """Call the ``_target_`` of ``config`` with its settings and with ``values``, the run's own."""
-    return maker(config)(*values, **named)
+    making = maker(config)
+    try:
+        return making(*values, **named)
+    except TypeError as error:
+        if found := re.search(r"missing \d+ required .*?: (.*)", str(error)):
+            raise DdistError(
+                f"{config['_target_']} takes {found[1]}, which its YAML does not set: write a "
+                "default there."
+            ) from error
+        raise
 
 
 def maker(config: Mapping[str, Any] | DictConfig) -> partial[Any]:

@@ -62,6 +62,32 @@ def test_two_files_are_a_method(ddist) -> None:
     assert (config.steps, config.synthetic.start, config.init.scheme) == (2, "real", "default")
 
 
+BROKEN = {
+    "        return super().match(weights, x_real, x_syn, classes).expand(3)":
+        "The outer loss of Mine is no scalar tensor, but [3]",
+    "        return self.none":
+        "mine.py, line 6, in match: AttributeError: 'Mine' object has no attribute 'none'",
+    """        return super().match(weights, x_real, x_syn, classes)
+
+    def __init__(self, *, margin: float, **common):
+        super().__init__(**common)""":
+        "mine.Mine takes 'margin', which its YAML does not set: write a default there.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", BROKEN, ids=["no scalar", "own error", "no default"])
+def test_what_is_wrong_in_a_method_of_ones_own_is_said(ddist, body: str) -> None:
+    lines = textwrap.dedent(CODE).lstrip().splitlines()[:-1]
+    files = {**FILES, "mine.py": "\n".join([*lines, body])}
+    for name, text in files.items():
+        file = ddist.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(textwrap.dedent(text).lstrip())
+    found = f"import sys; sys.path.insert(0, {str(ddist.folder)!r})"
+    done = ddist(*QUICK, "method=mine", "steps=2", "hydra.run.dir=run", before=found)
+    assert done.code == 1 and BROKEN[body] in done.err and "report" not in done.err, done.err
+
+
 @pytest.mark.parametrize(
     ("method", "sentence"),
     [
