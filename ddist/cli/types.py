@@ -30,8 +30,8 @@ def describe_mismatch(value: Any, annotation: Any) -> str:
     literals = [kind for kind in allowed if get_origin(kind) is Literal]
     words = {describe(kind) for kind in allowed if kind not in literals}
     if literals:
-        choices = [str(choice) for kind in literals for choice in get_args(kind)]
-        words.add(f"one of {', '.join(dict.fromkeys(choices))}")
+        choices = dict.fromkeys(str(choice) for kind in literals for choice in get_args(kind))
+        words.add(f"{'one of ' if len(choices) > 1 else ''}{', '.join(choices)}")
     return " or ".join(sorted(words))
 
 

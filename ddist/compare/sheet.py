@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,8 +54,7 @@ def make_sheet(title: str, rows: list[dict[str, str]]) -> Sheet:
 def console() -> Console:
     """Return where tables are printed, wide enough for them in files and pipes."""
     screen = Console()
-    chosen = screen.is_terminal or "COLUMNS" in os.environ
-    return screen if chosen else Console(width=WIDTH)
+    return screen if screen.is_terminal else Console(width=max(WIDTH, screen.width))
 
 
 def rich_table(sheet: Sheet) -> Table:

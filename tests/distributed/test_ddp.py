@@ -117,8 +117,8 @@ def test_two_ranks_move_the_images_as_one_with_both_students(tmp_path: Path) -> 
     for rank in range(2):
         indices = data.class_indices(8, generator(3, "real", rank, 0))
         weights = {n: w[0] for n, w in init.draw(method.network, 1, rank, 0).items()}
-        x_syn = method.by_class(method.synthetic()[0])
-        total = total + method.match(weights, data.images(indices), x_syn, torch.arange(10)) / 2
+        ((classes, x_syn),) = method.by_class(method.synthetic()[0])
+        total = total + method.match(weights, data.images(indices), x_syn, classes) / 2
     start = method.synthetic.images
     moved = start.detach() - images
     expected = torch.autograd.grad(total, start)[0]

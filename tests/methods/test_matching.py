@@ -310,7 +310,7 @@ def test_idc_leaves_the_last_layer_out_and_takes_a_part_of_many_tiles(
     indices = real_indices(method)
     weights = networks(method)[0]
     images, _ = method.synthetic()
-    chosen = method.by_class(images)
+    ((_, chosen),) = method.by_class(images)
     assert chosen.shape == (10, 3, *images.shape[1:])  # of 2 stored images with 4 tiles each
     for c in range(10):
         own = images[method.synthetic.classes == c]
@@ -333,7 +333,8 @@ def test_idc_leaves_the_last_layer_out_and_takes_a_part_of_many_tiles(
     torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0)
     torch.testing.assert_close(image_gradient(method, loss), image_gradient(method, expected))
     method.at = 1
-    assert not torch.equal(method.by_class(images), chosen)
+    ((_, others),) = method.by_class(images)
+    assert not torch.equal(others, chosen)
 
 
 def test_idc_trains_its_student_on_real_images(make: Make) -> None:

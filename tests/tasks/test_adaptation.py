@@ -110,7 +110,7 @@ def test_without_another_source_nothing_is_adapted(ddist: Any) -> None:
     ("words", "expected"),
     [
         ("init.source=digit", "Unknown dataset 'digit' (did you mean digits?)"),
-        ("init.subset=0", "init.subset is null or at least 1 image per class, not 0."),
+        ("init.subset=0", "init.subset is a whole number of at least 1 or null, not 0."),
         ("evaluation.num_networks=4", "asks for 4 held-out networks, but init.num_held_out=3"),
         ("method.num_networks=5", "5 networks are wanted at once, but init.num_networks=4"),
         (

@@ -82,7 +82,7 @@ def test_experts_are_made_ahead_and_found_again(ddist) -> None:
 
 
 def test_as_many_epochs_as_the_method_uses(ddist) -> None:
-    windowed = ("+method.max_start_epoch=2", "+method.expert_epochs=2")
+    windowed = ("method=mtt", "method.max_start_epoch=2", "method.expert_epochs=2")
     done = ddist(*EXPERTS, *windowed, "trajectories.num_experts=1")
     assert (done.code, done.err) == (0, "")
     assert "Training 1 experts of 3 epochs" in done.out
@@ -140,8 +140,11 @@ def test_a_sweep_over_shards(ddist, alone: dict[str, bytes]) -> None:
     ("arguments", "expected"),
     [
         ("network=convnet_bn", "choose network.norm=instance, or a network without it."),
-        ("trajectories.dtype=half", "trajectories.dtype is float32 or bfloat16, not 'half'."),
-        ("trajectories.shard=a", "trajectories.shard is a whole number or null, not 'a'."),
+        ("trajectories.dtype=half", "trajectories.dtype is one of float32, bfloat16, not 'half'."),
+        (
+            "trajectories.shard=a",
+            "trajectories.shard is a whole number of at least 0 or null, not 'a'.",
+        ),
         ("trajectories.precision=16", "precision is one of 32-true, bf16-mixed, not 16."),
         ("trajectories=steep", "Unknown trajectories 'steep': choose one of flat, plain, stored."),
         ("trajectories.rate=1", "Unknown option 'trajectories.rate'"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from ddist.artifact.dataset import DistilledDataset
 from ddist.evaluation import Row
 from ddist.tasks.rows import KeptRows
 
@@ -114,3 +115,26 @@ def test_an_evaluation_by_itself_goes_on_too(ddist, shared_ddist, whole) -> None
     done = ddist(*run, before=counting())
     assert (done.code, done.out.count("computed")) == (0, 1)
     assert figures(ddist.folder / "run")["evaluation"] == whole["evaluation"]
+
+
+def test_rows_are_kept_for_a_set_by_its_tensors(tmp_path: Path) -> None:
+    """A set that was learned anew, under the same settings and name, is evaluated anew."""
+
+    class Evaluator:
+        tested = ("mlp",)
+
+        def row(self, network: str, distilled: DistilledDataset, *_: Any) -> Row:
+            return Row("dc2021", network, float(distilled.images.mean()), None, None, 1)
+
+    def accuracy(value: float) -> float:
+        images, labels = torch.full((2, 1, 4, 4), value), torch.arange(2)
+        meta = {"class_names": ["a", "b"], "num_classes": 2, "image_shape": (1, 4, 4), "ipc": 1}
+        parts: dict[str, Any] = {"normalization": {"kind": "none"}, "meta": meta, "config": ""}
+        distilled = DistilledDataset(images=images, labels=labels, **parts)
+        evaluator: Any = Evaluator()
+        kept = KeptRows(evaluator, tmp_path, {"steps": 2})
+        data: Any = None
+        return kept.run("the set", distilled, data)[0].accuracy_mean
+
+    assert [accuracy(value) for value in (0.25, 0.25, 0.5)] == [0.25, 0.25, 0.5]
+    assert len(list((tmp_path / "evaluated").iterdir())) == 2

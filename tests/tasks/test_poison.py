@@ -69,7 +69,7 @@ def test_wrongly_labelled_real_images(shared_ddist: Any, method: str) -> None:
     [
         ("objective.attacked=10", "objective.attacked=10 is none of the 10 classes: choose one"),
         ("objective.attacked=7", "objective.attacked and objective.target are both 7"),
-        ("objective.target=seven", "objective.target is the number of a class, not 'seven'"),
+        ("objective.target=seven", "objective.target is a whole number of at least 0, not 'seven'"),
         ("init=random", "This objective is about trained networks: choose init=pretrained."),
         ("method=dm", "This method always learns to classify: leave objective out"),
         ("evaluation=dc2021", "is followed step by step: choose evaluation=replay"),
