@@ -128,7 +128,14 @@ def test_rows_are_kept_for_a_set_by_its_tensors(tmp_path: Path) -> None:
 
     def accuracy(value: float) -> float:
         images, labels = torch.full((2, 1, 4, 4), value), torch.arange(2)
-        meta = {"class_names": ["a", "b"], "num_classes": 2, "image_shape": (1, 4, 4), "ipc": 1}
+        meta = {
+            "dataset": "two",
+            "method": "dm",
+            "class_names": ["a", "b"],
+            "num_classes": 2,
+            "image_shape": (1, 4, 4),
+            "ipc": 1,
+        }
         parts: dict[str, Any] = {"normalization": {"kind": "none"}, "meta": meta, "config": ""}
         distilled = DistilledDataset(images=images, labels=labels, **parts)
         evaluator: Any = Evaluator()
