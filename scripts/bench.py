@@ -53,16 +53,8 @@ from ddist.generative.quantization import cells, clvq
 from ddist.init import Random
 from ddist.inner.fit import fit
 from ddist.inner.recipe import TrainingRecipe
-from ddist.inner.unroll import (
-    Batch,
-    Graph,
-    adam,
-    classification_loss,
-    only_weights,
-    sgd,
-    unroll,
-    with_moments,
-)
+from ddist.inner.steps import Batch, adam, classification_loss, only_weights, sgd, with_moments
+from ddist.inner.unroll import Graph, unroll
 from ddist.kernels import Convolutional, FullyConnected, Kernel
 from ddist.matching.kernel import krr_loss, targets
 from ddist.networks import AlexCifarNet, ConvNet, LeNet, Weights

@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from ddist.inner.unroll import Batch, Weights, sgd, stacked, unroll
+from ddist.inner.steps import Batch, Weights, sgd, stacked
+from ddist.inner.unroll import unroll
 from ddist.seeding import generator
 
 matplotlib.use("Agg")

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from ddist.kernels import FullyConnected
 from ddist.methods import Selection
 from ddist.networks import ConvNet
 from ddist.seeding import generator
-from ddist.synthetic import Pixel
+from tests.pixel import pixel
 
 pytestmark = pytest.mark.gpu
 
@@ -37,15 +36,7 @@ def test_images_are_normalised_alike(digits: RealData) -> None:
 
 
 def test_a_selection_is_made_there(digits: RealData) -> None:
-    synthetic = partial(
-        Pixel,
-        images="learned",
-        labels="hard",
-        label_logit=5.0,
-        factor=1,
-        bounded=False,
-        scarce="refuse",
-    )
+    synthetic = pixel()
     options: dict[str, Any] = {
         "ipc": 2, "student_steps": 1, "init": Random("default", 0), "seed": 0,
     }  # fmt: skip

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
@@ -10,6 +10,8 @@ from ddist.formatting import format_duration, parse_duration
 from ddist.settings.ranges import NonNegative, PositiveInt
 
 log = logging.getLogger(__name__)
+
+C = TypeVar("C", bound=Callback)
 
 _HOUR = 3600.0
 
@@ -154,5 +156,10 @@ def step_finished(trainer: Trainer) -> bool:
 
 def find_budget(trainer: Trainer) -> Budget | None:
     """Return the trainer's :class:`Budget`, if it has one."""
+    return find_callback(trainer, Budget)
+
+
+def find_callback(trainer: Trainer, kind: type[C]) -> C | None:
+    """Return the trainer's callback of that class, if it has one."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((each for each in callbacks if isinstance(each, Budget)), None)
+    return next((callback for callback in callbacks if isinstance(callback, kind)), None)

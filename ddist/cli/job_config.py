@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from ddist.cli.explain import explain
 from ddist.cli.suggest import did_you_mean, flatten, near
 from ddist.errors import DdistError
+from ddist.tasks.config import to_plain
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ def check_settings(config: DictConfig) -> None:
     ]  # fmt: skip
     unknown, known, values = words.settings, set[str](), dict[str, set[object]]()
     for job in loader.combinations(config):
-        known |= dict(flatten(OmegaConf.to_container(job, resolve=False))).keys()  # type: ignore
+        known |= dict(flatten(to_plain(job, resolve=False))).keys()
         for key in around:
             own = OmegaConf.select(job, key) is not None
             values.setdefault(key, set()).add(job.hydra.sweeper.params[key] if own else None)

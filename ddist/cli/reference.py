@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from ddist.cli.sources import comments, heading
 from ddist.cli.types import alternatives, describe_mismatch
 from ddist.cli.validate import signature_of
+from ddist.settings.groups import TABLES
 from ddist.tasks.config import conf_dir, option_names, read_option
 
 LEFT_OUT = ("paths", "hydra", "recipe", "experiment")  # no settings of their own
@@ -110,7 +111,7 @@ def leaves(node: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]
 def default(value: Any) -> str:
     """Return a default in words: as YAML has it, or where it is taken from."""
     if isinstance(value, str) and value.startswith("${row:"):
-        return "by dataset" if "_by_dataset_" in value else "by ipc"
+        return "by dataset" if TABLES in value else "by ipc"
     text = yaml.safe_dump(value, default_flow_style=True, width=1_000_000)
     return f"`{text.removesuffix('...' + chr(10)).strip()}`"
 

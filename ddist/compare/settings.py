@@ -5,17 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ddist.settings.groups import KEYS, keys
+from ddist.settings.groups import KEYS, TABLES, keys, without
 
 # Settings of one protocol that may differ: how many networks there are, how they are computed.
 _SAME_PROTOCOL = {
     "name", "num_networks", "chunk", "networks", "precision", "kernel", "tuning_networks",
     "tuning_images", "without_batch_norm",
 }  # fmt: skip
-
-
-# Keys that are no settings: how Hydra calls a target, and tables that settings are taken from.
-_ASIDE = {"_partial_", "_convert_", "_by_dataset_"}
 
 
 def learned(plain: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,9 +30,7 @@ def learned(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 def values_alone(node: Any) -> Any:
     """Return a copy of ``node`` without keys that are no settings: Hydra's own, and tables."""
-    if isinstance(node, Mapping):
-        return {k: values_alone(v) for k, v in node.items() if k not in _ASIDE}
-    return [values_alone(each) for each in node] if isinstance(node, list) else node
+    return without(node, {"_partial_", "_convert_", TABLES})
 
 
 @dataclass(frozen=True, kw_only=True)

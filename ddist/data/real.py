@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,21 +11,25 @@ from annotated_types import Ge, Lt, MinLen
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
-from ddist.artifact.normalization import Normalization, Unit
+from ddist.artifact.normalization import Normalization
 from ddist.data.augmentation import crop_flip
 from ddist.data.classes import choose_classes, take_classes, untested_classes
-from ddist.data.ondisk import Images, parts
-from ddist.data.pixels import to_channels, to_size
+from ddist.data.ondisk import parts
 from ddist.data.sources.base import Arrays, Request, check_arrays
 from ddist.data.sources.convert import as_arrays
-from ddist.data.split import Split, cut_validation, limit_classes, map_images
-from ddist.data.statistics import channel_statistics, mean_std
+from ddist.data.split import (
+    Split,
+    convert,
+    cut_validation,
+    draw,
+    draw_of_each_class,
+    limit_classes,
+)
 from ddist.data.stream import Endless
-from ddist.data.whitening import cached_zca, hash_tensors
+from ddist.data.whole import fingerprint, fit_normalization
 from ddist.errors import DdistError
 from ddist.seeding import generator as seeded
 from ddist.settings.ranges import Positive, PositiveInt
-from ddist.storage.cache import cached_tensors
 
 
 class RealData(LightningDataModule):
@@ -106,9 +111,8 @@ class RealData(LightningDataModule):
             skip_damaged=skip_damaged,
             classes=classes,
         )
-        self._channels, self._size = channels, size
-        self._normalize, self._mean, self._std = normalize, mean, std
-        self._subset, self._validation = subset, validation
+        self._fit = partial(fit_normalization, normalize, mean=mean, std=std, cache=self.cache)
+        self._form, self._subset, self._validation = (channels, size), subset, validation
         self._augment = crop_flip if augmentation == "crop_flip" else None
         self._fingerprint: str | None = None
 
@@ -125,51 +129,22 @@ class RealData(LightningDataModule):
         chosen = choose_classes(self.name, all_names, wanted)
         self.class_names = tuple(all_names[c] for c in chosen)
         x, y = take_classes(found.x_train, found.y_train, chosen, len(all_names))
-        train = self._convert(Split.sort(x, y, self.num_classes))
+        train = convert(Split.sort(x, y, self.num_classes), *self._form)
         if self._subset is not None:
             train = limit_classes(train, self._subset, seeded(self.seed, "subset"))
-        validation = None
-        if self._validation != 0:
-            train, validation = cut_validation(
-                train, self._validation, seeded(self.seed, "validation")
-            )
-        self.normalization = self._fit_normalization(train.x)
+        self.validation = None
+        if self._validation:
+            stream = seeded(self.seed, "validation")
+            train, self.validation = cut_validation(train, self._validation, stream)
+        self.normalization = self._fit(train.x)
         x, y = take_classes(found.x_test, found.y_test, chosen, len(all_names))
         if len(y) == 0:
             raise DdistError(f"{self.name} has no test image of the classes that were chosen.")
-        self.test = self._convert(Split.sort(x, y, self.num_classes))
+        self.test = convert(Split.sort(x, y, self.num_classes), *self._form)
         untested = untested_classes(self.name, self.class_names, self.test.counts)
         self.facts = {**found.facts, **({"untested_classes": untested} if untested else {})}
-        self.validation = validation
         self.train = train
         return self
-
-    def _convert(self, split: Split) -> Split:
-        if self._channels is not None:
-            channels = self._channels
-            split = map_images(split, lambda x: to_channels(x, channels))
-        if self._size is not None:
-            size = self._size
-            split = map_images(split, lambda x: to_size(x, size))
-        return split
-
-    def _fit_normalization(self, x: Images) -> Normalization:
-        if self._normalize == "zca":
-            return cached_zca(x, self.cache)
-        if self._normalize == "mean_std":
-            return mean_std(x, self._mean, self._std, self._statistics)
-        return Unit()
-
-    def _statistics(self, x: Images) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation of each channel [C]; cached for images on disk."""
-        if isinstance(x, Tensor):
-            return channel_statistics(x)
-
-        def compute() -> dict[str, Tensor]:
-            return dict(zip(("mean", "std"), channel_statistics(x), strict=True))
-
-        found = cached_tensors(self.cache / "decoded" / f"{x.key}.safetensors", compute)
-        return found["mean"], found["std"]
 
     def prepare_data(self) -> None:
         self.load()
@@ -222,20 +197,8 @@ class RealData(LightningDataModule):
         if self._fingerprint is None:
             state = self.normalization.state()
             tensors = [value for value in state.values() if isinstance(value, Tensor)]
-            self._fingerprint = self._hash(self.train.x, self.train.y, *tensors)
+            self._fingerprint = fingerprint(self.train.x, [self.train.y, *tensors], self.cache)
         return self._fingerprint
-
-    def _hash(self, x: Images, *tensors: Tensor) -> str:
-        """Hash all images and ``tensors``, wherever they lie; cached for images on disk."""
-        if isinstance(x, Tensor):
-            return hash_tensors(x, *tensors)
-
-        def compute() -> dict[str, Tensor]:
-            return {"hash": torch.tensor(list(bytes.fromhex(hash_tensors(x, *tensors)))).byte()}
-
-        key = f"{x.key}.{hash_tensors(*tensors)}"
-        found = cached_tensors(self.cache / "decoded" / f"{key}.safetensors", compute)
-        return bytes(found["hash"].tolist()).hex()
 
     # -- batches ---------------------------------------------------------------------------------
 
@@ -244,19 +207,14 @@ class RealData(LightningDataModule):
 
         Draws without replacement, unless ``size`` exceeds the split.
         """
-        indices = _draw(len(self.train), size, generator).to(self.device)
+        indices = draw(len(self.train), size, generator).to(self.device)
         x, y = self.train.x[indices], self.train.y[indices]
         return self.normalization(self._augment(x, generator) if self._augment else x), y
 
     def class_indices(self, per_class: int, generator: torch.Generator) -> Tensor:
         """Draw the indices of ``per_class`` training images of each class: int64 [K, per_class], on
         the device. Draws without replacement, unless a class has fewer images."""
-        offsets, counts = self.train.offsets, self.train.counts
-        rows = [
-            start + _draw(count, per_class, generator)
-            for start, count in zip(offsets[:-1], counts, strict=True)
-        ]
-        return torch.stack(rows).to(self.device)
+        return draw_of_each_class(self.train, per_class, generator).to(self.device)
 
     def images(self, indices: Tensor) -> Tensor:
         """Return the training images at ``indices`` (int64, any shape), normalised, never
@@ -290,11 +248,3 @@ class RealData(LightningDataModule):
             return torch.empty(0) if size is None else self.batch(size, stream)
 
         return Endless(first, element)
-
-
-def _draw(population: int, size: int, generator: torch.Generator) -> Tensor:
-    """Draw ``size`` indices below ``population`` (int64), without replacement if they suffice."""
-    device = generator.device
-    if size <= population:
-        return torch.randperm(population, generator=generator, device=device)[:size]
-    return torch.randint(population, (size,), generator=generator, device=device)

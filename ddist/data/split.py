@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ddist.data.ondisk import Images
+from ddist.data.pixels import to_channels, to_size
 from ddist.errors import DdistError
 
 
@@ -88,7 +89,35 @@ def num_held_out(count: int, fraction: float) -> int:
     return min(max(1, round(fraction * count)), count - 1)
 
 
+def convert(split: Split, channels: int | None, size: int | None) -> Split:
+    """Return the split with images of so many channels and of ``size`` pixels a side; None keeps
+    what they have."""
+    if channels is not None:
+        split = map_images(split, lambda x: to_channels(x, channels))
+    if size is not None:
+        split = map_images(split, lambda x: to_size(x, size))
+    return split
+
+
 def map_images(split: Split, change: Callable[[Tensor], Tensor]) -> Split:
     """Apply ``change`` (uint8 in, uint8 out) to the images and keep the labels. Images on disk stay
     as they are: their source has already converted them."""
     return Split(change(split.x), split.y, split.offsets) if isinstance(split.x, Tensor) else split
+
+
+def draw(population: int, size: int, generator: torch.Generator) -> Tensor:
+    """Draw ``size`` indices below ``population`` (int64), without replacement if they suffice."""
+    device = generator.device
+    if size <= population:
+        return torch.randperm(population, generator=generator, device=device)[:size]
+    return torch.randint(population, (size,), generator=generator, device=device)
+
+
+def draw_of_each_class(split: Split, per_class: int, generator: torch.Generator) -> Tensor:
+    """Draw the indices of ``per_class`` images of each class, int64 [K, per_class], without
+    replacement unless a class has fewer."""
+    rows = [
+        start + draw(count, per_class, generator)
+        for start, count in zip(split.offsets[:-1], split.counts, strict=True)
+    ]
+    return torch.stack(rows)

@@ -16,7 +16,8 @@ from ddist.inner.compiled import pays
 from ddist.inner.parts import at_once, footprint, shape_of
 from ddist.inner.predict import accuracy, predict
 from ddist.inner.stacking import Precision, concatenate, keeps_statistics, num_members
-from ddist.inner.unroll import classification_loss, sgd, stacked, unroll
+from ddist.inner.steps import classification_loss, sgd, stacked
+from ddist.inner.unroll import unroll
 from ddist.networks import Weights
 from ddist.objectives import Objective
 from ddist.seeding import generator

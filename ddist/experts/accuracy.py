@@ -24,8 +24,8 @@ to nothing."""
 def expert_accuracies(
     store: Store, network: nn.Module, source: RealData, num_experts: int, epoch: int
 ) -> list[float]:
-    """Return the test accuracies of the experts after ``epoch`` epochs, as fractions. They are kept
-    beside the weights, and measured only where they are not there."""
+    """Return and log the test accuracies of the experts after ``epoch`` epochs, as fractions. They
+    are kept beside the weights, and measured only where they are not there."""
     found = []
     with Progress("testing experts", "experts", num_experts, quiet=SHORT) as progress:
         for expert in range(num_experts):
@@ -35,6 +35,8 @@ def expert_accuracies(
             if known is not None:
                 found.append(known)
             progress.to(expert + 1)
+    if found:
+        say_accuracies(found, chance_level(source), epoch)
     return found
 
 

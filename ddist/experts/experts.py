@@ -14,9 +14,9 @@ from torch import nn
 from ddist.augment import Siamese
 from ddist.data import RealData
 from ddist.errors import DdistError
-from ddist.experts.accuracy import chance_level, expert_accuracies, say_accuracies
+from ddist.experts.accuracy import expert_accuracies
 from ddist.experts.store import Store
-from ddist.experts.work import Work
+from ddist.experts.work import Work, spread
 from ddist.formatting import size
 from ddist.init.pretraining import check_source, signature
 from ddist.init.random import device_of
@@ -119,10 +119,11 @@ class Trajectories:
             )
         work = self._work(network, self.epochs or epochs)
         folder, num_missing = work.store.folder, len(work.missing())
+        tested = work.store, network, self.source, self.num_experts, work.epochs
         experts = f"{self.num_experts} experts of {work.epochs} epochs on {self.source.name}"
         if num_missing == 0:
             log.info("All %s are there: %s.", experts, folder)
-            return self._accuracies(network, work)
+            return expert_accuracies(*tested)
         space = num_missing * work.store.file_bytes
         remedy = "choose trajectories.dtype=bfloat16 or a smaller trajectories.num_experts"
         check_space(folder, space, "experts", remedy)
@@ -134,14 +135,7 @@ class Trajectories:
             folder,
         )
         work.share(spread(self.shard or 0))
-        return self._accuracies(network, work)
-
-    def _accuracies(self, network: nn.Module, work: Work) -> list[float]:
-        """Log and return the test accuracies of all experts at the end of ``work``."""
-        found = expert_accuracies(work.store, network, self.source, self.num_experts, work.epochs)
-        if found:
-            say_accuracies(found, chance_level(self.source), work.epochs)
-        return found
+        return expert_accuracies(*tested)
 
     def read(self, network: nn.Module, expert: int, epoch: int) -> Weights:
         """Return the weights of one expert after ``epoch`` epochs (0: as it started), float32, on
@@ -193,19 +187,14 @@ class Trajectories:
 
     def _work(self, network: nn.Module, epochs: int) -> Work:
         check_source(
-            network,
-            self.source,
-            "An expert's trajectory",
-            "an expert",
-            "build it for this dataset",
+            network, self.source, "An expert's trajectory", "an expert", "build it for this dataset"
         )
         device, num_images = device_of(network), len(self.source.train)
         batch_size, precision = self.recipe.batch_size, self.recipe.precision
         stacked = choose_stacked(
             network, "auto", min(batch_size, num_images), device.type, precision
         )
-        # All of the work counts and not what is missing: what is trained once more has to come out
-        # the same.
+        # All of the work counts, not what is missing: trained once more it has to be the same.
         compiled = not stacked and pays(
             self.compile,
             network,
@@ -259,9 +248,3 @@ class Trajectories:
                 f"trajectories.lr (now {self.recipe.lr:g})."
             )
         return trained
-
-
-def spread(shard: int) -> float:
-    """Return 0, 1/2, 1/4, 3/4, 1/8, ... for shards 0, 1, 2, 3, 4, ...: the first n of them lie
-    evenly in [0, 1) for any n (van der Corput)."""
-    return int(f"{shard:b}"[::-1], 2) / (1 << shard.bit_length())

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import nn
 
@@ -16,6 +16,7 @@ from ddist.errors import DdistError
 from ddist.networks.base import Weights
 from ddist.storage.atomic import write_file_whole
 from ddist.storage.sharing import accessible, checksum, claimed, write_kept
+from ddist.storage.tensors import read_safetensors
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +68,12 @@ class Store:
         damaged (it is then removed, and named in the log)."""
         path = self.path(expert, epoch)
         try:
-            with accessible(path, "experts"), safe_open(path, "pt") as file:
-                # Clones, because the file is mapped into memory and may be replaced. In the order
-                # of the network, not of the file: sums over weights round by it.
-                weights = {name: file.get_tensor(name).clone() for name in self._shapes}
-                noted = (file.metadata() or {}).get("crc32")
+            with accessible(path, "experts"):
+                # In the order of the network, not of the file: sums over weights round by it.
+                tensors, metadata = read_safetensors(path, self._shapes)
+            # Clones, because the file is mapped into memory and may be replaced.
+            weights = {name: tensor.clone() for name, tensor in tensors.items()}
+            noted = metadata.get("crc32")
         except FileNotFoundError:
             return None
         except SafetensorError:

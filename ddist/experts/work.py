@@ -104,3 +104,9 @@ class Work:
         for k, expert in enumerate(group):
             if not self.store.has(expert, epoch):
                 self.store.write(expert, epoch, member(weights, k))
+
+
+def spread(shard: int) -> float:
+    """Return 0, 1/2, 1/4, 3/4, 1/8, ... for shards 0, 1, 2, 3, 4, ...: the first n of them lie
+    evenly in [0, 1) for any n (van der Corput)."""
+    return int(f"{shard:b}"[::-1], 2) / (1 << shard.bit_length())

@@ -29,12 +29,7 @@ def stacked_loss(
     """Return the sum of the networks' losses, whose gradient holds each network's own."""
     with autocast(precision, batch.x.device.type):
         logits = forward_members(network, weights | buffers, batch.x, 0 if batch.own else None)
-    num = len(logits)
-    y = batch.y if batch.own else batch.y.expand(num, *batch.y.shape)
-    losses = _weighted(criterion, temperature, logits, y, batch.factors)
-    if batch.others is not None:
-        losses = losses + _weighted(criterion, temperature, logits, *batch.others)
-    return losses.mean(1).sum()
+    return _losses(logits, batch, criterion, temperature).mean(1).sum()
 
 
 @cache
@@ -58,12 +53,16 @@ def single_loss(
     x = batch.x[0] if batch.own else batch.x
     with autocast(precision, x.device.type):
         logits = functional_call(network, one, (x,)).unsqueeze(0)
-    y, factors = batch.y, batch.factors
-    y = y if batch.own else y.unsqueeze(0)
-    losses = _weighted(criterion, temperature, logits, y, factors)
-    if batch.others is not None:
-        losses = losses + _weighted(criterion, temperature, logits, *batch.others)
-    return losses.mean()
+    return _losses(logits, batch, criterion, temperature).mean()
+
+
+def _losses(logits: Tensor, batch: Minibatch, criterion: Criterion, temperature: float) -> Tensor:
+    """Return the losses [K, B] of ``logits`` [K, B, C] on the batch's labels, mixed ones added."""
+    y = batch.y if batch.own else batch.y.expand(len(logits), *batch.y.shape)
+    losses = _weighted(criterion, temperature, logits, y, batch.factors)
+    if batch.others is None:
+        return losses
+    return losses + _weighted(criterion, temperature, logits, *batch.others)
 
 
 def _weighted(

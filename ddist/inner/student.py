@@ -6,7 +6,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from ddist.augment import Draw, Siamese
-from ddist.inner.unroll import Batch, Loss, Weights
+from ddist.inner.steps import Batch, Loss, Weights
 
 
 def student_loss(network: nn.Module, augment: Siamese) -> Loss:

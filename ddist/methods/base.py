@@ -1,38 +1,34 @@
 """The base of every method: a LightningModule whose training step is one outer step."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from PIL.Image import Image
-from pytorch_lightning import LightningModule
-from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from ddist.artifact.grid import image_grid
 from ddist.callbacks.guard import check_finite
 from ddist.data import RealData
-from ddist.errors import DdistError, blaming
+from ddist.errors import DdistError
 from ddist.init import InitialWeights
 from ddist.inner.compiled import Compile, pays
 from ddist.inner.parts import footprint
 from ddist.inner.stacking import Precision
-from ddist.methods.moving import GradientClip, MovingAverage, gradients
+from ddist.methods.moving import MovingAverage
+from ddist.methods.outer import OuterOptimizer
 from ddist.networks import Weights
 from ddist.seeding import generator
-from ddist.settings.ranges import Momentum, NonNegative, Positive
+from ddist.settings.ranges import Momentum
 from ddist.synthetic import StepSizes, SyntheticData
 from ddist.synthetic.steps import spread_over_steps
 
 MakeSynthetic = Callable[[RealData, Tensor, torch.Generator, StepSizes | None], SyntheticData]
-MakeOptimizer = Callable[[Iterable[Mapping[str, Any]]], Optimizer]
-MakeScheduler = Callable[[Optimizer], LRScheduler]
 Batch = tuple[Tensor, Tensor]
 
 
-class Method(LightningModule):
+class Method(OuterOptimizer):
     """A subclass writes :meth:`outer_loss`; its parameters are the synthetic data's and no others.
 
     Args:
@@ -44,17 +40,12 @@ class Method(LightningModule):
         images_per_class: stored images of each class, where classes differ.
         num_steps: student steps that the images are spread over; None where order means nothing.
         step_sizes: learned step sizes, where the method has any.
-        optimizer: makes the one outer optimizer from parameter groups.
-        scheduler: makes its schedule, stepped once per outer step; None keeps the rates.
-        lr: the outer learning rate of each parameter group (images, labels, step_sizes).
-        weight_decay: the outer optimizer's weight decay of each group; 0 for those not named.
-        clip: gradients longer than this many times their moving average (decay 0.9) are shortened
-            to that; None to leave them.
         ema: decay of the moving average of the images that becomes the artifact; None for the
             images themselves. Young averages decay faster, (1 + steps) / (10 + steps).
         seed: the run's root seed.
         compile: whether passes that are differentiated once at most are compiled.
         student_precision: the precision of students that are trained without a graph.
+        optimization: see :class:`ddist.methods.outer.OuterOptimizer`.
     """
 
     learns = True
@@ -81,17 +72,13 @@ class Method(LightningModule):
         images_per_class: Sequence[int] | None = None,
         num_steps: int | None = None,
         step_sizes: StepSizes | None = None,
-        optimizer: MakeOptimizer | None = None,
-        scheduler: MakeScheduler | None = None,
-        lr: Mapping[str, NonNegative] | None = None,
-        weight_decay: Mapping[str, NonNegative] | None = None,
-        clip: Positive | None = None,
         ema: Momentum | None = None,
         seed: int,
         compile: Compile = False,
         student_precision: Precision = "32-true",
+        **optimization: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**optimization)
         counts = images_per_class or [ipc] * data.num_classes
         labels, step_index = spread_over_steps(counts, data.num_classes, num_steps or 1)
         self.images_per_class = counts
@@ -107,15 +94,6 @@ class Method(LightningModule):
         self.seed = seed
         self.compiles: Compile = compile
         self.student_precision: Precision = student_precision
-        for name in ("lr", "weight_decay"):
-            if name in getattr(optimizer, "keywords", {}):
-                raise DdistError(
-                    f"method.optimizer.{name} would count for nothing, as every group of learned "
-                    f"tensors has its own: set method.{name}.images instead."
-                )
-        self._make_optimizer, self._make_scheduler = optimizer, scheduler
-        self._lr, self._weight_decay = lr or {}, weight_decay or {}
-        self.clip = None if clip is None else GradientClip(clip)
         self.average = None if ema is None else MovingAverage(self.synthetic.stored()[0], ema)
         self._unchecked: tuple[Tensor, int, dict[str, float], Tensor | None] | None = None
         # In a tuple, so that the student's unused parameters do not become the method's.
@@ -213,51 +191,6 @@ class Method(LightningModule):
         self.network.to(self.device)
         if self.draws_networks:
             self.init.prepare(self.network)  # which may take longer than all the steps
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        assert self._make_optimizer is not None, "a method that is trained needs an optimizer"
-        groups = self.parameter_groups()
-        if not groups:
-            raise DdistError("Nothing is left to learn: set synthetic.images=learned.")
-        with blaming("method.optimizer"):
-            optimizer = self._make_optimizer(groups)
-        if self._make_scheduler is None:
-            return optimizer
-        with blaming("method.scheduler"):
-            schedule = self._make_scheduler(optimizer)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
-
-    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        with blaming("method.scheduler"):
-            super().lr_scheduler_step(scheduler, metric)
-
-    def configure_gradient_clipping(self, optimizer: Optimizer, *args: Any, **options: Any) -> None:
-        if self.clip is None:
-            super().configure_gradient_clipping(optimizer, *args, **options)
-        else:
-            self.clip.shorten(gradients(optimizer))
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return one group per kind of learned tensor, with its own learning rate and decay."""
-        kinds = {
-            "images": "images",
-            "label_logits": "labels",
-            "free_labels": "labels",
-            "step_sizes.raw": "step_sizes",
-        }
-        return [
-            {
-                "name": kinds[name],
-                "params": [parameter],
-                "lr": self._lr[kinds[name]],
-                "weight_decay": self._weight_decay.get(kinds[name], 0.0),
-            }
-            for name, parameter in self.synthetic.named_parameters()
-            if parameter.requires_grad
-        ]
 
     def learned_step_sizes(self) -> Tensor:
         """Return the student's step sizes [E, S], with their graph."""

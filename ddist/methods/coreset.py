@@ -35,7 +35,6 @@ class Coreset(Method):
     data; all training images are candidates.
 
     Args:
-        ipc: images per class.
         select: "herding", "kcenter" or "kmeans_embedding".
         embedding: makes the one trained network from (source, cache, seed), for example
             :class:`ddist.init.Pretrained` with ``fixed``.
@@ -48,7 +47,6 @@ class Coreset(Method):
     def __init__(
         self,
         *,
-        ipc: int,
         select: Literal["herding", "kcenter", "kmeans_embedding"],
         embedding: Callable[..., InitialWeights],
         train_per_class: PositiveInt | None,
@@ -57,7 +55,7 @@ class Coreset(Method):
     ) -> None:
         data: RealData = common["data"]
         choose = selection(select, generator(common["seed"], "coreset"))
-        super().__init__(ipc=ipc, synthetic=partial(synthetic, start="real"), **common)
+        super().__init__(synthetic=partial(synthetic, start="real"), **common)
         refuse_tiles(self.synthetic)
         source = data if train_per_class is None else data.limited(train_per_class, "embedding")
         self.embedding = embedding(source=source, cache=data.cache, seed=self.seed)

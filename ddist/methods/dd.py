@@ -10,7 +10,8 @@ from torch.func import functional_call, vmap
 
 from ddist.inner.parts import footprint, forward_in_parts, limit, num_real_at_once
 from ddist.inner.stacking import keeps_statistics
-from ddist.inner.unroll import Graph, classification_loss, sgd, stacked, unroll
+from ddist.inner.steps import classification_loss, sgd, stacked
+from ddist.inner.unroll import Graph, unroll
 from ddist.methods.base import Batch, Method
 from ddist.networks import Weights
 from ddist.objectives import Objective
@@ -46,7 +47,6 @@ class DD(Method):
     def __init__(
         self,
         *,
-        ipc: int,
         student_steps: PositiveInt,
         student_epochs: PositiveInt,
         step_size: Positive,
@@ -57,7 +57,6 @@ class DD(Method):
         **common: Any,
     ) -> None:
         super().__init__(
-            ipc=ipc,
             num_steps=student_steps,
             step_sizes=StepSizes(student_epochs, student_steps, step_size),
             **common,

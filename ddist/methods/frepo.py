@@ -44,7 +44,6 @@ class FRePo(Method):
     Features have the trainer's precision; the regression is done in double.
 
     Args:
-        ipc: images per class.
         num_pool: P, networks in the pool; each rank has a pool of its own.
         max_updates: steps of Adam after which a network is replaced.
         student_lr: of that Adam.
@@ -60,7 +59,6 @@ class FRePo(Method):
     def __init__(
         self,
         *,
-        ipc: int,
         num_pool: PositiveInt,
         max_updates: PositiveInt,
         student_lr: NonNegative,
@@ -72,7 +70,7 @@ class FRePo(Method):
     ) -> None:
         data = common["data"]
         num_classes = data.num_classes
-        super().__init__(ipc=ipc, **common)
+        super().__init__(**common)
         if self.synthetic.label_kind == "solved":
             raise DdistError(
                 "synthetic.labels=solved is for method=kip alone: choose free, hard or soft."

@@ -32,7 +32,6 @@ class KIP(Method):
     which ``synthetic.images=frozen``).
 
     Args:
-        ipc: images per class.
         kernel: K.
         ridge: lambda.
     """
@@ -41,8 +40,8 @@ class KIP(Method):
     uses_network = False
     regresses = True
 
-    def __init__(self, *, ipc: int, kernel: Kernel, ridge: NonNegative, **common: Any) -> None:
-        super().__init__(ipc=ipc, **common)
+    def __init__(self, *, kernel: Kernel, ridge: NonNegative, **common: Any) -> None:
+        super().__init__(**common)
         self.kernel, self.ridge = kernel, ridge
         self.solves = self.synthetic.label_kind == "solved"
         if self.solves and self.synthetic.factor > 1:

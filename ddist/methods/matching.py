@@ -20,7 +20,7 @@ from ddist.settings.ranges import PositiveInt
 REAL_AT_ONCE = 64  # real images in one call on a CPU
 
 Group = tuple[Tensor, Tensor]
-"""Classes int64 [k] and their images [k, M, C, H, W]."""
+"""Classes int64 [k] and their images [k, M, C, H, W], or the rows of these [k, M]."""
 
 
 class Matching(Method):
@@ -32,7 +32,6 @@ class Matching(Method):
     of the real images, [K, B].
 
     Args:
-        ipc: images per class.
         num_networks: networks per outer step, whose losses are averaged.
         classes_at_once: classes whose graph is held at a time; None for as many as have 4096 real
             images and 64 synthetic ones (1024 off CPUs).
@@ -42,13 +41,12 @@ class Matching(Method):
     def __init__(
         self,
         *,
-        ipc: int,
         num_networks: PositiveInt,
         classes_at_once: PositiveInt | None,
         augment: Siamese,
         **common: Any,
     ) -> None:
-        super().__init__(ipc=ipc, **common)
+        super().__init__(**common)
         if self.synthetic.stored()[1].is_floating_point():
             raise DdistError(
                 "This method compares images class by class and learns no labels: leave "
@@ -58,6 +56,7 @@ class Matching(Method):
         self.classes_at_once = classes_at_once
         self.augment = augment
         self._fast: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
+        self._groups = groups_of(self.images_per_class, self.synthetic.factor**2)
 
     def fast(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Return ``function``, which is applied to the real images of every outer step, compiled
@@ -141,15 +140,22 @@ class Matching(Method):
     def by_class(self, images: Tensor) -> list[Group]:
         """Group the training images [N, C, H, W], which are sorted by class, so that the classes of
         a group have equally many."""
-        counts = torch.bincount(self.synthetic.classes.cpu(), minlength=self.data.num_classes)
-        if int(counts.min()) == int(counts.max()):
-            return [(torch.arange(len(counts)), images.unflatten(0, (len(counts), -1)))]
-        rows = images.split(counts.tolist())
-        return [
-            (classes, torch.stack([rows[c] for c in classes.tolist()]))
-            for count in counts.unique()
-            for classes in [(counts == count).nonzero().flatten()]
-        ]
+        if len(self._groups) == 1:  # a view, and no copy
+            ((classes, rows),) = self._groups
+            return [(classes, images.unflatten(0, rows.shape))]
+        return [(classes, images[rows.to(images.device)]) for classes, rows in self._groups]
+
+
+def groups_of(images_per_class: Sequence[int], tiles: int) -> list[Group]:
+    """Return the classes int64 [k] that have equally many stored images, and the rows int64 [k, M]
+    of their training images, ``tiles`` for each stored one, which are sorted by class."""
+    counts = tiles * torch.tensor(images_per_class)
+    starts = counts.cumsum(0) - counts
+    groups = []
+    for count in counts.unique():
+        classes = (counts == count).nonzero().flatten()
+        groups.append((classes, starts[classes, None] + torch.arange(int(count))))
+    return groups
 
 
 def sum_of_terms(

@@ -13,8 +13,9 @@ from ddist.augment import Siamese
 from ddist.errors import DdistError
 from ddist.experts import Stored, Trajectories
 from ddist.inner.predict import predict
+from ddist.inner.steps import sgd
 from ddist.inner.student import student_batches, student_loss
-from ddist.inner.unroll import Graph, sgd, unroll
+from ddist.inner.unroll import Graph, unroll
 from ddist.matching.trajectory import trajectory_distance
 from ddist.methods.base import Batch, Method
 from ddist.methods.moving import gradients
@@ -40,7 +41,6 @@ class MTT(Method):
     ``label_start``; Cui et al. 2022) and FTD (flat experts, ``ema``; Du et al. 2023).
 
     Args:
-        ipc: images per class.
         student_steps, expert_epochs: N and M.
         min_start_epoch, max_start_epoch: of t.
         batch_syn: synthetic images in a student step, in random order without replacement until
@@ -64,7 +64,6 @@ class MTT(Method):
     def __init__(
         self,
         *,
-        ipc: int,
         student_steps: PositiveInt,
         expert_epochs: PositiveInt,
         min_start_epoch: NonNegativeInt,
@@ -80,8 +79,7 @@ class MTT(Method):
         trajectories: Trajectories | Stored,
         **common: Any,
     ) -> None:
-        sizes = StepSizes(1, 1, step_size or SMALLEST)
-        super().__init__(ipc=ipc, num_steps=1, step_sizes=sizes, **common)
+        super().__init__(num_steps=1, step_sizes=StepSizes(1, 1, step_size or SMALLEST), **common)
         if min_start_epoch >= max_start_epoch:
             raise DdistError(
                 f"method.min_start_epoch={min_start_epoch} and "

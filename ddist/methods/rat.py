@@ -11,16 +11,9 @@ from ddist.augment import Siamese
 from ddist.errors import DdistError
 from ddist.inner.parts import forward_in_parts, num_real_at_once
 from ddist.inner.stacking import member
+from ddist.inner.steps import adam, only_weights, sgd, with_moments, with_momentum
 from ddist.inner.student import student_batches, student_loss
-from ddist.inner.unroll import (
-    Graph,
-    adam,
-    only_weights,
-    sgd,
-    unroll,
-    with_moments,
-    with_momentum,
-)
+from ddist.inner.unroll import Graph, unroll
 from ddist.methods.base import Batch, Method
 from ddist.methods.dd import OuterLoss
 from ddist.networks import Weights
@@ -39,7 +32,6 @@ class RaT(Method):
     the synthetic images, A an augmentation, and A' the same or none.
 
     Args:
-        ipc: images per class.
         student_steps: T.
         window: W; None for full backpropagation through time: N = T, and all steps are
             differentiated.
@@ -62,7 +54,6 @@ class RaT(Method):
     def __init__(
         self,
         *,
-        ipc: int,
         student_steps: PositiveInt,
         window: PositiveInt | None,
         min_burn_in: NonNegativeInt,
@@ -77,7 +68,7 @@ class RaT(Method):
         objective: OuterLoss,
         **common: Any,
     ) -> None:
-        super().__init__(ipc=ipc, **common)
+        super().__init__(**common)
         if window is not None and window > student_steps:
             raise DdistError(
                 f"method.window is null (all steps) or at most method.student_steps="

@@ -34,7 +34,6 @@ class Selection(Method):
     def __init__(
         self,
         *,
-        ipc: int,
         student_steps: PositiveInt,
         start: str,
         synthetic: partial[SyntheticData],
@@ -42,7 +41,6 @@ class Selection(Method):
         **common: Any,
     ) -> None:
         super().__init__(
-            ipc=ipc,
             num_steps=student_steps,
             synthetic=partial(synthetic, start=start),
             **common,

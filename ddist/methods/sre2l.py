@@ -28,7 +28,6 @@ class SRe2L(Method):
     ``teacher.store``.
 
     Args:
-        ipc: images per class.
         teacher: a network with batch normalisation.
         batch_classes: images of a batch, at most, each of another class.
         r_bn, first_factor: how much statistics count, and those of the first layer.
@@ -41,7 +40,6 @@ class SRe2L(Method):
     def __init__(
         self,
         *,
-        ipc: int,
         teacher: Teacher,
         batch_classes: PositiveInt,
         r_bn: NonNegative,
@@ -55,7 +53,7 @@ class SRe2L(Method):
                 "SRe2L matches the statistics of batch normalisation, which this teacher has not: "
                 "choose one that has them, such as teacher.network=convnet_bn."
             )
-        super().__init__(ipc=ipc, **common)
+        super().__init__(**common)
         self.teacher, self.batch_classes = teacher, batch_classes
         self.r_bn, self.first_factor = r_bn, first_factor
         self.augment, self.jitter = augment, jitter

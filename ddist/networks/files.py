@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy._core.multiarray import scalar
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ddist.networks.base import Weights
+from ddist.storage.tensors import read_safetensors
 
 # Numpy's numbers (an accuracy beside the weights, say) are the only objects besides torch's own.
 _NUMBERS: list[Any] = [
@@ -48,9 +49,7 @@ def read_weights_file(path: Path) -> tuple[Any, dict[str, str]]:
             with torch.serialization.safe_globals(_NUMBERS), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # about the version of pickle
                 return torch.load(path, map_location="cpu", weights_only=True), {}
-        with safe_open(path, "pt") as file:
-            content = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            return content, file.metadata() or {}
+        return read_safetensors(path)
     except FileNotFoundError:
         raise
     except pickle.UnpicklingError as error:

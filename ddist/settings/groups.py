@@ -1,12 +1,15 @@
 """The top-level keys of the config: one table, from which all lists of keys are derived."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
 from ddist.settings.ranges import NonNegative, NonNegativeInt, Positive, PositiveInt, Precision
+
+TABLES = "_by_dataset_"
+"""The key of the tables in a group that its settings are taken from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,3 +135,10 @@ KEYS = {
 def keys(where: Callable[[Key], bool]) -> tuple[str, ...]:
     """Return the top-level keys of which ``where`` holds, in the order of the table."""
     return tuple(name for name, key in KEYS.items() if where(key))
+
+
+def without(node: Any, names: Collection[str]) -> Any:
+    """Return a copy of ``node``, a plain config, without the keys ``names`` at any depth."""
+    if isinstance(node, Mapping):
+        return {k: without(v, names) for k, v in node.items() if k not in names}
+    return [without(item, names) for item in node] if isinstance(node, list) else node

@@ -4,12 +4,13 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ddist.storage.atomic import replacing
 from ddist.storage.sharing import accessible, checksum, claimed
+from ddist.storage.tensors import read_safetensors
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +40,10 @@ def cached_tensors(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dict
 
 def _read(path: Path) -> dict[str, Tensor] | None:
     try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            stored_checksum = (file.metadata() or {}).get("crc32")
+        tensors, metadata = read_safetensors(path)
     except (FileNotFoundError, SafetensorError):
         return None
+    stored_checksum = metadata.get("crc32")
     if stored_checksum not in (None, checksum(tensors)):  # files of earlier versions have none
         log.warning("The cache file %s is damaged; it is made anew.", path)
         return None

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from pytorch_lightning import Callback
 
 from ddist.callbacks import Interrupt
-from ddist.callbacks.schedule import find_budget
+from ddist.callbacks.schedule import find_budget, find_callback
 from ddist.stages.stopping import keeping
 from ddist.tasks.checks import check_precision, check_run, check_trained
 from ddist.tasks.claim import claim, kept_in, where
@@ -72,12 +72,26 @@ def distil(cfg: DictConfig, callbacks: list[Callback], baseline: bool) -> float 
             name: replace(distilled, **tensors) for name, tensors in method.variants().items()
         }
         if cfg.teacher.store:
-            options = parts.teacher(), cfg.teacher.temperature, cfg.teacher.top_k
-            distilled = with_labels(distilled, *options)
-            variants = {name: with_labels(v, *options) for name, v in variants.items()}
-        asked = parts.names, seconds, baseline, variants, parts.teacher
+            label = partial(
+                with_labels,
+                teacher=parts.teacher(),
+                temperature=cfg.teacher.temperature,
+                top_k=cfg.teacher.top_k,
+            )
+            distilled = label(distilled)
+            variants = {name: label(variant) for name, variant in variants.items()}
         rows = KeptRows(parts.evaluator, folder, decisive(to_plain(cfg)))
-        results, confusion = evaluate(cfg, rows, distilled, parts.data, *asked)
+        results, confusion = evaluate(
+            cfg,
+            rows,
+            distilled,
+            parts.data,
+            names=parts.names,
+            distill_seconds=seconds,
+            baseline=baseline,
+            variants=variants,
+            teacher=parts.teacher,
+        )
         selection = select(rows, distilled, parts.data)
         if selection is not None:
             results["selection"] = selection
@@ -97,13 +111,13 @@ def say_borrowed(cfg: DictConfig) -> None:
 
 def leave_if_interrupted(trainer: pytorch_lightning.Trainer, folder: Path) -> None:
     """Exit if a signal stopped the steps: the artifact so far is saved, a resumed run goes on."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Interrupt) and callback.received is not None:
-            log.warning(
-                "Stopped at step %d: the images so far are in %s; the same command with %s goes on "
-                "from there.",
-                trainer.global_step,
-                folder / "distilled",
-                where(folder),
-            )
-            raise SystemExit(128 + callback.received)
+    interrupt = find_callback(trainer, Interrupt)
+    if interrupt is not None and interrupt.received is not None:
+        log.warning(
+            "Stopped at step %d: the images so far are in %s; the same command with %s goes on "
+            "from there.",
+            trainer.global_step,
+            folder / "distilled",
+            where(folder),
+        )
+        raise SystemExit(128 + interrupt.received)

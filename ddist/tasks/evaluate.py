@@ -74,7 +74,15 @@ def run(cfg: DictConfig, *, baseline: bool) -> None:
         rows.remove()
     with keeping(partial(kept_in, folder, cfg)), finishing(instantiate(cfg.logger), cfg) as logger:
         results, confusion = evaluate(
-            cfg, rows, distilled, data, names, None, baseline, {}, teacher
+            cfg,
+            rows,
+            distilled,
+            data,
+            names=names,
+            distill_seconds=None,
+            baseline=baseline,
+            variants={},
+            teacher=teacher,
         )
         publish(results, confusion, distilled, folder, logger)
     rows.remove()

@@ -49,6 +49,7 @@ def evaluate(
     kept: KeptRows,
     distilled: DistilledDataset,
     data: RealData,
+    *,
     names: dict[str, str],
     distill_seconds: float | None,
     baseline: bool,

@@ -133,11 +133,21 @@ def evaluating(
 
     def took(tested: int, **few: int) -> float:
         short, fewer = trial.evaluator(**few), tested_on_fewer(trial.data, tested)
-        parts = distilled, fewer, chosen_names(), None, baseline, variants, trial.teacher
         with TemporaryDirectory() as folder:  # each trial computes all its rows
             rows = KeptRows(short, Path(folder), {})
             started = now()
-            results.append(evaluate(trial.small, rows, *parts))
+            found = evaluate(
+                trial.small,
+                rows,
+                distilled,
+                fewer,
+                names=chosen_names(),
+                distill_seconds=None,
+                baseline=baseline,
+                variants=variants,
+                teacher=trial.teacher,
+            )
+            results.append(found)
             select(rows, distilled, fewer)
             return now() - started
 

@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.experts import Trajectories
-from ddist.experts.experts import spread
 from ddist.experts.store import Store
+from ddist.experts.work import spread
 from ddist.init.schemes import draw_weights
 from ddist.inner.fit import fit
 from ddist.networks import MLP, ConvNet, Network, Weights

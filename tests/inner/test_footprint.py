@@ -18,7 +18,8 @@ from ddist.inner.footprint import Footprint, control_groups, group_folders, memi
 from ddist.inner.parts import forward_in_parts
 from ddist.inner.predict import predict
 from ddist.inner.stacking import member
-from ddist.inner.unroll import classification_loss, sgd, unroll
+from ddist.inner.steps import classification_loss, sgd
+from ddist.inner.unroll import unroll
 from ddist.networks import ConvNet
 
 SHAPE = (3, 32, 32)
@@ -76,7 +77,8 @@ RESIDENT = """
 import torch
 from pathlib import Path
 from ddist.inner.footprint import Footprint
-from ddist.inner.unroll import classification_loss, sgd, unroll
+from ddist.inner.steps import classification_loss, sgd
+from ddist.inner.unroll import unroll
 from ddist.networks import ConvNet
 torch.set_num_threads(1)
 def resident(field):

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddist.inner.unroll import Batch, Weights, sgd, stacked, unroll
+from ddist.inner.steps import Batch, Weights, sgd, stacked
+from ddist.inner.unroll import unroll
 from ddist.seeding import generator
 
 D, N, ETA = 6, 50, torch.tensor(0.3, dtype=torch.float64)

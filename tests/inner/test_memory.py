@@ -10,15 +10,15 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ddist.init import Random
-from ddist.inner.unroll import (
+from ddist.inner.steps import (
     adam,
     classification_loss,
     only_weights,
     sgd,
-    unroll,
     with_moments,
     with_momentum,
 )
+from ddist.inner.unroll import unroll
 from ddist.networks import ConvNet
 
 pytestmark = pytest.mark.slow

@@ -7,16 +7,16 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy, one_hot
 
 from ddist.inner import recall
-from ddist.inner.unroll import (
+from ddist.inner.steps import (
     adam,
     classification_loss,
     only_weights,
     sgd,
     stacked,
-    unroll,
     with_moments,
     with_momentum,
 )
+from ddist.inner.unroll import unroll
 from ddist.networks import ConvNet
 
 

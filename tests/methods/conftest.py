@@ -21,21 +21,12 @@ from ddist.methods import DD, Method
 from ddist.methods.matching import Matching
 from ddist.networks import MLP, ConvNet
 from ddist.objectives import classification
-from ddist.synthetic import Pixel
 from ddist.tasks.build import build_data, build_init, build_method
 from ddist.tasks.config import conf_dir, register_resolvers
 from tests.methods.every import COMMON, METHODS, NETWORK, Experts, Run
+from tests.pixel import pixel
 
-PIXEL = partial(
-    Pixel,
-    start="noise",
-    images="learned",
-    labels="hard",
-    label_logit=5.0,
-    factor=1,
-    bounded=False,
-    scarce="refuse",
-)
+PIXEL = pixel()
 
 
 @pytest.fixture

@@ -21,18 +21,9 @@ from ddist.methods import FRePo
 from ddist.methods.frepo import label_margin
 from ddist.networks import ConvNet
 from ddist.seeding import generator
-from ddist.synthetic import Pixel
+from tests.pixel import pixel
 
-PIXEL = partial(
-    Pixel,
-    start="real",
-    images="learned",
-    labels="free",
-    label_logit=5.0,
-    factor=1,
-    bounded=False,
-    scarce="refuse",
-)
+PIXEL = pixel(start="real", labels="free")
 OPTIONS: dict[str, Any] = {
     "ipc": 2, "num_pool": 3, "max_updates": 4, "student_lr": 0.01, "student_batch_size": 100,
     "norm_momentum": 0.8, "ridge": 1e-4, "mirror": False, "lr": {"images": 0.1, "labels": 0.1},

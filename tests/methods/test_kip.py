@@ -16,19 +16,10 @@ from ddist.errors import DdistError
 from ddist.kernels import Convolutional, FullyConnected, Kernel
 from ddist.methods import KIP
 from ddist.seeding import generator
-from ddist.synthetic import Pixel
+from tests.pixel import pixel
 
 RIDGE = 1e-4
-PIXEL = partial(
-    Pixel,
-    start="real",
-    images="learned",
-    labels="hard",
-    label_logit=5.0,
-    factor=1,
-    bounded=False,
-    scarce="refuse",
-)
+PIXEL = pixel(start="real")
 SETTINGS: dict[str, Any] = {
     "activation": "relu", "weight_std": 2**0.5, "bias_std": 0.1, "kind": "ntk", "memory": 100.0,
 }  # fmt: skip

@@ -17,7 +17,7 @@ from ddist.errors import DdistError
 from ddist.init import Random
 from ddist.methods import DATM, DDPP, MTT
 from ddist.networks import MLP, Weights
-from ddist.synthetic import Pixel
+from tests.pixel import pixel
 
 NUM_EXPERTS, EPOCHS = 3, 6
 
@@ -68,10 +68,7 @@ def make(
 
 
 def soft(labels: str = "soft") -> Any:
-    return partial(
-        Pixel, start="noise", images="learned", labels=labels, label_logit=5.0, factor=1,
-        bounded=False, scarce="refuse",
-    )  # fmt: skip
+    return pixel(labels=labels)
 
 
 EMPTY: Any = torch.empty(0)

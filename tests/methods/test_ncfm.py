@@ -18,18 +18,9 @@ from ddist.init import Pretrained, Random
 from ddist.methods import NCFM
 from ddist.networks import ConvNet
 from ddist.seeding import generator
-from ddist.synthetic import Pixel
+from tests.pixel import pixel
 
-TILES = partial(
-    Pixel,
-    start="real",
-    images="learned",
-    labels="hard",
-    label_logit=5.0,
-    factor=2,
-    bounded=False,
-    scarce="refuse",
-)
+TILES = pixel(start="real", factor=2)
 Make = Callable[..., NCFM]
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from ddist.data.sources.base import Arrays, Request
 from ddist.data.sources.convert import KEYS, as_images, as_labels, numbered
 from ddist.errors import DdistError
+from ddist.storage.tensors import read_safetensors
 
 MEDMNIST = ("train_images", "train_labels", "test_images", "test_labels")
 """The same in the files of MedMNIST."""
@@ -72,7 +73,6 @@ def _read_npz(path: Path, keys: Sequence[str]) -> tuple[dict[str, Tensor], list[
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:
-    with safe_open(path, framework="pt") as file:
-        found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        text = (file.metadata() or {}).get("class_names")
-    return found, None if text is None else [str(name) for name in json.loads(text)]
+    tensors, metadata = read_safetensors(path)
+    text = metadata.get("class_names")
+    return tensors, None if text is None else [str(name) for name in json.loads(text)]
