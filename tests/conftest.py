@@ -61,9 +61,9 @@ def real_data(tmp_path: Path) -> Callable[..., RealData]:
         config = read_option("dataset", name)
         batch_size = options.pop("batch_size", None)
         config = OmegaConf.merge(config, {"download": False, **options})
-        data = make(config, seed=seed, root=root, cache=tmp_path / "cache", batch_size=batch_size)
+        data = make(config, seed=seed, root=root, cache=tmp_path / "cache")
         assert isinstance(data, RealData)
-        return data
+        return data.feeding(batch_size, None)
 
     return build
 

@@ -20,18 +20,21 @@ SAID_SHARE = 0.02
 
 
 class Budget(Callback):
-    """Stops distilling after ``limit`` of wall-clock time (None: never).
+    """Stops distilling in time for a command of ``limit`` of wall-clock time (None: never).
 
-    ``limit`` is anything that :func:`parse_duration` reads. Its clock runs from when the callback
-    is made to the end of the last outer step: what has to be there before the first step (data,
-    experts, pre-trained networks) counts. A resumed run goes on with what is left: the time already
-    spent lies in the checkpoint.
+    ``limit`` is anything that :func:`parse_duration` reads. Its clock runs from ``before`` seconds
+    before the callback is made: what has to be there before the first step (data, experts,
+    pre-trained networks) counts, and ``reserve`` seconds are left for what comes after the last
+    one. A resumed run goes on with what is left: the time already spent lies in the checkpoint.
     """
 
-    def __init__(self, limit: str | float | None) -> None:
+    def __init__(
+        self, limit: str | float | None, before: NonNegative = 0.0, reserve: NonNegative = 0.0
+    ) -> None:
         self.limit = None if limit is None else parse_duration(limit)
+        self.reserve = reserve
         self._spent_before = self._stepped_before = 0.0
-        self._started: float | None = time.monotonic()  # None once the steps are over
+        self._started: float | None = time.monotonic() - before  # None once the steps are over
         self._first_step: float | None = None
 
     @property
@@ -48,8 +51,13 @@ class Budget(Callback):
 
     @property
     def left(self) -> float:
-        """Seconds until the budget is used up; infinite without a budget."""
-        return float("inf") if self.limit is None else self.limit - self.spent
+        """Seconds that are left for outer steps; infinite without a budget."""
+        return float("inf") if self.limit is None else self.limit - self.reserve - self.spent
+
+    @property
+    def share(self) -> float:
+        """The part of the time for outer steps that has passed, from 0 to 1; 0 without a budget."""
+        return min(1.0, self.stepped / max(1e-9, self.stepped + max(0.0, self.left)))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._first_step = time.monotonic()
@@ -70,9 +78,11 @@ class Budget(Callback):
         if trainer.strategy.reduce_boolean_decision(self.left <= 0, all=False):
             trainer.should_stop = True
             if trainer.is_global_zero:
+                kept = f", of which {format_duration(self.reserve)} are for the evaluation,"
                 log.info(
-                    "The budget of %s is used up: stopped at step %d of %d.",
+                    "The budget of %s%s is used up: stopped at step %d of %d.",
                     format_duration(self.limit),
+                    kept if self.reserve else "",
                     trainer.global_step,
                     trainer.max_steps,
                 )

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from ddist.cli.types import alternatives, describe_mismatch, is_kind
 from ddist.errors import DdistError
+from ddist.settings.auto import AUTO, may_be_auto
 from ddist.settings.groups import KEYS, keys
 from ddist.tasks.config import to_plain
 from ddist.tasks.targets import find_target
@@ -142,7 +143,9 @@ def wrong_values(place: str, value: Any, annotation: Any) -> Iterator[str]:
             for name, member in value.items():
                 yield from wrong_values(f"{place}.{name}", member, inner[1])
             return
-    mismatch = "" if is_uncomputed(value) else describe_mismatch(value, annotation)
+    if is_uncomputed(value) or (value == AUTO and may_be_auto(place)):
+        return
+    mismatch = describe_mismatch(value, annotation)
     if mismatch:
         yield f"{place} is {mismatch}, not {value!r}."
 

@@ -24,6 +24,7 @@ from ddist.data.split import (
     draw,
     draw_of_each_class,
     limit_classes,
+    spare,
 )
 from ddist.data.stream import Endless
 from ddist.data.whole import fingerprint, fit_normalization
@@ -48,16 +49,14 @@ class RealData(LightningDataModule):
         normalize: "mean_std", "zca" or "none".
         mean, std: per channel for "mean_std"; None computes them from the training split.
         subset: most images of each training class, None for all; drawn once, by the seed.
-        validation: the fraction of each training class held out for selection.
+        validation: the fraction of each training class held out for selection; None for
+            what it can spare (see :func:`ddist.data.split.spare`).
         augmentation: "none" or "crop_flip", on the batches of :meth:`batch`.
         mirror: whether a mirrored image keeps its class, which a digit does not. For augmentation
             that asks for it (see :class:`ddist.augment.Siamese`); "crop_flip" mirrors regardless.
         verify, download: compare checksums; fetch what is missing.
         seed: the run's root seed.
         root, cache: the folders of ``paths.data`` and ``paths.cache``.
-        batch_size, per_class: what :meth:`train_dataloader` gives: batches of that many images,
-            or, for methods that look at each class by itself, the indices of that many images of
-            each class; both None where nothing is needed.
         skip_damaged: whether pictures that cannot be decoded are left out, not an error.
         classes: names or numbers of the classes to take, in that order; None for all.
     """
@@ -81,7 +80,7 @@ class RealData(LightningDataModule):
         mean: Sequence[float] | None,
         std: Sequence[Positive] | None,
         subset: PositiveInt | None,
-        validation: Annotated[float, Ge(0), Lt(1)],
+        validation: Annotated[float, Ge(0), Lt(1)] | None,
         augmentation: Literal["none", "crop_flip"],
         mirror: bool,
         verify: bool,
@@ -91,15 +90,14 @@ class RealData(LightningDataModule):
         seed: int,
         root: Path | str,
         cache: Path | str,
-        batch_size: int | None = None,
-        per_class: int | None = None,
     ) -> None:
         super().__init__()
         self.name: str = name
         self.mirror = mirror
         self.seed = seed
         self.cache = Path(cache).expanduser()
-        self.batch_size, self.per_class = batch_size, per_class
+        self.batch_size: int | None = None
+        self.per_class: int | None = None
         self._source = source
         self._request = Request(
             root=Path(root).expanduser(),
@@ -133,9 +131,10 @@ class RealData(LightningDataModule):
         if self._subset is not None:
             train = limit_classes(train, self._subset, seeded(self.seed, "subset"))
         self.validation = None
-        if self._validation:
+        share = spare(train) if self._validation is None else self._validation
+        if share:
             stream = seeded(self.seed, "validation")
-            train, self.validation = cut_validation(train, self._validation, stream)
+            train, self.validation = cut_validation(train, share, stream)
         self.normalization = self._fit(train.x)
         x, y = take_classes(found.x_test, found.y_test, chosen, len(all_names))
         if len(y) == 0:
@@ -188,6 +187,14 @@ class RealData(LightningDataModule):
         few.train = limit_classes(self.train, most, seeded(self.seed, *keys))
         few._fingerprint = None  # its own
         return few
+
+    def feeding(self, batch_size: int | None, per_class: int | None) -> "RealData":
+        """Return this data with what :meth:`train_dataloader` gives: batches of ``batch_size``
+        images or, for methods that look at each class by itself, the indices of ``per_class``
+        images of each class; both None where nothing is needed."""
+        feeding = copy(self)
+        feeding.batch_size, feeding.per_class = batch_size, per_class
+        return feeding
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change with the training images, labels or normalisation.

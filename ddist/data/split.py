@@ -83,6 +83,17 @@ def cut_validation(
     return split.take(left), split.take(validation)
 
 
+SPARE, MOST_SPARE = 0.1, 1000
+
+
+def spare(split: Split) -> float:
+    """Return the fraction of ``split`` that can be spared for selection: ``SPARE``, at most
+    ``MOST_SPARE`` images, or 0 where a class has a single one."""
+    if min(split.counts) < 2:
+        return 0.0
+    return min(SPARE, MOST_SPARE / len(split))
+
+
 def num_held_out(count: int, fraction: float) -> int:
     """Return how many of ``count`` images are held out: ``fraction`` of them, but at least one, and
     never all."""

@@ -8,7 +8,9 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ddist.callbacks.schedule import find_budget
 from ddist.errors import DdistError, blaming
+from ddist.methods.annealing import Annealed
 from ddist.methods.moving import GradientClip, gradients
 from ddist.settings.ranges import NonNegative, Positive
 from ddist.synthetic import SyntheticData
@@ -68,8 +70,20 @@ class OuterOptimizer(LightningModule):
         }
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        if isinstance(scheduler, Annealed):
+            scheduler.reach(max(self.global_step / self.trainer.max_steps, self.time_share()))
+            return
         with blaming("method.scheduler"):
             super().lr_scheduler_step(scheduler, metric)
+
+    def time_share(self) -> float:
+        """Return the part of the time for outer steps that is over; 0 without a budget."""
+        budget = find_budget(self.trainer)
+        if budget is None or budget.limit is None:
+            return 0.0
+        # The ranks' clocks differ, and their rates must not.
+        share: float = self.trainer.strategy.broadcast(budget.share)
+        return share
 
     def configure_gradient_clipping(self, optimizer: Optimizer, *args: Any, **options: Any) -> None:
         if self.clip is None:

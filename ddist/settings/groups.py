@@ -82,7 +82,13 @@ KEYS = {
             *("teacher.store", "teacher.temperature", "teacher.top_k"),
         ),
     ),
-    "dataset": Key(adopted=True, needed=True, named=True, neutral=("verify", "download")),
+    "dataset": Key(
+        settings={"folder": str | None},
+        adopted=True,
+        needed=True,
+        named=True,
+        neutral=("verify", "download"),
+    ),
     "network": Key(adopted=True, needed=True, named=True),
     "init": Key(settings=INIT, adopted=True, needed=True, named=True),
     "objective": Key(adopted=True),
@@ -119,6 +125,7 @@ KEYS = {
     "threads": Key(type=PositiveInt | None, learned=False, needed=True),
     "compile": Key(type=bool | Literal["auto"], learned=False, needed=True),
     # Tables, whose values count where they are used.
+    "recipe": Key(type=str | None, learned=False, adopted=True),
     "by_ipc": Key(learned=False),
     "preset": Key(learned=False),
     # of some tasks

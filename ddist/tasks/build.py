@@ -18,7 +18,9 @@ from ddist.init import ImageNet, InitialWeights
 from ddist.init.imagenet import SOURCE as IMAGENET
 from ddist.methods import Method
 from ddist.objectives import Objective
+from ddist.settings.auto import AUTO, held_out
 from ddist.synthetic.start import images_per_class
+from ddist.tasks.adapt import adapted, adapted_network
 from ddist.tasks.checks import (
     check_augment,
     check_held_out,
@@ -47,6 +49,10 @@ def build_data(
 ) -> RealData:
     """Return the dataset of ``cfg`` with its images read."""
     config = to_plain(cfg.dataset)
+    config.pop("folder", None)  # that of the source, by its short name
+    if config["validation"] == AUTO:
+        learns = get_object(cfg.method._target_).learns if cfg.method else False
+        config["validation"] = held_out(cfg.recipe is not None, learns)
     if isinstance(config["source"], dict):
         config["source"]["_partial_"] = True
     data: RealData = make(
@@ -54,10 +60,16 @@ def build_data(
         seed=cfg.seed,
         root=cfg.paths.data,
         cache=cfg.paths.cache,
-        batch_size=batch_size,
-        per_class=per_class,
     )
-    return data.load()
+    return data.load().feeding(batch_size, per_class)
+
+
+def read_data(cfg: DictConfig) -> tuple[DictConfig, RealData]:
+    """Return ``cfg`` with the settings filled in that follow the data (see
+    :func:`ddist.tasks.adapt.adapted`), and the dataset with what its method draws from it."""
+    data = build_data(cfg)
+    cfg = adapted(cfg, data)
+    return cfg, data.feeding(cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
 
 
 def build_init(cfg: DictConfig, data: RealData) -> InitialWeights:
@@ -88,6 +100,7 @@ def build_source(cfg: DictConfig, name: str, classes: object, data: RealData) ->
     config = DictConfig({**cfg.dataset}) if name == data.name else load_option("dataset", name)
     config.classes = classes
     config.channels, config.size = data.image_shape[0], data.image_shape[1]
+    config.validation = 0.0
     same = {"verify": cfg.dataset.verify, "download": cfg.dataset.download}
     source = build_data(DictConfig({**cfg, "dataset": {**config, **same}}))
     if source.num_classes != data.num_classes:
@@ -150,8 +163,9 @@ def build_teacher(cfg: DictConfig, data: RealData) -> Teacher | None:
         match config.pop("network"):
             case str(name):
                 described = load_option("network", name)
-            case dict(found):
-                described = DictConfig(found)
+            case dict(settings):
+                described = DictConfig(settings)
+        described = adapted_network(described, cfg, data)
         trains = get_object(config["_target_"]).trains
         options["network"] = build_network(described, data, trains=trains)
     teacher: Teacher = make(config, **options)
@@ -203,7 +217,7 @@ def build_evaluator(
     configs: Mapping[str, Any] = (
         {network_name: cfg.network}
         if names is None
-        else {name: load_option("network", name) for name in names}
+        else {name: adapted_network(load_option("network", name), cfg, data) for name in names}
     )
     if bare:
         configs = dict(without_batch_norm(*each) for each in configs.items())

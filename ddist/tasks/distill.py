@@ -12,20 +12,25 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning import Callback
 
+from ddist.artifact.dataset import DistilledDataset
 from ddist.callbacks import Interrupt
 from ddist.callbacks.schedule import find_budget, find_callback
+from ddist.settings.auto import AUTO
 from ddist.stages.stopping import keeping
 from ddist.tasks.checks import check_precision, check_run, check_trained
 from ddist.tasks.claim import claim, kept_in, where
 from ddist.tasks.config import borrowed_ipcs, to_plain
 from ddist.tasks.dashboards import finishing
 from ddist.tasks.fitting import describe, fit
+from ddist.tasks.jobs import is_job
 from ddist.tasks.memory import check_memory
+from ddist.tasks.plan import Clock, judge_of
 from ddist.tasks.results import evaluate, publish
 from ddist.tasks.rows import KeptRows
-from ddist.tasks.run import build_run
-from ddist.tasks.selection import outer_loss, searched, select
+from ddist.tasks.run import Run, build_run
+from ddist.tasks.selection import Judgement, judge, outer_loss, searched, select
 from ddist.tasks.sweep import decisive, finished
+from ddist.tasks.timing import since_start
 from ddist.teachers.labels import with_labels
 
 log = logging.getLogger(__name__)
@@ -36,28 +41,28 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     validation accuracy, or the outer loss where no images are held out."""
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    callbacks = [each for each in instantiate(cfg.callbacks).values() if each]  # a budget begins
+    clock = Clock(0.0 if is_job() else since_start())  # a sweep's process began for other jobs
     check_run(cfg)
     folder = Path(cfg.paths.run)
     if (done := finished(cfg)) is not None:
         log.info("Finished before: %s", folder)
         return searched(done.get("selection"))
     with keeping(partial(kept_in, folder, cfg)):
-        return distil(cfg, callbacks, baseline)
+        return distil(build_run(cfg, clock, baseline=baseline), clock, baseline=baseline)
 
 
-def distil(cfg: DictConfig, callbacks: list[Callback], baseline: bool) -> float | None:
+def distil(parts: Run, clock: Clock, *, baseline: bool) -> float | None:
     """Do the run, with settings that :func:`run` has checked; return what a search may minimise."""
     started = time.monotonic()
-    parts = build_run(cfg)
-    method, folder = parts.method, parts.folder
+    cfg, data, method, folder = parts.cfg, parts.data, parts.method, parts.folder
     check_precision(cfg.trainer.precision, method)
-    check_memory(method, parts.evaluator, parts.data)
+    check_memory(method, parts.evaluator, data)
     check_trained(cfg, parts.init)
     claim(folder, cfg)
     say_borrowed(cfg)
     with finishing(parts.logger, cfg):
-        trainer = fit(cfg, method, folder, parts.logger, callbacks)
+        start = describe(cfg, method, 0)
+        trainer = fit(cfg, method, folder, parts.logger, make_callbacks(parts, clock))
         if not trainer.is_global_zero:
             return None
         distilled = describe(cfg, method, trainer.global_step)
@@ -71,6 +76,9 @@ def distil(cfg: DictConfig, callbacks: list[Callback], baseline: bool) -> float 
         variants = {
             name: replace(distilled, **tensors) for name, tensors in method.variants().items()
         }
+        judgement = judged(parts, start, distilled)
+        if judgement is not None and judgement.worse:
+            distilled, variants = replace(start, meta={**distilled.meta, "kept": "start"}), {}
         if cfg.teacher.store:
             label = partial(
                 with_labels,
@@ -85,22 +93,40 @@ def distil(cfg: DictConfig, callbacks: list[Callback], baseline: bool) -> float 
             cfg,
             rows,
             distilled,
-            parts.data,
+            data,
             names=parts.names,
             distill_seconds=seconds,
             baseline=baseline,
             variants=variants,
             teacher=parts.teacher,
         )
-        selection = select(rows, distilled, parts.data)
+        selection = select(rows, distilled, data, judgement)
         if selection is not None:
             results["selection"] = selection
+        if parts.asked:
+            results["provenance"]["asked"] = parts.asked
         distilled.meta["results"] = results
         distilled.save(folder / "distilled")
         publish(results, confusion, distilled, folder, parts.logger)
         rows.remove()
     log.info("The images: %s", folder / "distilled" / "grid.png")
     return searched(selection)
+
+
+def judged(parts: Run, start: DistilledDataset, end: DistilledDataset) -> Judgement | None:
+    """Compare the set with its start, where images were held out for that."""
+    cfg, data = parts.cfg, parts.data
+    if not parts.method.learns or data.validation is None or cfg.dataset.validation != AUTO:
+        return None
+    return judge(judge_of(cfg, data, parts.init, parts.teacher), start, end, data)
+
+
+def make_callbacks(parts: Run, clock: Clock) -> list[Callback]:
+    """Make the callbacks of a run: its budget counts what the command has taken so far."""
+    callbacks = to_plain(parts.cfg.callbacks)
+    if callbacks.get("budget"):
+        callbacks["budget"] |= {"before": clock.seconds(), "reserve": parts.reserve}
+    return [callback for callback in instantiate(callbacks).values() if callback]
 
 
 def say_borrowed(cfg: DictConfig) -> None:

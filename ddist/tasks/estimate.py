@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,14 +19,14 @@ from ddist.callbacks import MetricsCSV
 from ddist.formatting import format_duration, parse_duration, size
 from ddist.settings.ranges import Positive
 from ddist.storage.atomic import write_file_whole
-from ddist.tasks.build import build_data, build_evaluator, build_init, find_device, shared_teacher
+from ddist.tasks.build import build_evaluator, build_init, find_device, read_data, shared_teacher
 from ddist.tasks.checks import check_run
 from ddist.tasks.fitting import describe
 from ddist.tasks.memory import check_memory
 from ddist.tasks.missing import missing_trainings
 from ddist.tasks.names import chosen_names
 from ddist.tasks.results import peak_memory_bytes, publish
-from ddist.tasks.timing import now, seconds_of
+from ddist.tasks.timing import now, seconds_of, since_start
 from ddist.tasks.trials import Results, begin, changed, distilling, evaluating, preparing
 from ddist.teachers.labels import with_labels
 
@@ -73,7 +72,7 @@ def estimate(cfg: DictConfig, folder: Path, baseline: bool, seconds: float) -> d
     cfg = changed(cfg, {"paths.run": str(here), "paths.cache": str(cache)})
     check_run(cfg)
     started = now()
-    data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
+    cfg, data = read_data(cfg)
     data.to(find_device(cfg.trainer.accelerator))
     taken, disk = {"data": now() - started}, written(cache)
     trial = begin(cfg, data, seconds)
@@ -193,16 +192,6 @@ def written(folder: Path) -> dict[str, int]:
             name = path.relative_to(folder).parts[0]
             found[name] = found.get(name, 0) + path.stat().st_size
     return {name: count for name, count in found.items() if count}
-
-
-def since_start() -> float:
-    """Return the seconds of importing and composing before the first task; those of the CPU, where
-    nobody knows when the process began."""
-    status, uptime = Path("/proc/self/stat"), Path("/proc/uptime")
-    if not (status.exists() and uptime.exists()):
-        return time.process_time()
-    ticks = int(status.read_text().rsplit(")", 1)[1].split()[19])
-    return float(uptime.read_text().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager

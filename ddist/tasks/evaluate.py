@@ -15,10 +15,10 @@ from ddist.init.stored import Given
 from ddist.settings.groups import keys
 from ddist.stages.stopping import keeping
 from ddist.tasks.build import (
-    build_data,
     build_evaluator,
     build_init,
     find_device,
+    read_data,
     shared_teacher,
 )
 from ddist.tasks.checks import (
@@ -59,7 +59,8 @@ def run(cfg: DictConfig, *, baseline: bool) -> None:
     check_network_used(cfg, uses_network(cfg.evaluation))
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    data = build_data(cfg).to(find_device(cfg.trainer.accelerator))
+    cfg, data = read_data(cfg)
+    data.to(find_device(cfg.trainer.accelerator))
     check_same_classes(distilled, data)
     if chosen("init") or distilled.initial_weights is None:
         init = build_init(cfg, data)

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from ddist.formatting import format_duration, size
 from ddist.methods.mtt import last_epoch
 from ddist.settings.ranges import PositiveInt
-from ddist.tasks.build import build_data, build_trajectories, find_device
+from ddist.tasks.build import build_trajectories, find_device, read_data
 from ddist.tasks.networks import build_network
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,8 @@ def run(cfg: DictConfig, *, epochs: PositiveInt) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     started = time.monotonic()
-    data = build_data(cfg).to(find_device(cfg.trainer.accelerator))
+    cfg, data = read_data(cfg)
+    data.to(find_device(cfg.trainer.accelerator))
     network = build_network(cfg.network, data).to(data.device)
     trajectories = build_trajectories(cfg, data)
     trajectories.prepare(network, cfg.trajectories.get("epochs") or horizon(cfg.method) or epochs)

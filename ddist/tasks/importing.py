@@ -25,9 +25,11 @@ from ddist.exchange.foreign import (
     read_own,
 )
 from ddist.exchange.tensors import read_tensors
-from ddist.tasks.build import build_data, build_network
+from ddist.tasks.adapt import adapted
+from ddist.tasks.build import read_data
 from ddist.tasks.config import composed_apart, to_plain
 from ddist.tasks.names import chosen, chosen_names, named
+from ddist.tasks.networks import build_network
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ def convert(cfg: DictConfig, path: Path) -> DistilledDataset:
     if not path.exists():
         raise DdistError(f"There is no {path}: path is what format={cfg.format} reads.")
     pixels = cfg.format in ("idc", "folder") or cfg.normalization == "none"
-    data = build_data(cfg)
+    cfg, data = read_data(cfg)
     found = read(cfg, path, data)
     if cfg.normalization is None and not (pixels or found.pixels):
         raise unsaid(cfg.format)
@@ -83,7 +85,7 @@ def convert(cfg: DictConfig, path: Path) -> DistilledDataset:
     names = {**chosen_names(), "method": name_of(cfg, path)}
     if not chosen("network"):
         names["network"] = "convnet"
-    cfg = completed(cfg, ipc)
+    cfg = adapted(completed(cfg, ipc), data)
     return DistilledDataset(
         images=images,
         labels=found.labels,
@@ -99,6 +101,7 @@ def convert(cfg: DictConfig, path: Path) -> DistilledDataset:
 def assumed(cfg: DictConfig) -> DictConfig:
     """Return ``cfg`` with what the code that wrote the format does unless told otherwise."""
     cfg = cfg.copy()
+    cfg.recipe = cfg.format  # its network is the paper's, whatever this machine is
     if cfg.normalization is None and cfg.format in ASSUMED:
         cfg.normalization = ASSUMED[cfg.format]
         log.info("format=%s: normalization=%s, unless you say so.", cfg.format, cfg.normalization)
@@ -149,7 +152,7 @@ def import_experts_of(cfg: DictConfig, path: Path) -> None:
     check_asked(cfg)
     if not path.exists():
         raise DdistError(f"There is no {path}: path is what format=experts reads.")
-    data = build_data(cfg)
+    cfg, data = read_data(cfg)
     network, folder = build_network(cfg.network, data), Path(cfg.paths.run) / "experts"
     num, epochs = import_experts(path, network, folder, data.name, cfg.normalization)
     log.info(

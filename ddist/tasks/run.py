@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
@@ -13,15 +14,17 @@ from ddist.init import InitialWeights
 from ddist.methods import Method
 from ddist.tasks.build import (
     FindTeacher,
-    build_data,
     build_evaluator,
     build_init,
     build_method,
     find_device,
+    read_data,
     shared_teacher,
 )
+from ddist.tasks.config import differences, to_plain
 from ddist.tasks.names import chosen_names, without_network
 from ddist.tasks.networks import uses_network
+from ddist.tasks.plan import Clock, within_budget
 from ddist.teachers.labels import check_stored
 
 
@@ -29,10 +32,15 @@ from ddist.teachers.labels import check_stored
 class Run:
     """The parts of one run, made from its config.
 
-    ``names`` are those that results give the method, dataset, network and init; ``teacher`` returns
-    the teacher that all parts share.
+    Args:
+        cfg: the config, with all that follows the data, the machine and the budget filled in.
+        names: those that results give the method, dataset, network and init.
+        teacher: returns the teacher that all parts share.
+        asked: the settings that were filled in or cut, as they were before, by their dotted names.
+        reserve: seconds of a budget that are kept for what comes after the outer steps.
     """
 
+    cfg: DictConfig
     data: RealData
     init: InitialWeights
     method: Method
@@ -41,15 +49,19 @@ class Run:
     logger: Logger
     folder: Path
     names: dict[str, str]
+    asked: dict[str, Any]
+    reserve: float
 
 
-def build_run(cfg: DictConfig) -> Run:
-    """Build the run of ``cfg``. Raise a DdistError, before any work, where parts do not fit."""
-    names = chosen_names()
-    data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
+def build_run(cfg: DictConfig, clock: Clock, *, baseline: bool) -> Run:
+    """Build the run of ``cfg``, whose command began when ``clock`` did. Raise a DdistError, before
+    any work, where parts do not fit."""
+    names, before = chosen_names(), to_plain(cfg)
+    cfg, data = read_data(cfg)
     if not get_object(cfg.method._target_).learns:
         data.to(find_device(cfg.trainer.accelerator))  # no fitting, which would move it
     init, teacher = build_init(cfg, data), shared_teacher(cfg, data)
+    cfg, reserve = within_budget(cfg, data, init, teacher, clock, baseline=baseline)
     evaluator = build_evaluator(cfg, names["network"], data, init, teacher)
     if cfg.teacher.store:
         teacher()  # which says before any work if its classes are others
@@ -60,4 +72,5 @@ def build_run(cfg: DictConfig) -> Run:
         names = without_network(names)
     logger = instantiate(cfg.logger)
     folder = Path(cfg.paths.run)
-    return Run(data, init, method, teacher, evaluator, logger, folder, names)
+    asked = {name: old for name, (old, _) in differences(before, to_plain(cfg)).items()}
+    return Run(cfg, data, init, method, teacher, evaluator, logger, folder, names, asked, reserve)

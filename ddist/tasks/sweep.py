@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ddist.compare.gather import RESULTS
 from ddist.compare.settings import learned, values_alone
@@ -27,10 +27,13 @@ def finished(cfg: DictConfig) -> dict[str, Any] | None:
         return None
     try:
         results: dict[str, Any] = json.loads(file.read_text())
-        made = decisive(upgrade(results["provenance"]["config"]))
+        made = OmegaConf.create(upgrade(results["provenance"]["config"]))
+        for name, value in results["provenance"].get("asked", {}).items():
+            OmegaConf.update(made, name, value, merge=False)  # as it was before it was filled in
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    return results if made == decisive(json.loads(json.dumps(to_plain(cfg)))) else None
+    asked = json.loads(json.dumps(to_plain(cfg)))
+    return results if decisive(to_plain(made)) == decisive(asked) else None
 
 
 def decisive(config: dict[str, Any]) -> dict[str, Any]:

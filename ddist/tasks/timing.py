@@ -1,8 +1,10 @@
 """Timing: a clock, the slope of a trial, the times of outer steps."""
 
+import os
 import time
 from collections.abc import Callable
 from copy import copy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +23,16 @@ def now() -> float:
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
     return time.monotonic()
+
+
+def since_start() -> float:
+    """Return the seconds since this process began, importing included; those of the CPU, where
+    nobody knows when that was."""
+    status, uptime = Path("/proc/self/stat"), Path("/proc/uptime")
+    if not (status.exists() and uptime.exists()):
+        return time.process_time()
+    ticks = int(status.read_text().rsplit(")", 1)[1].split()[19])
+    return float(uptime.read_text().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def seconds_of(action: Callable[[], Any]) -> float:

@@ -52,7 +52,7 @@ def folder(
     """
     if folder is None:
         raise DdistError(
-            "dataset=imagefolder needs a folder: set dataset.source.folder=/path/to/pictures, with "
+            "dataset=imagefolder needs a folder: set dataset.folder=/path/to/pictures, with "
             "train/<class>/* and test/<class>/* in it, or <class>/* alone."
         )
     colours = parse_colours(background, white)

@@ -83,13 +83,13 @@ def _class_folders(root: Path, subfolders: Sequence[str], test: str | None) -> P
     if nested:
         raise DdistError(
             f"{root / nested[0]} holds the training pictures in a folder of their own: set "
-            f"dataset.source.folder={root / nested[0]}."
+            f"dataset.folder={root / nested[0]}."
         )
     if len(subfolders) < 2:
         found = f"only {subfolders[0]}/" if subfolders else "no folder"
         raise DdistError(
             f"{root} must hold train/<class>/* or <class>/* of at least two classes, but holds "
-            f"{found}: set dataset.source.folder to where the class folders are."
+            f"{found}: set dataset.folder to where the class folders are."
         )
     return root
 

@@ -1,0 +1,86 @@
+"""Settings that say ``auto``: values that follow the data and the machine, each by a rule here.
+
+A paper's recipe (conf/recipe) says plainly what it takes; these are for all other data.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import log2
+from typing import Any
+
+AUTO = "auto"
+PUBLISHED_WIDTH = 128
+CPU_OPERATIONS = 20e6  # multiply-adds of an image in a ConvNet that a CPU does hundreds of a second
+IMAGES_PER_STEP = 640  # of all classes together, on a CPU
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What automatic settings follow.
+
+    Args:
+        side: pixels of the images' shorter side.
+        num_classes: of the dataset.
+        num_images: to train on.
+        accelerator: whether there is one to compute on.
+        recipe: whether a paper's settings for this dataset are in use.
+    """
+
+    side: int
+    num_classes: int
+    num_images: int
+    accelerator: bool
+    recipe: bool
+
+
+def depth(facts: Facts) -> int:
+    """Return the blocks of a ConvNet: the field's 3 for 28 and 32 pixels, 4 for 64, 5 for 128."""
+    return max(1, round(log2(facts.side)) - 2)
+
+
+def width(facts: Facts) -> int:
+    """Return the filters of a ConvNet's block: the field's 128; for data without a recipe, on a
+    CPU, as many as leave an image ``CPU_OPERATIONS``."""
+    if facts.recipe or facts.accelerator:
+        return PUBLISHED_WIDTH
+    widths = (128, 64, 32, 16)
+    return next((w for w in widths if operations(facts, w) <= CPU_OPERATIONS), widths[-1])
+
+
+def operations(facts: Facts, width: int) -> float:
+    """Return the multiply-adds of one image in a ConvNet of that width and :func:`depth`."""
+    pixels = [facts.side**2 / 4**block for block in range(depth(facts))]
+    return 9 * (3 * width * pixels[0] + width**2 * sum(pixels[1:]))
+
+
+def real_per_class(facts: Facts) -> int:
+    """Return the real images of each class in a step: DC's 256; on a CPU as many as make
+    ``IMAGES_PER_STEP`` of all classes together, but at least 8."""
+    return 256 if facts.accelerator else max(8, min(256, IMAGES_PER_STEP // facts.num_classes))
+
+
+def batch_real(facts: Facts) -> int:
+    """Return the real images in a step that draws them from all classes: DD's 1024, on a CPU a
+    quarter of that."""
+    return min(facts.num_images, 1024 if facts.accelerator else 256)
+
+
+def held_out(recipe: bool, learns: bool) -> float | None:
+    """Return ``dataset.validation``, which is needed before the data is read: papers hold nothing
+    out; otherwise images that are to be better than their start are judged on what can be spared
+    (null)."""
+    return None if learns and not recipe else 0.0
+
+
+RULES: Mapping[str, Callable[[Facts], Any]] = {
+    "network.depth": depth,
+    "network.width": width,
+    "method.real_per_class": real_per_class,
+    "method.batch_real": batch_real,
+}
+"""What the settings become that say ``auto``, by their dotted names."""
+
+
+def may_be_auto(place: str) -> bool:
+    """Tell whether the setting at ``place`` may say ``auto``."""
+    return place in (*RULES, "dataset.validation") or place.startswith("teacher.network.")

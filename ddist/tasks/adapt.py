@@ -1,0 +1,49 @@
+"""The automatic settings of a run (ddist/settings/auto.py), filled in once its data is there."""
+
+import logging
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ddist.data import RealData
+from ddist.settings.auto import AUTO, RULES, Facts
+from ddist.tasks.config import to_plain
+
+log = logging.getLogger(__name__)
+
+
+def adapted(cfg: DictConfig, data: RealData) -> DictConfig:
+    """Return ``cfg`` with a value for each setting that says ``auto``, and log them."""
+    facts = facts_of(cfg, data)
+    chosen = {
+        name: rule(facts) for name, rule in RULES.items() if OmegaConf.select(cfg, name) == AUTO
+    }
+    if not chosen:
+        return cfg
+    filled = cfg.copy()
+    for name, value in chosen.items():
+        OmegaConf.update(filled, name, value)
+    log.info("By the data and this machine: %s.", " ".join(f"{k}={chosen[k]}" for k in chosen))
+    return filled
+
+
+def adapted_network(network: DictConfig, cfg: DictConfig, data: RealData) -> DictConfig:
+    """Return the settings of a network that is not the run's own, likewise."""
+    facts = facts_of(cfg, data)
+    return DictConfig(
+        {
+            name: RULES[f"network.{name}"](facts) if value == AUTO else value
+            for name, value in to_plain(network).items()
+        }
+    )
+
+
+def facts_of(cfg: DictConfig, data: RealData) -> Facts:
+    """Return what the automatic settings of ``cfg`` follow."""
+    return Facts(
+        side=min(data.image_shape[1:]),
+        num_classes=data.num_classes,
+        num_images=len(data.train),
+        accelerator=cfg.trainer.accelerator != "cpu" and torch.accelerator.is_available(),
+        recipe=cfg.recipe is not None,
+    )
