@@ -27,20 +27,24 @@ from ddist.teachers.labels import check_stored
 
 @dataclass(frozen=True)
 class Run:
-    """The parts of one run, made from its config.
-
-    ``names`` are those that results give the method, dataset, network and init; ``teacher`` returns
-    the teacher that all parts share.
-    """
+    """The parts of one run, made from its config."""
 
     data: RealData
+    """What is distilled, and what the evaluated networks are tested on; read when it is needed."""
     init: InitialWeights
+    """The network, and p(theta_0): what it starts from in distillation and in evaluation."""
     method: Method
+    """Learns or chooses the images, one outer step at a time; holds the synthetic set."""
     teacher: FindTeacher
+    """Returns the teacher that all parts share, which is trained or read at the first call."""
     evaluator: Evaluator
+    """Tests distilled sets under the chosen networks by the chosen protocol."""
     logger: Logger
+    """Takes the curves of the outer steps."""
     folder: Path
+    """Where the run leaves everything (hydra.run.dir)."""
     names: dict[str, str]
+    """What results call the method, dataset, network and init."""
 
 
 def build_run(cfg: DictConfig) -> Run:
