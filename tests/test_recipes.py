@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from ddist.cli.sources import keys
 from ddist.tasks.config import borrowed_ipcs, conf_dir, option_names, register_resolvers
+from ddist.tasks.recipes import recipes
 
 pytestmark = pytest.mark.slow
 
 CONF = conf_dir()
-RECIPES = sorted((CONF / "recipe").rglob("*.yaml"))
+RECIPES = [each[1:] for each in recipes(CONF / "recipe")]  # (method, dataset, settings)
+NAMES = [f"{method}/{dataset}" for method, dataset, _ in RECIPES]
 METHOD_FILES = sorted((CONF / "method").glob("*.yaml"))
 METHODS = option_names("method")
 # What is learned and reached, without where it lies or what it looks like.
@@ -41,20 +45,8 @@ def settings(*overrides: str) -> dict[str, Any]:
     return resolved | {"steps": cfg.steps, "ipc": cfg.ipc}
 
 
-def cell(recipe: Path) -> list[str]:
-    """The command-line words that pick up a recipe."""
-    return [f"method={recipe.parent.name}", f"dataset={recipe.stem}"]
-
-
 def name(file: Path) -> str:
     return f"{file.parent.name}/{file.stem}"
-
-
-def steps_of(file: Path, ipc: int) -> int | None:
-    """The outer steps that a file sets; None where it leaves them to the method."""
-    own = OmegaConf.merge({"ipc": ipc, "dataset": {"name": file.stem}}, OmegaConf.load(file))
-    assert own.get("steps", 1) > 0
-    return own.get("steps")
 
 
 def header(file: Path) -> str:
@@ -68,40 +60,61 @@ def test_every_method_composes_by_itself(method: str) -> None:
     assert alone["method"]["_target_"].startswith("ddist.methods.") and alone["steps"] >= 0
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=name)
-def test_every_recipe_composes_and_says_something_and_the_command_line_wins(recipe: Path) -> None:
-    words = [*cell(recipe), "ipc=10", "steps=7"]
+@pytest.mark.parametrize(("method", "dataset", "own"), RECIPES, ids=NAMES)
+def test_every_recipe_composes_and_says_something_and_the_command_line_wins(
+    method: str, dataset: str, own: dict[str, Any]
+) -> None:
+    words = [f"method={method}", f"dataset={dataset}", "ipc=10", "steps=7"]
     with_recipe = settings(*words)
     assert (with_recipe["ipc"], with_recipe["steps"]) == (10, 7)
-    own = steps_of(recipe, 10)
-    other_steps = own is not None and own != composed(f"method={recipe.parent.name}").steps
+    other_steps = "steps" in own and composed(*words[:3]).steps != composed(words[0]).steps
     assert other_steps or any(
         settings(*words, f"ipc={ipc}") != settings(*words, f"ipc={ipc}", "~recipe")
         for ipc in (10, 100, 1)  # a table by ipc may have the method's own value at one of them
     )
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=name)
-def test_a_recipe_belongs_to_a_method_and_a_dataset(recipe: Path) -> None:
-    assert (CONF / "method" / f"{recipe.parent.name}.yaml").is_file()
-    assert (CONF / "dataset" / f"{recipe.stem}.yaml").is_file()
-    assert recipe.read_text().startswith("# @package _global_\n")
+@pytest.mark.parametrize(("method", "dataset", "own"), RECIPES, ids=NAMES)
+def test_a_recipe_belongs_to_a_method_and_a_dataset(
+    method: str, dataset: str, own: dict[str, Any]
+) -> None:
+    assert (CONF / "method" / f"{method}.yaml").is_file()
+    assert (CONF / "dataset" / f"{dataset}.yaml").is_file()
+    assert NAMES.count(f"{method}/{dataset}") == 1
 
 
 @pytest.mark.docs
-@pytest.mark.parametrize("recipe", RECIPES, ids=name)
-def test_a_recipe_names_its_source(recipe: Path) -> None:
+@pytest.mark.parametrize("file", sorted((CONF / "recipe").glob("*.yaml")), ids=name)
+def test_a_recipe_names_its_source(file: Path) -> None:
     """A paper or a repository; or it says that nothing is published."""
-    text = header(recipe)
-    published = re.search(r"arXiv [\d.]{10}|github\.com/|et al\.? (19|20)\d\d", text)
-    assert published or "No published setting" in text
+    text = file.read_text()
+    root, lines = yaml.compose(text), text.splitlines()
+    assert isinstance(root, yaml.MappingNode)
+    starts = {place: line for place, line in keys(root) if place.count(".") <= 1}
+    ends = [*list(starts.values())[1:], len(lines)]
+    for (place, start), end in zip(starts.items(), ends, strict=True):
+        said = lines[starts[place.partition(".")[0]]] + "\n".join(lines[start:end])
+        published = re.search(r"arXiv [\d.]{10}|github\.com/", said)
+        assert "." not in place or published or "No published setting" in said, place
 
 
-@pytest.mark.parametrize("file", [f for f in METHOD_FILES + RECIPES if "by_ipc:" in f.read_text()])
-def test_every_row_of_a_table_has_all_of_its_columns(file: Path) -> None:
-    rows = OmegaConf.load(file).by_ipc
+TABLES = [
+    (n, own["by_ipc"]) for n, (*_, own) in zip(NAMES, RECIPES, strict=True) if "by_ipc" in own
+]
+TABLES += [(f.stem, OmegaConf.load(f).by_ipc) for f in METHOD_FILES if "by_ipc:" in f.read_text()]
+
+
+@pytest.mark.parametrize("rows", [rows for _, rows in TABLES], ids=[name for name, _ in TABLES])
+def test_every_row_of_a_table_has_all_of_its_columns(rows: list[dict[str, Any]]) -> None:
     assert all(row.keys() == rows[0].keys() for row in rows)
-    assert len({row.ipc for row in rows}) == len(rows)
+    assert len({row["ipc"] for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize(("method", "dataset", "own"), RECIPES, ids=NAMES)
+def test_numbers_of_a_recipe_are_numbers(method: str, dataset: str, own: dict[str, Any]) -> None:
+    """YAML 1.1 takes 1e-7 for a word, and what reads recipes is not OmegaConf's reader."""
+    read = OmegaConf.create(yaml.safe_dump(own))
+    assert OmegaConf.to_container(read, resolve=False) == own
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from ddist.cli.validate import signature_of
 from ddist.settings.groups import TABLES
 from ddist.tasks.config import conf_dir, option_names, read_option
 
-LEFT_OUT = ("paths", "hydra", "recipe", "experiment")  # no settings of their own
+LEFT_OUT = ("hydra", "recipe", "experiment")  # no settings of their own
 HEAD = """# Settings
 
 Written by `ddist task=settings task.page=docs/settings.md` from the files in conf/, with types and

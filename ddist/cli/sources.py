@@ -8,6 +8,9 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
+from ddist.tasks.config import conf_dir
+from ddist.tasks.recipes import recipes
+
 
 @dataclass(frozen=True)
 class Source:
@@ -48,14 +51,31 @@ def composition(words: Iterable[str], config_name: str = "config") -> Compositio
     roots = [Path(each.path) for each in loader.get_sources() if each.scheme() == "file"]
     sources = []
     for each in listed.defaults:
-        file = next((f for r in roots if (f := r / f"{each.config_path}.yaml").is_file()), None)
-        if file is not None and not str(each.config_path).startswith("hydra/"):
-            sources.append(Source(each.config_path, each.package or "", comments(file.read_text())))
+        path = str(each.config_path)
+        file = next((f for r in roots if (f := r / f"{path}.yaml").is_file()), None)
+        said = comments(file.read_text()) if file else of_recipe(path)
+        if said is not None and not path.startswith("hydra/"):
+            sources.append(Source(path, each.package or "", said))
     choosers = {
         group: "command line" if found.external_override else str(found.containing_config_path)
         for group, found in listed.overrides.override_metadata.items()
     }
     return Composition(sources, choosers)
+
+
+def of_recipe(option: str) -> dict[str, str] | None:
+    """Return the comments of a recipe, such as ``recipe/dd/mnist``, in a file of many; None where
+    ``option`` is none."""
+    for file, method, dataset, _ in recipes(conf_dir() / "recipe"):
+        if option == f"recipe/{method}/{dataset}":
+            place = f"{method}.{dataset}."
+            whole = comments(file.read_text())
+            return {
+                name.removeprefix(place): text
+                for name, text in whole.items()
+                if name.startswith(place)
+            }
+    return None
 
 
 def comments(text: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from ddist.compare.settings import learned
 from ddist.errors import DdistError
 from ddist.storage.signature import signature
+from ddist.tasks.recipes import register_recipes
 
 _LONGEST_NAME = 200
 ROW = re.compile(r"\$\{row:\w+(?:,\s*([\w.]+))?\}")  # a value from a table, and which
@@ -29,7 +30,8 @@ def conf_dir() -> Path:
 
 
 def register_resolvers() -> None:
-    """Make the functions that the YAML files call available to OmegaConf."""
+    """Make the functions that the YAML files call available to OmegaConf, and to Hydra the
+    recipes, of which many are in a file."""
     resolvers: dict[str, Callable[..., Any]] = {
         "row": from_row,
         "at_most": numeric(min),
@@ -47,6 +49,7 @@ def register_resolvers() -> None:
     }
     for name, function in resolvers.items():
         OmegaConf.register_new_resolver(name, function, replace=True)
+    register_recipes(conf_dir() / "recipe")
 
 
 def numeric(function: Callable[..., Any]) -> Callable[..., Any]:

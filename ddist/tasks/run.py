@@ -30,27 +30,30 @@ from ddist.teachers.labels import check_stored
 
 @dataclass(frozen=True)
 class Run:
-    """The parts of one run, made from its config.
-
-    Args:
-        cfg: the config, with all that follows the data, the machine and the budget filled in.
-        names: those that results give the method, dataset, network and init.
-        teacher: returns the teacher that all parts share.
-        asked: the settings that were filled in or cut, as they were before, by their dotted names.
-        reserve: seconds of a budget that are kept for what comes after the outer steps.
-    """
+    """The parts of one run, made from its config."""
 
     cfg: DictConfig
+    """The config, with all filled in that follows the data, the machine and the budget."""
     data: RealData
+    """What is distilled, and what the evaluated networks are tested on."""
     init: InitialWeights
+    """p(theta_0): what networks start from in distillation and in evaluation."""
     method: Method
+    """Learns or chooses the images, one outer step at a time; holds the synthetic set."""
     teacher: FindTeacher
+    """Returns the teacher that all parts share, which is trained or read at the first call."""
     evaluator: Evaluator
+    """Tests distilled sets under the chosen networks by the chosen protocol."""
     logger: Logger
+    """Takes the curves of the outer steps."""
     folder: Path
+    """Where the run leaves everything (hydra.run.dir)."""
     names: dict[str, str]
+    """What results call the method, dataset, network and init."""
     asked: dict[str, Any]
+    """The settings that were filled in or cut, as they were before, by their dotted names."""
     reserve: float
+    """Seconds of a budget that are kept for what comes after the outer steps."""
 
 
 def build_run(cfg: DictConfig, clock: Clock, *, baseline: bool) -> Run:

@@ -17,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import Container, OmegaConf
 
 from ddist.tasks.config import conf_dir, option_names, register_resolvers
+from ddist.tasks.recipes import recipes
 from ddist.tasks.upgrade import words_of_preset
 
 FILE = Path(__file__).with_name("configs.json.xz")
@@ -32,14 +33,13 @@ Flat = dict[str, Any]  # dotted name: plain value
 def command_lines() -> list[str]:
     """Return the words of every method × dataset, at 10 images per class too where a recipe has
     published settings, and of every preset."""
-    conf = conf_dir()
     methods, datasets = option_names("method"), option_names("dataset")
     cells = [
         f"method={method} dataset={dataset} ipc={ipc}"
         for method in methods
         for dataset in datasets
         for ipc in (1, 10)
-        if ipc == 1 or (conf / "recipe" / method / f"{dataset}.yaml").exists()
+        if ipc == 1 or has_recipe(method, dataset)
     ]
     return [*cells, *(f"experiment={preset}" for preset in option_names("experiment"))]
 
@@ -115,8 +115,12 @@ def not_compared(words: str) -> list[str]:
     chosen = dict(word.split("=") for word in words.split())
     if "method" not in chosen:
         return []
-    recipe = conf_dir() / "recipe" / chosen["method"] / f"{chosen['dataset']}.yaml"
-    return [] if recipe.exists() else list(yaml.safe_load(MOVED.read_text())["without_recipe"])
+    known = has_recipe(chosen["method"], chosen["dataset"])
+    return [] if known else list(yaml.safe_load(MOVED.read_text())["without_recipe"])
+
+
+def has_recipe(method: str, dataset: str) -> bool:
+    return any(each[1:3] == (method, dataset) for each in recipes(conf_dir() / "recipe"))
 
 
 def added() -> list[str]:
