@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import product
 from typing import NoReturn
 
-from hydra._internal import hydra as hydra_internal
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
@@ -19,6 +18,7 @@ from ddist.cli.explain import explain
 from ddist.cli.suggest import did_you_mean, flatten, near
 from ddist.errors import DdistError
 from ddist.tasks.config import to_plain
+from ddist.tasks.recipes import RecipeLoader
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Words:
         return [word for word in self.groups if word.is_sweep_override()]
 
 
-class JobConfigLoader(ConfigLoaderImpl):
-    """Hydra's loader of configs, for sweeps over groups.
+class JobConfigLoader(RecipeLoader):
+    """The loader of configs, for sweeps over groups.
 
     Before a sweep Hydra composes one config, with the default options of the groups that are swept,
     and refuses a setting that only other options have. Here such a setting waits for the jobs (see
@@ -146,11 +146,6 @@ class JobConfigLoader(ConfigLoaderImpl):
         for chosen in product(*choices):
             overrides = [str(word) for word in (*hydra, *chosen)]
             yield self.load_configuration(config.hydra.job.config_name, overrides, RunMode.RUN)
-
-
-def install() -> None:
-    """Have Hydra compose with :class:`JobConfigLoader`, for which it has no setting."""
-    hydra_internal.ConfigLoaderImpl = JobConfigLoader  # type: ignore[misc]
 
 
 def refuse(cfg: DictConfig, *, sentence: str) -> NoReturn:

@@ -15,9 +15,10 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig, OmegaConf
 
 from ddist import __version__
-from ddist.cli import job_config, sweep
+from ddist.cli import sweep
 from ddist.cli.allocator import keep_freed_memory
 from ddist.cli.explain import explain
+from ddist.cli.job_config import JobConfigLoader
 from ddist.cli.validate import check_config
 from ddist.errors import DdistError
 from ddist.stages.stopping import exit_status, farewell, leave_quickly, stop_on_signals
@@ -25,13 +26,14 @@ from ddist.tasks.config import conf_dir, register_resolvers
 from ddist.tasks.jobs import is_job, note_failure, note_success
 from ddist.tasks.names import option_of, words
 from ddist.tasks.processes import check_common_folder, first_process
+from ddist.tasks.recipes import install
 from ddist.tasks.targets import make
 
 log = logging.getLogger(__name__)
 
 # In every process that has this module: a launcher's composes the config before it runs the job.
 register_resolvers()
-job_config.install()
+install(JobConfigLoader)
 # conf/hydra/launcher and sweeper hold better defaults under the plugins' own names.
 warnings.filterwarnings("ignore", message=r"\n'hydra/(launcher|sweeper)/\w+' is validated")
 

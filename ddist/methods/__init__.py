@@ -1,5 +1,6 @@
 """The methods, one file each: the paper's equation in sight, Lightning around it."""
 
+from ddist.methods.annealing import Annealed
 from ddist.methods.base import Method
 from ddist.methods.cafe import CAFE
 from ddist.methods.coreset import Coreset
@@ -32,6 +33,7 @@ __all__ = [
     "MTT",
     "NCFM",
     "RDED",
+    "Annealed",
     "Coreset",
     "FRePo",
     "Method",

@@ -6,19 +6,16 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ddist.settings.ranges import Share
-
 
 class Annealed(LRScheduler):
-    """Half a wave of the cosine, from the rates down to ``floor`` of them, over the run: of its
-    steps or of the time that it has for them, whichever has more behind it.
+    """Half a wave of the cosine, from the rates down to 0, over the run: of its steps or of the
+    time that it has for them, whichever has more behind it.
 
     So rates have fallen at the end of a run of any length, also of one that a budget ends, and
     more steps are never worse for a rate that is too large for the last ones.
     """
 
-    def __init__(self, optimizer: Optimizer, floor: Share) -> None:
-        self.floor = floor
+    def __init__(self, optimizer: Optimizer) -> None:
         self.progress = 0.0
         super().__init__(optimizer)
 
@@ -28,5 +25,5 @@ class Annealed(LRScheduler):
         self.step()
 
     def get_lr(self) -> list[Any]:
-        share = self.floor + (1 - self.floor) * (1 + cos(pi * min(1.0, self.progress))) / 2
+        share = (1 + cos(pi * min(1.0, self.progress))) / 2
         return [rate * share for rate in self.base_lrs]

@@ -11,7 +11,7 @@ from typing import Any
 AUTO = "auto"
 PUBLISHED_WIDTH = 128
 CPU_OPERATIONS = 20e6  # multiply-adds of an image in a ConvNet that a CPU does hundreds of a second
-IMAGES_PER_STEP = 640  # of all classes together, on a CPU
+IMAGES_PER_STEP = 320  # of all classes together, on a CPU
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Facts:
         num_images: to train on.
         accelerator: whether there is one to compute on.
         recipe: whether a paper's settings for this dataset are in use.
+        bf16: whether the device computes in bfloat16 by itself, and so faster.
+        seconds: the budget of the whole command; None without one.
     """
 
     side: int
@@ -31,6 +33,8 @@ class Facts:
     num_images: int
     accelerator: bool
     recipe: bool
+    bf16: bool
+    seconds: float | None
 
 
 def depth(facts: Facts) -> int:
@@ -65,6 +69,11 @@ def batch_real(facts: Facts) -> int:
     return min(facts.num_images, 1024 if facts.accelerator else 256)
 
 
+def precision(facts: Facts) -> str:
+    """Return the precision of distilling and of evaluating: papers compute in 32 bits."""
+    return "bf16-mixed" if facts.bf16 and not facts.recipe else "32-true"
+
+
 def held_out(recipe: bool, learns: bool) -> float | None:
     """Return ``dataset.validation``, which is needed before the data is read: papers hold nothing
     out; otherwise images that are to be better than their start are judged on what can be spared
@@ -77,6 +86,8 @@ RULES: Mapping[str, Callable[[Facts], Any]] = {
     "network.width": width,
     "method.real_per_class": real_per_class,
     "method.batch_real": batch_real,
+    "trainer.precision": precision,
+    "evaluation.precision": precision,
 }
 """What the settings become that say ``auto``, by their dotted names."""
 

@@ -6,8 +6,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ddist.data import RealData
+from ddist.formatting import parse_duration
 from ddist.settings.auto import AUTO, RULES, Facts
 from ddist.tasks.config import to_plain
+
+BF16 = ("avx512_bf16", "amx_tile")
+"""What processors call their instructions for bfloat16."""
 
 log = logging.getLogger(__name__)
 
@@ -40,10 +44,21 @@ def adapted_network(network: DictConfig, cfg: DictConfig, data: RealData) -> Dic
 
 def facts_of(cfg: DictConfig, data: RealData) -> Facts:
     """Return what the automatic settings of ``cfg`` follow."""
+    accelerator = cfg.trainer.accelerator != "cpu" and torch.accelerator.is_available()
     return Facts(
         side=min(data.image_shape[1:]),
         num_classes=data.num_classes,
         num_images=len(data.train),
-        accelerator=cfg.trainer.accelerator != "cpu" and torch.accelerator.is_available(),
+        accelerator=accelerator,
         recipe=cfg.recipe is not None,
+        bf16=has_bf16(accelerator),
+        seconds=None if cfg.budget is None else parse_duration(cfg.budget),
     )
+
+
+def has_bf16(accelerator: bool) -> bool:
+    """Tell whether the device has instructions for bfloat16: others compute in it too, slowly."""
+    if accelerator:
+        return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(False)
+    asked = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in BF16)
+    return any(ask is not None and ask() for ask in asked)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from ddist.compare.settings import learned
 from ddist.errors import DdistError
 from ddist.storage.signature import signature
-from ddist.tasks.recipes import register_recipes
+from ddist.tasks.recipes import install, register_recipes
 
 _LONGEST_NAME = 200
 ROW = re.compile(r"\$\{row:\w+(?:,\s*([\w.]+))?\}")  # a value from a table, and which
@@ -50,6 +50,7 @@ def register_resolvers() -> None:
     for name, function in resolvers.items():
         OmegaConf.register_new_resolver(name, function, replace=True)
     register_recipes(conf_dir() / "recipe")
+    install()
 
 
 def numeric(function: Callable[..., Any]) -> Callable[..., Any]:

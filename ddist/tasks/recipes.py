@@ -6,18 +6,80 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra._internal import hydra as hydra_internal
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig
 
 # The fast one, as every command reads all of them.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+PAPER = "_paper"
+"""The section of what a method has on all of its paper's datasets."""
+
+
+class RecipeLoader(ConfigLoaderImpl):
+    """Hydra's loader of configs, which takes the recipe of the chosen method and dataset, where
+    there is one and the command line names none.
+
+    Named in the list of defaults, as ``recipe: ${method}/${dataset}``, it could not choose the
+    paper's protocol and network, which are other groups.
+    """
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        rest = (run_mode, from_shell, validate_sweep_overrides)
+        recipe = self.recipe_of(config_name, overrides, run_mode)
+        if recipe is None:
+            return super().load_configuration(config_name, overrides, *rest)
+        config = super().load_configuration(config_name, [*overrides, f"recipe={recipe}"], *rest)
+        typed = [
+            word
+            for word in OverridesParser.create(config_loader=self).parse_overrides(overrides)
+            if not word.is_hydra_override()
+        ]
+        naming = config.hydra.job.config.override_dirname
+        config.hydra.overrides.task = [word.input_line for word in typed]
+        config.hydra.job.override_dirname = get_overrides_dirname(
+            typed, list(naming.exclude_keys), naming.item_sep, naming.kv_sep
+        )
+        return config
+
+    def recipe_of(
+        self, config_name: str | None, overrides: list[str], run_mode: RunMode
+    ) -> str | None:
+        """Return the recipe for the method and dataset that ``overrides`` and their presets choose;
+        None where there is none, or one is named."""
+        if any(word.lstrip("+~").startswith("recipe=") for word in overrides):
+            return None
+        listed = self.compute_defaults_list(config_name, overrides, run_mode)
+        choices = listed.overrides.known_choices
+        recipe = f"{choices.get('method')}/{choices.get('dataset')}"
+        return recipe if self.repository.config_exists(f"recipe/{recipe}") else None
+
+
+def install(loader: type[RecipeLoader] = RecipeLoader) -> None:
+    """Have Hydra compose with ``loader``, for which it has no setting, or go on with one that is
+    more."""
+    if not issubclass(hydra_internal.ConfigLoaderImpl, loader):
+        hydra_internal.ConfigLoaderImpl = loader  # type: ignore[misc]
 
 
 def register_recipes(folder: Path) -> None:
     """Make the recipes in the files of ``folder`` options of Hydra's, ``recipe=METHOD/DATASET``.
 
     A file has a section for each of its methods, and in it one for each dataset that the method has
-    settings for. One with ``defaults: [METHOD/DATASET]`` starts from another, which goes before it.
-    Each sets ``recipe``, its own name.
+    settings for: null where those are ``_paper``'s, from which all of the method start. One with
+    ``defaults: [/recipe/METHOD/DATASET]`` starts from another, which goes before it. Each sets
+    ``recipe``, its own name.
     Somebody's own folder of YAML files may have ``recipe/METHOD/DATASET.yaml``, which Hydra takes
     first.
     """
@@ -37,4 +99,7 @@ def _read(folder: Path) -> Iterator[tuple[Path, str, str, Any]]:
     for file in sorted(folder.glob("*.yaml")):
         for method, sections in yaml.load(file.read_text(), LOADER).items():
             for dataset, settings in sections.items():
+                settings = dict(settings or {})
+                if PAPER in sections and dataset != PAPER:
+                    settings.setdefault("defaults", [f"/recipe/{method}/{PAPER}", "_self_"])
                 yield file, method, dataset, settings

@@ -20,6 +20,7 @@ from ddist.tasks.config import conf_dir, option_names, register_resolvers
 from ddist.tasks.recipes import recipes
 from ddist.tasks.upgrade import words_of_preset
 
+RECIPES = {method for _, method, _, _ in recipes(conf_dir() / "recipe")}
 FILE = Path(__file__).with_name("configs.json.xz")
 MOVED = Path(__file__).with_name("moved.yaml")
 # Where things lie and what is shown: other on each machine.
@@ -101,7 +102,7 @@ def expected(words: str, golden: Flat) -> Flat:
         if branch is not None:
             name = moved["renamed"][branch] + name[len(branch) :]
         told = name.rpartition(".")[2] in HOW
-        if not told and not is_within(name, [*moved["gone"], *not_compared(words)]):
+        if not told and not is_within(name, moved["gone"]):
             hashable = isinstance(value, str)
             today[name] = moved["values"].get(value, value) if hashable else value
             if name in moved["null_now"]:
@@ -109,14 +110,12 @@ def expected(words: str, golden: Flat) -> Flat:
     return today
 
 
-def not_compared(words: str) -> list[str]:
-    """Return the names of settings that may differ in ``words``: ``moved.yaml``'s
-    ``without_recipe`` where the method and the dataset have no recipe."""
+def has_own_settings(words: str) -> bool:
+    """Tell whether a method that learns stands beside a dataset that it has no recipe for: its
+    settings are then those for any data, which no paper has."""
     chosen = dict(word.split("=") for word in words.split())
-    if "method" not in chosen:
-        return []
-    known = has_recipe(chosen["method"], chosen["dataset"])
-    return [] if known else list(yaml.safe_load(MOVED.read_text())["without_recipe"])
+    method = chosen.get("method")
+    return method in RECIPES and not has_recipe(method, chosen["dataset"])
 
 
 def has_recipe(method: str, dataset: str) -> bool:
