@@ -89,8 +89,8 @@ def find(model: str | None, download: Callable[[str], str]) -> Path:
 def read_config(file: Path) -> dict[str, Any]:
     """Read a model's settings. Raises DdistError for a file that is missing or damaged."""
     try:
-        found: dict[str, Any] = json.loads(file.read_text())
-        return found
+        settings: dict[str, Any] = json.loads(file.read_text())
+        return settings
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no JSON"
         raise DdistError(
@@ -102,13 +102,13 @@ def read_config(file: Path) -> dict[str, Any]:
 def read_part(kind: Any, folder: Path, **options: Any) -> Any:
     """Load ``folder`` by ``kind``'s from_pretrained; a network's weights have no gradients."""
     try:
-        part = kind.from_pretrained(str(folder), local_files_only=True, **options)
+        module = kind.from_pretrained(str(folder), local_files_only=True, **options)
     except Exception as error:  # whatever the libraries raise for what is missing or damaged
         raise DdistError(
             f"{folder} cannot be read as a {kind.__name__} ({first_words(error)}): copy it or "
             "download it again."
         ) from error
-    return part.requires_grad_(False).eval() if isinstance(part, nn.Module) else part
+    return module.requires_grad_(False).eval() if isinstance(module, nn.Module) else module
 
 
 def first_words(error: Exception) -> str:

@@ -38,8 +38,8 @@ FindTeacher = Callable[[], Teacher]
 
 def find_device(accelerator: str) -> torch.device:
     """Return the device to compute on: an accelerator, or the CPU without one or if asked for."""
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return torch.device("cpu") if found is None or accelerator == "cpu" else found
+    current = torch.accelerator.current_accelerator(check_available=True)
+    return torch.device("cpu") if current is None or accelerator == "cpu" else current
 
 
 def build_data(
@@ -150,8 +150,8 @@ def build_teacher(cfg: DictConfig, data: RealData) -> Teacher | None:
         match config.pop("network"):
             case str(name):
                 described = load_option("network", name)
-            case dict(found):
-                described = DictConfig(found)
+            case dict(settings):
+                described = DictConfig(settings)
         trains = get_object(config["_target_"]).trains
         options["network"] = build_network(described, data, trains=trains)
     teacher: Teacher = make(config, **options)
@@ -206,7 +206,7 @@ def build_evaluator(
         else {name: load_option("network", name) for name in names}
     )
     if bare:
-        configs = dict(without_batch_norm(*each) for each in configs.items())
+        configs = dict(without_batch_norm(*option) for option in configs.items())
     networks = {
         name: build_network_for(cfg.evaluation, config, data) for name, config in configs.items()
     }

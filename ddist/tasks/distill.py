@@ -36,7 +36,8 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     validation accuracy, or the outer loss where no images are held out."""
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    callbacks = [each for each in instantiate(cfg.callbacks).values() if each]  # a budget begins
+    # A budget begins to count here.
+    callbacks = [callback for callback in instantiate(cfg.callbacks).values() if callback]
     check_run(cfg)
     folder = Path(cfg.paths.run)
     if (done := finished(cfg)) is not None:
@@ -49,15 +50,15 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
 def distil(cfg: DictConfig, callbacks: list[Callback], baseline: bool) -> float | None:
     """Do the run, with settings that :func:`run` has checked; return what a search may minimise."""
     started = time.monotonic()
-    parts = build_run(cfg)
-    method, folder = parts.method, parts.folder
+    built = build_run(cfg)
+    method, folder = built.method, built.folder
     check_precision(cfg.trainer.precision, method)
-    check_memory(method, parts.evaluator, parts.data)
-    check_trained(cfg, parts.init)
+    check_memory(method, built.evaluator, built.data)
+    check_trained(cfg, built.init)
     claim(folder, cfg)
     say_borrowed(cfg)
-    with finishing(parts.logger, cfg):
-        trainer = fit(cfg, method, folder, parts.logger, callbacks)
+    with finishing(built.logger, cfg):
+        trainer = fit(cfg, method, folder, built.logger, callbacks)
         if not trainer.is_global_zero:
             return None
         distilled = describe(cfg, method, trainer.global_step)
@@ -74,30 +75,30 @@ def distil(cfg: DictConfig, callbacks: list[Callback], baseline: bool) -> float 
         if cfg.teacher.store:
             label = partial(
                 with_labels,
-                teacher=parts.teacher(),
+                teacher=built.teacher(),
                 temperature=cfg.teacher.temperature,
                 top_k=cfg.teacher.top_k,
             )
             distilled = label(distilled)
             variants = {name: label(variant) for name, variant in variants.items()}
-        rows = KeptRows(parts.evaluator, folder, decisive(to_plain(cfg)))
+        rows = KeptRows(built.evaluator, folder, decisive(to_plain(cfg)))
         results, confusion = evaluate(
             cfg,
             rows,
             distilled,
-            parts.data,
-            names=parts.names,
+            built.data,
+            names=built.names,
             distill_seconds=seconds,
             baseline=baseline,
             variants=variants,
-            teacher=parts.teacher,
+            teacher=built.teacher,
         )
-        selection = select(rows, distilled, parts.data)
+        selection = select(rows, distilled, built.data)
         if selection is not None:
             results["selection"] = selection
         distilled.meta["results"] = results
         distilled.save(folder / "distilled")
-        publish(results, confusion, distilled, folder, parts.logger)
+        publish(results, confusion, distilled, folder, built.logger)
         rows.remove()
     log.info("The images: %s", folder / "distilled" / "grid.png")
     return searched(selection)
