@@ -135,8 +135,8 @@ def unreached_cluster(error: BaseException) -> str:
 def ambiguous(error: BaseException, overrides: Sequence[str]) -> str:
     """Return a sentence where a setting has several values and no sweep; else an empty string."""
     text = str(error)
-    found = re.search(r"Ambiguous value for argument '([^'=]+)=", text)
-    named = found or re.search(r"'([^'=]+)=.*requires --multirun", text)
+    ambiguous_value = re.search(r"Ambiguous value for argument '([^'=]+)=", text)
+    named = ambiguous_value or re.search(r"'([^'=]+)=.*requires --multirun", text)
     if not named:
         return ""
     try:  # a preset of sweep says that it is one, unless another mistake keeps it from being read

@@ -94,10 +94,13 @@ class Work:
         """Return the last epoch from ``first`` to ``last`` of which all files are there, and what
         is in them, stacked, on the CPU; None if there is none."""
         for epoch in range(last, first - 1, -1):
-            epoch_weights = [each for each in (self.store.read(k, epoch) for k in group) if each]
+            epoch_weights = [
+                expert for expert in (self.store.read(k, epoch) for k in group) if expert
+            ]
             if len(epoch_weights) == len(group):
                 return epoch, {
-                    n: torch.stack([each[n] for each in epoch_weights]) for n in epoch_weights[0]
+                    n: torch.stack([expert[n] for expert in epoch_weights])
+                    for n in epoch_weights[0]
                 }
         return None
 

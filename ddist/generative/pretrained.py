@@ -47,10 +47,10 @@ def vae_folder(model: str | None, revision: str | None) -> Path:
 
 
 def pipeline_folder(
-    model: str | None, revision: str | None, kinds: tuple[str, ...], asker: str
+    model: str | None, revision: str | None, pipelines: tuple[str, ...], asker: str
 ) -> Path:
     """Return the folder of the pipeline ``model``, a folder or a name on the hub. Raises
-    DdistError, which names ``asker``, if it is none of ``kinds``."""
+    DdistError, which names ``asker``, if it is none of ``pipelines``."""
 
     def download(name: str) -> str:
         pipeline = diffusers_library(asker).DiffusionPipeline
@@ -59,9 +59,9 @@ def pipeline_folder(
 
     folder = find(model, download)
     kind = read_config(folder / "model_index.json").get("_class_name")
-    if kind not in kinds:
+    if kind not in pipelines:
         raise DdistError(
-            f"{asker} needs a {kinds[0]} in generative.model, but {model} is a {kind}: choose "
+            f"{asker} needs a {pipelines[0]} in generative.model, but {model} is a {kind}: choose "
             "another model."
         )
     return folder

@@ -89,8 +89,8 @@ class DDOQ(Method):
             self.quantization = [self.quantized(c, progress) for c in range(self.data.num_classes)]
         self.weights = None
         if weights != "uniform":
-            counts = [each["counts"] for each in self.quantization]
-            self.weights = torch.cat([sample_weights(each, weights) for each in counts])
+            counts = [quantized["counts"] for quantized in self.quantization]
+            self.weights = torch.cat([sample_weights(of_class, weights) for of_class in counts])
         images = self.medoids() if decode == "medoid" else self.decoded()
         with torch.no_grad():
             self.synthetic.stored()[0].copy_(images)

@@ -59,7 +59,7 @@ def list_crops(request: Request, root: Path, year: str, split: str) -> list[Crop
 
 def read_boxes(annotation: Path) -> list[tuple[int, Box]]:
     """Return label and box of each object that is not marked as difficult."""
-    found = []
+    objects = []
     try:
         for element in ET.parse(annotation).getroot().iter("object"):
             if element.findtext("difficult", "0").strip() == "1":
@@ -68,10 +68,10 @@ def read_boxes(annotation: Path) -> list[tuple[int, Box]]:
             edges = [float(element.findtext(f"bndbox/{edge}", "")) for edge in
                      ("xmin", "ymin", "xmax", "ymax")]  # fmt: skip
             left, upper, right, lower = (round(edge) for edge in edges)
-            found.append((label, (left - 1, upper - 1, right, lower)))  # counted from 1
+            objects.append((label, (left - 1, upper - 1, right, lower)))  # counted from 1
     except (OSError, ET.ParseError, ValueError) as error:
         raise DdistError(f"voc_crops: {annotation} cannot be read: {error}.") from error
-    return found
+    return objects
 
 
 def decode_crops(crops: list[Crop], request: Request, size: int) -> tuple[Tensor, Tensor]:
