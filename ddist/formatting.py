@@ -15,8 +15,8 @@ def parse_duration(text: str | float) -> float:
     Raise a :class:`DdistError` for anything else, also for zero.
     """
     match = _DURATION.fullmatch(str(text).strip().lower())
-    parts = {} if match is None else {k: float(v) for k, v in match.groupdict().items() if v}
-    seconds = 3600 * parts.get("h", 0.0) + 60 * parts.get("m", 0.0) + parts.get("s", 0.0)
+    amounts = {} if match is None else {k: float(v) for k, v in match.groupdict().items() if v}
+    seconds = 3600 * amounts.get("h", 0.0) + 60 * amounts.get("m", 0.0) + amounts.get("s", 0.0)
     if seconds <= 0:
         raise DdistError(
             f"A time such as 20m, 90s, 1h30m or 45 (seconds) was expected, but {text!r} came: "
@@ -27,11 +27,11 @@ def parse_duration(text: str | float) -> float:
 
 def format_duration(seconds: float) -> str:
     """Return a time such as ``45 s``, ``3 min 20 s``, ``25 min`` or ``3 h 05 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 600:
-        return f"{whole // 60} min {whole % 60:02d} s"
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 600:
+        return f"{rounded // 60} min {rounded % 60:02d} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 

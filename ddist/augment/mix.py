@@ -65,8 +65,8 @@ class InTurn:
         self.parts = parts
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        for part in self.parts.values():
-            x = part(x, generator)
+        for step in self.parts.values():
+            x = step(x, generator)
         return x
 
     def __repr__(self) -> str:

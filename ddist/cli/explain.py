@@ -56,18 +56,18 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
 
 def sentence(error: BaseException, overrides: Sequence[str]) -> str:
     """Return that sentence. Raise an OverrideParseException for an override that is unreadable."""
-    for each in chain(error):
-        if isinstance(each, DdistError):
-            return one_line(str(each))
-        if isinstance(each, OSError) and each.errno == errno.ENOSPC:
+    for cause in chain(error):
+        if isinstance(cause, DdistError):
+            return one_line(str(cause))
+        if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
             return "The disk is full: make room, then repeat the command to go on from there."
-        if is_out_of_memory(each):
+        if is_out_of_memory(cause):
             return (
-                f"Out of memory ({first_line(each)}): try a smaller dataset.size, network.width, "
+                f"Out of memory ({first_line(cause)}): try a smaller dataset.size, network.width, "
                 "method.batch_real or ipc."
             )
-        if isinstance(each, YAMLError):
-            return f"A YAML file cannot be read: {one_line(str(each))}."
+        if isinstance(cause, YAMLError):
+            return f"A YAML file cannot be read: {one_line(str(cause))}."
     if lost := lost_process(error):
         return lost
     if isinstance(error, OverrideParseException):
@@ -99,13 +99,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 def lost_process(error: BaseException) -> str:
     """Return a sentence where a process of a distributed run has gone, or one of a sweep's jobs;
     else an empty string."""
-    for each in chain(error):
-        if type(each).__name__ in LOST_JOB:
-            return f"A job's process has ended before its job: {first_line(each)}."
-        if re.search(LOST_RANK, str(each), re.I):
+    for cause in chain(error):
+        if type(cause).__name__ in LOST_JOB:
+            return f"A job's process has ended before its job: {first_line(cause)}."
+        if re.search(LOST_RANK, str(cause), re.I):
             return (
                 "Another process of this run has ended or does not answer "
-                f"({first_line(each)}): the same command with the same hydra.run.dir goes on from "
+                f"({first_line(cause)}): the same command with the same hydra.run.dir goes on from "
                 "the last checkpoint."
             )
     return ""
@@ -123,10 +123,10 @@ def missing_plugin(error: BaseException) -> str:
 def unreached_cluster(error: BaseException) -> str:
     """Return a sentence where a Ray cluster does not answer, or not to those without its token;
     else an empty string."""
-    for each in chain(error):
-        if isinstance(each, ConnectionError) and re.search(r"\bray\b", str(each), re.I):
+    for cause in chain(error):
+        if isinstance(cause, ConnectionError) and re.search(r"\bray\b", str(cause), re.I):
             return (
-                f"No Ray cluster was reached: {first_line(each)}. Does it run (ray status)? One "
+                f"No Ray cluster was reached: {first_line(cause)}. Does it run (ray status)? One "
                 "that was started with a token wants RAY_AUTH_MODE=token in the environment."
             )
     return ""
@@ -135,12 +135,12 @@ def unreached_cluster(error: BaseException) -> str:
 def ambiguous(error: BaseException, overrides: Sequence[str]) -> str:
     """Return a sentence where a setting has several values and no sweep; else an empty string."""
     text = str(error)
-    found = re.search(r"Ambiguous value for argument '([^'=]+)=", text)
-    named = found or re.search(r"'([^'=]+)=.*requires --multirun", text)
+    ambiguous_value = re.search(r"Ambiguous value for argument '([^'=]+)=", text)
+    named = ambiguous_value or re.search(r"'([^'=]+)=.*requires --multirun", text)
     if not named:
         return ""
     try:  # a preset of sweep says that it is one, unless another mistake keeps it from being read
-        composed_apart([each for each in overrides if not is_sweep(each)])
+        composed_apart([word for word in overrides if not is_sweep(word)])
     except Exception as other:
         return explain(other, overrides)
     return (
@@ -169,8 +169,10 @@ def no_option(text: str, overrides: Sequence[str]) -> str:
     if "must be a string" not in text:
         return ""
     groups = known_groups()
-    given = [(key, given) for key, given in parse(overrides, deletions=True) if key in groups]
-    wrong = next((key for key, given in given if not isinstance(given, str) or "${" in given), None)
+    choices = [(key, choice) for key, choice in parse(overrides, deletions=True) if key in groups]
+    wrong = next(
+        (key for key, choice in choices if not isinstance(choice, str) or "${" in choice), None
+    )
     if wrong is None and "Config group override" not in text:
         return ""
     return f"{wrong or 'A group'} takes the name of one of its options: ddist --help lists them."
@@ -178,7 +180,7 @@ def no_option(text: str, overrides: Sequence[str]) -> str:
 
 def unexplained(error: BaseException, overrides: Sequence[str]) -> str:
     """Return a sentence for an error that nothing else explains."""
-    of_hydra = [each for each in overrides if each.startswith(("hydra/", "hydra."))]
+    of_hydra = [word for word in overrides if word.startswith(("hydra/", "hydra."))]
     if of_hydra and not isinstance(error, OmegaConfBaseException):
         return f"Hydra cannot work with {' '.join(of_hydra)}: {first_line(error)}."
     if isinstance(error, (HydraException, OmegaConfBaseException)):

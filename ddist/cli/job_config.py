@@ -65,7 +65,9 @@ class JobConfigLoader(RecipeLoader):
             config = super().load_configuration(config_name, without, *rest)
             if not self.of_sweep(config).swept:
                 raise
-            refused = [each.input_line for each in words.settings if not applies(each, config)]
+            refused = [
+                setting.input_line for setting in words.settings if not applies(setting, config)
+            ]
         fitting = [text for text in overrides if text not in refused]
         config = super().load_configuration(config_name, fitting, *rest)
         config.hydra.overrides.task = [
@@ -86,7 +88,9 @@ class JobConfigLoader(RecipeLoader):
             words = self.read(master_config.hydra.job.config_name, sweep_overrides)
             groups = [str(word.input_line) for word in words.groups]
             config = super().load_sweep_config(master_config, groups)
-            refused = [each.input_line for each in words.settings if not applies(each, config)]
+            refused = [
+                setting.input_line for setting in words.settings if not applies(setting, config)
+            ]
             if not refused:
                 raise
             sentence = explain(error, sweep_overrides)
@@ -109,8 +113,8 @@ class JobConfigLoader(RecipeLoader):
         overrides: list[str] | None = None,
     ) -> list[str]:
         """Return a group's options, without the files that only others start from (``_base``)."""
-        found = super().get_group_options(group_name, results_filter, config_name, overrides)
-        return [name for name in found if not name.startswith("_")]
+        names = super().get_group_options(group_name, results_filter, config_name, overrides)
+        return [name for name in names if not name.startswith("_")]
 
     def read(self, config_name: str | None, overrides: list[str]) -> Words:
         _, repository = self._parse_overrides_and_create_caching_repo(config_name, overrides)
@@ -127,7 +131,7 @@ class JobConfigLoader(RecipeLoader):
         params = config.hydra.sweeper.get("params") or OmegaConf.create({})
         fixed = [key for key in map(str, params) if not OmegaConf.is_interpolation(params, key)]
         typed = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-        texts = [f"{key}={params[key]}" for key in fixed] + [str(each) for each in typed or ()]
+        texts = [f"{key}={params[key]}" for key in fixed] + [str(text) for text in typed or ()]
         words = self.read(config.hydra.job.config_name, texts)
         last = list({word.get_key_element(): word for word in words.all}.values())
         return Words(last, [word for word in last if word in words.groups])

@@ -82,8 +82,8 @@ def main() -> NoReturn:
     except Exception as error:
         if _debugging():
             raise
-        typed = [each for each in sys.argv[1:] if not each.startswith("-")]
-        overrides = [each for each in typed if "=" in each]  # not the "job" of --cfg job
+        typed = [word for word in sys.argv[1:] if not word.startswith("-")]
+        overrides = [word for word in typed if "=" in word]  # not the "job" of --cfg job
         status, said = 1, explain(error, overrides)
     else:
         status = 0

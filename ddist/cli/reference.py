@@ -31,15 +31,15 @@ def reference() -> str:
     """Return the whole page."""
     text = (conf_dir() / "config.yaml").read_text()
     config = yaml.safe_load(text)
-    groups = [name for each in config["defaults"] if isinstance(each, dict) for name in each]
+    groups = [name for entry in config["defaults"] if isinstance(entry, dict) for name in entry]
     groups = [name for name in groups if "recipe" not in name and name not in LEFT_OUT]
-    parts = [HEAD, "## Single values, and what belongs to groups whatever their option\n"]
-    parts.append(rows(comments(text), config, {}, ""))
+    sections = [HEAD, "## Single values, and what belongs to groups whatever their option\n"]
+    sections.append(rows(comments(text), config, {}, ""))
     for group in groups:
-        parts.append(f"## `{group}=`\n")
+        sections.append(f"## `{group}=`\n")
         private = sorted(file.stem for file in (conf_dir() / group).glob("_*.yaml"))
-        parts += [option(group, name) for name in (*private, *option_names(group))]
-    return "\n".join(parts)
+        sections += [option(group, name) for name in (*private, *option_names(group))]
+    return "\n".join(sections)
 
 
 def option(group: str, name: str) -> str:
@@ -53,12 +53,12 @@ def option(group: str, name: str) -> str:
     lines = [f"### {called}\n", f"{heading(text)}\n"]
     starts, chosen = choices(own.pop("defaults", []))
     if starts:
-        lines.append(f"Starts from {', '.join(f'`{each}`' for each in starts)}.\n")
+        lines.append(f"Starts from {', '.join(f'`{line}`' for line in starts)}.\n")
     if chosen:
-        lines.append(f"Chooses {', '.join(f'`{each}`' for each in chosen)}.\n")
+        lines.append(f"Chooses {', '.join(f'`{line}`' for line in chosen)}.\n")
     said = {f"{place}{key}": meaning(group, name, f"{place}{key}") for key, _ in leaves(own)}
     lines.append(rows(said, own, made, place))
-    return "\n".join(each for each in lines if each)
+    return "\n".join(line for line in lines if line)
 
 
 @cache
@@ -67,21 +67,30 @@ def meaning(group: str, name: str, setting: str) -> str:
     on a setting of another group that in the first of its options that has one."""
     text = (conf_dir() / group / f"{name}.yaml").read_text()
     place = "" if text.startswith("# @package _global_") else f"{group}."
-    if found := comments(text).get(setting.removeprefix(place)):
-        return found
-    if found := comments((conf_dir() / "config.yaml").read_text()).get(setting):
-        return found
+    if comment := comments(text).get(setting.removeprefix(place)):
+        return comment
+    if comment := comments((conf_dir() / "config.yaml").read_text()).get(setting):
+        return comment
     starts, _ = choices((yaml.safe_load(text) or {}).get("defaults", []))
     other = setting.partition(".")[0]
     if other != group and (conf_dir() / other).is_dir():
-        return next((m for each in option_names(other) if (m := meaning(other, each, setting))), "")
-    return next((m for each in starts if (m := meaning(group, each, setting))), "")
+        return next(
+            (
+                m
+                for option_name in option_names(other)
+                if (m := meaning(other, option_name, setting))
+            ),
+            "",
+        )
+    return next((m for option_name in starts if (m := meaning(group, option_name, setting))), "")
 
 
 def choices(defaults: list[Any]) -> tuple[list[str], list[str]]:
     """Return the options that a file starts from, and those that it chooses in other groups."""
-    starts = [each for each in defaults if isinstance(each, str) and each != "_self_"]
-    entries = [(str(k), v) for each in defaults if isinstance(each, dict) for k, v in each.items()]
+    starts = [entry for entry in defaults if isinstance(entry, str) and entry != "_self_"]
+    entries = [
+        (str(k), v) for entry in defaults if isinstance(entry, dict) for k, v in entry.items()
+    ]
     groups = [(key.removeprefix("override ").lstrip("/"), value) for key, value in entries]
     names = [(key.rpartition("@_global_.")[2].rpartition("@")[2], value) for key, value in groups]
     return starts, [f"{key}={value}" for key, value in names]
@@ -104,7 +113,7 @@ def leaves(node: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]
             continue
         if isinstance(value, dict) and value and all(isinstance(name, str) for name in value):
             yield from leaves(value, f"{place}{key}.")
-        elif not (isinstance(value, list) and any(isinstance(each, dict) for each in value)):
+        elif not (isinstance(value, list) and any(isinstance(item, dict) for item in value)):
             yield f"{place}{key}", value
 
 
@@ -135,5 +144,7 @@ def takes(made: Mapping[str, Any], name: str) -> str:
 
 def member(annotation: Any) -> Any:
     """Return what a mapping's values are annotated as; None where that is not said."""
-    inner = [get_args(each) for each in alternatives(annotation)]
-    return next((each[1] for each in inner if len(each) == 2 and each[0] is str), None)
+    inner = [get_args(arguments) for arguments in alternatives(annotation)]
+    return next(
+        (arguments[1] for arguments in inner if len(arguments) == 2 and arguments[0] is str), None
+    )

@@ -43,10 +43,10 @@ def run(cfg: DictConfig, *, filter: str | None, page: str | None, **_: Any) -> N
         write_file_whole(Path(page), reference().encode())
         return
     made = composition(words(), HydraConfig.get().job.config_name or "config")
-    found = [each for each in settings(cfg, made, words()) if (filter or "") in each.name]
-    if not found:
+    listed = [setting for setting in settings(cfg, made, words()) if (filter or "") in setting.name]
+    if not listed:
         raise DdistError(f"No setting's name contains {filter!r}: leave task.filter out for all.")
-    console().print(table(found))
+    console().print(table(listed))
 
 
 def settings(cfg: DictConfig, made: Composition, typed: list[str]) -> Iterator[Setting]:
@@ -56,13 +56,13 @@ def settings(cfg: DictConfig, made: Composition, typed: list[str]) -> Iterator[S
     assert isinstance(raw, dict)
     choices = HydraConfig.get().runtime.choices
     keys = [word.lstrip("+~").partition("=")[0] for word in typed]
-    given = [key for key in keys if key not in choices]
+    typed_keys = [key for key in keys if key not in choices]
     for group in [str(name) for name in raw if name not in HIDDEN]:
         if group in choices:
             chooser = made.choosers.get(group, "default").replace("/", " ", 1)
             yield Setting(group, str(choices[group]), chooser, "")
         for name, value in values(raw[group], group):
-            yield describe(name, value, cfg, made, given)
+            yield describe(name, value, cfg, made, typed_keys)
 
 
 def values(node: Any, place: str) -> Iterator[tuple[str, Any]]:
@@ -75,12 +75,14 @@ def values(node: Any, place: str) -> Iterator[tuple[str, Any]]:
             yield from values(value, f"{place}.{name}")
 
 
-def describe(name: str, raw: Any, cfg: DictConfig, made: Composition, given: list[str]) -> Setting:
+def describe(
+    name: str, raw: Any, cfg: DictConfig, made: Composition, typed_keys: list[str]
+) -> Setting:
     """Return the setting ``name``, whose value is ``raw`` before anything in it is computed."""
-    said = [(each, each.comment(name)) for each in reversed(made.sources)]
+    said = [(source, source.comment(name)) for source in reversed(made.sources)]
     meaning = next((comment for _, comment in said if comment), "")
-    origin = next((str(each) for each, comment in said if comment is not None), "default")
-    if any(name == key or name.startswith(f"{key}.") for key in given):
+    origin = next((str(source) for source, comment in said if comment is not None), "default")
+    if any(name == key or name.startswith(f"{key}.") for key in typed_keys):
         return Setting(name, in_words(cfg, name), TYPED, meaning)
     copied = _COPY.fullmatch(str(raw))
     if copied and OmegaConf.is_dict(OmegaConf.select(cfg, name)):
@@ -100,7 +102,7 @@ def in_words(cfg: DictConfig, name: str) -> str:
     return text.removesuffix("...\n").strip()
 
 
-def table(found: list[Setting]) -> Table:
+def table(listed: list[Setting]) -> Table:
     """Return a table of the settings for the console, group by group."""
     shown = Table(box=SIMPLE_HEAD)
     shown.add_column("setting", overflow="fold", min_width=24)  # whole, as people copy them
@@ -108,12 +110,12 @@ def table(found: list[Setting]) -> Table:
     shown.add_column("from")
     shown.add_column("meaning")
     group, single = "", False
-    for each in found:
-        before, (group, dot, _) = group, each.name.partition(".")
-        if group != before and not (single and not dot and each.meaning):
+    for setting in listed:
+        before, (group, dot, _) = group, setting.name.partition(".")
+        if group != before and not (single and not dot and setting.meaning):
             shown.add_section()
-        single = not dot and bool(each.meaning)  # no option of a group
+        single = not dot and bool(setting.meaning)  # no option of a group
         style = None if dot else "bold"
-        cells = (each.name, each.value, each.origin, each.meaning)
+        cells = (setting.name, setting.value, setting.origin, setting.meaning)
         shown.add_row(*(cell.replace("[", r"\[") for cell in cells), style=style)
     return shown

@@ -48,17 +48,19 @@ def composition(words: Iterable[str], config_name: str = "config") -> Compositio
     """Return where the settings of a command line of ``words`` come from; Hydra is initialised."""
     loader = GlobalHydra.instance().config_loader()
     listed = loader.compute_defaults_list(config_name, list(words), RunMode.RUN)
-    roots = [Path(each.path) for each in loader.get_sources() if each.scheme() == "file"]
+    roots = [Path(entry.path) for entry in loader.get_sources() if entry.scheme() == "file"]
     sources = []
-    for each in listed.defaults:
-        path = str(each.config_path)
+    for entry in listed.defaults:
+        path = str(entry.config_path)
         file = next((f for r in roots if (f := r / f"{path}.yaml").is_file()), None)
         said = comments(file.read_text()) if file else of_recipe(path)
         if said is not None and not path.startswith("hydra/"):
-            sources.append(Source(path, each.package or "", said))
+            sources.append(Source(path, entry.package or "", said))
     choosers = {
-        group: "command line" if found.external_override else str(found.containing_config_path)
-        for group, found in listed.overrides.override_metadata.items()
+        group: "command line"
+        if override.external_override
+        else str(override.containing_config_path)
+        for group, override in listed.overrides.override_metadata.items()
     }
     return Composition(sources, choosers)
 
@@ -69,10 +71,10 @@ def of_recipe(option: str) -> dict[str, str] | None:
     for file, method, dataset, _ in recipes(conf_dir() / "recipe"):
         if option == f"recipe/{method}/{dataset}":
             place = f"{method}.{dataset}."
-            whole = comments(file.read_text())
+            comments_of_file = comments(file.read_text())
             return {
                 name.removeprefix(place): text
-                for name, text in whole.items()
+                for name, text in comments_of_file.items()
                 if name.startswith(place)
             }
     return None
@@ -118,10 +120,10 @@ def above(lines: list[str], line: int) -> str:
 
 def heading(text: str) -> str:
     """Return the comment that a file begins with."""
-    lines = [each for each in text.splitlines() if not each.startswith("# @package")]
-    first = next((n for n, each in enumerate(lines) if not each.startswith("#")), len(lines))
+    lines = [line for line in text.splitlines() if not line.startswith("# @package")]
+    first = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return joined(lines[:first])
 
 
 def joined(lines: Iterable[str]) -> str:
-    return " ".join(each.strip().lstrip("#").strip() for each in lines)
+    return " ".join(line.strip().lstrip("#").strip() for line in lines)

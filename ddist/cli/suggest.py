@@ -17,10 +17,10 @@ def near(name: str, known: Iterable[str]) -> str:
     """Return the known name most like ``name``, or an empty string. A setting may be named by its
     end alone: ``student_step`` is near ``method.student_steps``."""
     known = sorted(known)
-    found = difflib.get_close_matches(name, known, 1)
-    if found:
-        return found[0]
-    ends = {each.rsplit(".", 1)[-1]: each for each in known}
+    close = difflib.get_close_matches(name, known, 1)
+    if close:
+        return close[0]
+    ends = {known_name.rsplit(".", 1)[-1]: known_name for known_name in known}
     return next((ends[end] for end in difflib.get_close_matches(name, ends, 1)), "")
 
 

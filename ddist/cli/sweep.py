@@ -57,7 +57,7 @@ def unnamed(config: DictConfig) -> list[str]:
     params = config.hydra.sweeper.get("params") or {}
     words = [f"{key}={value}" for key, value in params.items()]
     read = OverridesParser.create().parse_overrides([*words, *config.hydra.overrides.task])
-    swept = {each.key_or_group: each.is_sweep_override() for each in read}  # the last one counts
+    swept = {word.key_or_group: word.is_sweep_override() for word in read}  # the last one counts
     search = config.hydra.sweeper._target_ != BASIC
     return [key for key in swept if search or not swept[key]]
 

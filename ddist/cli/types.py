@@ -44,7 +44,7 @@ def limits(annotation: Any) -> list[Limit]:
     """Return the limits of ``Annotated[float, Ge(0), ...]``; of other annotations none."""
     metadata = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
     single = [
-        part for item in metadata for part in (item if isinstance(item, Interval) else [item])
+        bound for item in metadata for bound in (item if isinstance(item, Interval) else [item])
     ]
     return [limit for limit in single if isinstance(limit, Limit)]
 
@@ -117,8 +117,8 @@ def describe(annotation: Any) -> str:
 
 def describe_members(annotation: Any) -> str:
     """Return in words, in the plural, what the members of a list are."""
-    kinds = alternatives(annotation)
-    bare = {get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds}
+    options = alternatives(annotation)
+    bare = {get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in options}
     words = " and ".join(describe_limit(limit) for limit in limits(annotation))
     if get_origin(annotation) is Literal:
         return f"some of {', '.join(map(str, get_args(annotation)))}"

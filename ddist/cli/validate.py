@@ -178,9 +178,13 @@ def signature_of(target: str) -> Signature:
         except (TypeError, ValueError):  # what is written in C may have no signature
             break
         hints = hints_of(maker)
-        named = [each.name for each in parameters if each.kind in NAMED and each.name != "self"]
+        named = [
+            parameter.name
+            for parameter in parameters
+            if parameter.kind in NAMED and parameter.name != "self"
+        ]
         types = {**{name: hints.get(name, Any) for name in named}, **types}
-        if not any(each.kind is Parameter.VAR_KEYWORD for each in parameters):
+        if not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
             return Signature(types, is_open=False)
     return Signature(types, is_open=True)
 

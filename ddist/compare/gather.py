@@ -177,7 +177,7 @@ def load(file: Path) -> dict[str, Any]:
     return results
 
 
-def accuracy_of(row: Any, part: str = "evaluation") -> Accuracy:
+def accuracy_of(row: Any, section: str = "evaluation") -> Accuracy:
     """Return the accuracy in a row of that part of results.json. Raises DdistError where it is no
     such row."""
     try:
@@ -187,7 +187,7 @@ def accuracy_of(row: Any, part: str = "evaluation") -> Accuracy:
         mean, std = float(mean), None if std is None or num == 1 else float(std)
         num = int(num)
     except (TypeError, KeyError, ValueError):
-        raise DdistError(f"a row of its {part} is not as ddist writes it.") from None
+        raise DdistError(f"a row of its {section} is not as ddist writes it.") from None
     if not 0 <= mean <= 1 or num < 1 or not (std is None or (math.isfinite(std) and std >= 0)):
         raise DdistError(f"an accuracy is a fraction from 0 to 1, and this has {mean} ± {std}.")
     return Accuracy(mean, std, num)

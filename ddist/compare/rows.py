@@ -137,13 +137,13 @@ def flat_settings(figure: Figure) -> dict[str, Any]:
     class."""
     flat = {}
     for name, value in dotted(settings_of(figure.config)):
-        part, _, private = name.rpartition("._")
+        owner, _, private = name.rpartition("._")
         if name.startswith(("trainer.", "method.trajectories.", "method.augment.")):
             continue
-        if not part:
+        if not owner:
             flat[name] = value
         elif private == "target_":
-            flat[part] = str(value).rpartition(".")[2]
+            flat[owner] = str(value).rpartition(".")[2]
     return flat
 
 

@@ -65,8 +65,8 @@ class Setup:
 
 def evaluation(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a run's protocol; an empty dict for older runs without any."""
-    found = config.get("evaluation")
-    return found if isinstance(found, dict) else {}
+    protocol = config.get("evaluation")
+    return protocol if isinstance(protocol, dict) else {}
 
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def choose_classes(
     """
     if wanted is None:
         return list(range(len(class_names)))
-    chosen = [_find(name, class_names, each) for each in wanted]
+    chosen = [_find(name, class_names, class_) for class_ in wanted]
     if len(set(chosen)) < len(chosen):
         twice = next(class_names[c] for c in chosen if chosen.count(c) > 1)
         raise DdistError(f"The class {twice} of {name} is chosen twice: name each class once.")
@@ -74,7 +74,9 @@ def take_classes(
 def untested_classes(name: str, class_names: Sequence[str], counts: Sequence[int]) -> list[str]:
     """Return the classes of the dataset ``name`` that have no test image, and warn about them;
     ``counts`` are the test images of each class."""
-    untested = [each for each, count in zip(class_names, counts, strict=True) if count == 0]
+    untested = [
+        class_name for class_name, count in zip(class_names, counts, strict=True) if count == 0
+    ]
     if untested:
         log.warning(
             "%s has no test image of %d of its %d classes (%s): its accuracy says nothing of them.",

@@ -83,9 +83,9 @@ class OnDisk:
         """Read all images into one tensor on the device."""
         x = torch.empty(self.shape, dtype=torch.uint8, device=self.device)
         start = 0
-        for part in parts(self):
-            x[start : start + len(part)] = part
-            start += len(part)
+        for chunk in parts(self):
+            x[start : start + len(chunk)] = chunk
+            start += len(chunk)
         return x
 
     def _rows(self, wanted: slice | Tensor) -> range | Tensor:

@@ -18,8 +18,8 @@ def to_channels(x: Tensor, channels: int) -> Tensor:
     luma = torch.tensor(LUMA, device=x.device)
     return torch.cat(
         [
-            torch.einsum("nchw,c->nhw", part.float(), luma).round().to(torch.uint8).unsqueeze(1)
-            for part in torch.split(x, CHUNK)
+            torch.einsum("nchw,c->nhw", chunk.float(), luma).round().to(torch.uint8).unsqueeze(1)
+            for chunk in torch.split(x, CHUNK)
         ]
     )
 
@@ -33,10 +33,10 @@ def to_size(x: Tensor, size: int) -> Tensor:
         return x
     return torch.cat(
         [
-            F.interpolate(part.float(), size=(size, size), mode="bilinear", antialias=True)
+            F.interpolate(chunk.float(), size=(size, size), mode="bilinear", antialias=True)
             .round()
             .clamp(0, 255)
             .to(torch.uint8)
-            for part in torch.split(x, CHUNK)
+            for chunk in torch.split(x, CHUNK)
         ]
     )

@@ -120,13 +120,13 @@ class RealData(LightningDataModule):
         """Read and prepare everything, once; later calls do nothing."""
         if hasattr(self, "train"):
             return self
-        found = as_arrays(self.name, self._source(self._request))
-        check_arrays(self.name, found)
-        all_names = found.class_names
-        wanted = None if found.has_wanted_classes else self._request.classes
+        arrays = as_arrays(self.name, self._source(self._request))
+        check_arrays(self.name, arrays)
+        all_names = arrays.class_names
+        wanted = None if arrays.has_wanted_classes else self._request.classes
         chosen = choose_classes(self.name, all_names, wanted)
         self.class_names = tuple(all_names[c] for c in chosen)
-        x, y = take_classes(found.x_train, found.y_train, chosen, len(all_names))
+        x, y = take_classes(arrays.x_train, arrays.y_train, chosen, len(all_names))
         train = convert(Split.sort(x, y, self.num_classes), *self._form)
         if self._subset is not None:
             train = limit_classes(train, self._subset, seeded(self.seed, "subset"))
@@ -136,12 +136,12 @@ class RealData(LightningDataModule):
             stream = seeded(self.seed, "validation")
             train, self.validation = cut_validation(train, share, stream)
         self.normalization = self._fit(train.x)
-        x, y = take_classes(found.x_test, found.y_test, chosen, len(all_names))
+        x, y = take_classes(arrays.x_test, arrays.y_test, chosen, len(all_names))
         if len(y) == 0:
             raise DdistError(f"{self.name} has no test image of the classes that were chosen.")
         self.test = convert(Split.sort(x, y, self.num_classes), *self._form)
         untested = untested_classes(self.name, self.class_names, self.test.counts)
-        self.facts = {**found.facts, **({"untested_classes": untested} if untested else {})}
+        self.facts = {**arrays.facts, **({"untested_classes": untested} if untested else {})}
         self.train = train
         return self
 

@@ -16,9 +16,11 @@ def channel_statistics(x: Images) -> tuple[Tensor, Tensor]:
     """
     value = torch.arange(256, dtype=torch.float64, device=x.device) / 255
     counts = torch.zeros(x.shape[1], 256, dtype=torch.int64, device=x.device)
-    for part in parts(x):
-        found = [torch.bincount(channel.flatten(), minlength=256) for channel in part.unbind(1)]
-        counts += torch.stack(found)
+    for chunk in parts(x):
+        histograms = [
+            torch.bincount(channel.flatten(), minlength=256) for channel in chunk.unbind(1)
+        ]
+        counts += torch.stack(histograms)
     share = counts.double()
     share = share / share.sum(1, keepdim=True)  # [C, 256]
     mean = share @ value

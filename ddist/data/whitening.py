@@ -25,11 +25,11 @@ def fit_zca(x: Images) -> dict[str, Tensor]:
     """Return ``mean`` [D] and ``whiten`` [D, D], float32, of uint8 images ``x`` [N, C, H, W]."""
     if len(x) < 2:
         raise DdistError(f"ZCA needs at least 2 training images, got {len(x)}.")
-    sums = [part.flatten(1).double().sum(0) for part in parts(x, CHUNK)]
+    sums = [chunk.flatten(1).double().sum(0) for chunk in parts(x, CHUNK)]
     mean = torch.stack(sums).sum(0) / len(x) / 255
     covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64, device=x.device)
-    for part in parts(x, CHUNK):
-        centred = part.flatten(1).double() / 255 - mean
+    for chunk in parts(x, CHUNK):
+        centred = chunk.flatten(1).double() / 255 - mean
         covariance.addmm_(centred.T, centred)
     values, vectors = torch.linalg.eigh(covariance / (len(x) - 1))
     # The smallest eigenvalues of a singular covariance come out as -1e-17.
@@ -48,6 +48,6 @@ def hash_tensors(*tensors: Images) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for tensor in tensors:
         digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
-        for part in [tensor] if isinstance(tensor, Tensor) else parts(tensor):
-            digest.update(part.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        for chunk in [tensor] if isinstance(tensor, Tensor) else parts(tensor):
+            digest.update(chunk.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

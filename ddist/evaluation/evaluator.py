@@ -40,9 +40,9 @@ class Row:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as in results.json: without ``confusion``, and without an empty course."""
-        found = asdict(replace(self, confusion=None))
-        del found["confusion"]
-        return found if self.course else {k: v for k, v in found.items() if k != "course"}
+        fields = asdict(replace(self, confusion=None))
+        del fields["confusion"]
+        return fields if self.course else {k: v for k, v in fields.items() if k != "course"}
 
     def score(self) -> float:
         """Return what is to be large: the accuracy; under an objective, on the labels it wants."""
@@ -93,10 +93,10 @@ class Evaluator:
         """Return the row of one of ``tested``."""
         context = self._context(data, data.test if split is None else split, self.tested[name])
         counts = no_counts(data.num_classes)
-        found, chosen = self.protocol.accuracies(distilled, replace(context, confusion=counts))
+        measured, chosen = self.protocol.accuracies(distilled, replace(context, confusion=counts))
         course = self.protocol.course(distilled, context, chosen)
         counted = counts is not None and bool(counts.any())
-        row = summarise(found, self.protocol.name, name, chosen)
+        row = summarise(measured, self.protocol.name, name, chosen)
         return replace(row, course=course, confusion=counts if counted else None)
 
     def before(self, data: RealData) -> list[Row]:
@@ -104,9 +104,9 @@ class Evaluator:
         not start from those."""
         rows = []
         for name, network in self.networks.items():
-            found = self.protocol.before(self._context(data, data.test, network))
-            if found is not None:
-                rows.append(summarise(found, self.protocol.name, name, {}))
+            accuracies = self.protocol.before(self._context(data, data.test, network))
+            if accuracies is not None:
+                rows.append(summarise(accuracies, self.protocol.name, name, {}))
         return rows
 
     def _context(self, data: RealData, split: Split, network: nn.Module) -> Context:

@@ -42,7 +42,9 @@ class NearestNeighbours(Protocol):
     def accuracies(
         self, distilled: DistilledDataset, context: Context
     ) -> tuple[Tensor, dict[str, float]]:
-        images, y, weights = (None if each is None else each.cpu() for each in distilled.examples())
+        images, y, weights = (
+            None if tensor is None else tensor.cpu() for tensor in distilled.examples()
+        )
         assert images is not None and y is not None
         x, y = images.flatten(1).numpy(), y if y.ndim == 1 else y.argmax(1)
         weights = torch.ones(len(y)) if weights is None else weights

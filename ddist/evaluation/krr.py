@@ -42,10 +42,10 @@ class KernelRegression(Protocol):
                 "protocol, such as evaluation=dc2021."
             )
         images, y = images.to(data.device), targets(labels, data.num_classes).to(data.device)
-        found = coefficients(self.kernel(images, images), y, self.ridge)
+        alpha = coefficients(self.kernel(images, images), y, self.ridge)
         right = torch.zeros((), dtype=torch.float64, device=data.device)
         for x, classes in batches_of(data, split):
-            predicted = (self.kernel(x, images) @ found).argmax(1)
+            predicted = (self.kernel(x, images) @ alpha).argmax(1)
             right += (predicted == classes).sum()
             count(context.confusion, predicted.unsqueeze(0), classes)
         return (right / len(split)).view(1).cpu(), {}

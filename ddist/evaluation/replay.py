@@ -99,17 +99,17 @@ class Replay(Protocol):
         step_sizes = sizes_of(distilled, chosen, len(steps))
         start = context.init.held_out(network, self.num_networks)
         compiled = pays(context.compile, network, split.x[:1], num_members(start) * len(split))
-        found: list[Tensor] = []
+        accuracies: list[Tensor] = []
         with Progress("evaluating", "networks", num_members(start), quiet=SHORT) as progress:
             for weights in in_chunks(start, self.chunk):
                 trained = replay(network, weights, steps, step_sizes.to(data.device))
                 batches = batches_of(data, split)
                 counts = context.confusion
-                found.append(
+                accuracies.append(
                     accuracy(network, trained, batches, compiled=compiled, confusion=counts)
                 )
-                progress.to(sum(map(len, found)))
-        return torch.cat(found).cpu(), chosen
+                progress.to(sum(map(len, accuracies)))
+        return torch.cat(accuracies).cpu(), chosen
 
     def course(
         self, distilled: DistilledDataset, context: Context, chosen: Mapping[str, float]
@@ -121,9 +121,9 @@ class Replay(Protocol):
         sizes = sizes_of(distilled, chosen, len(steps)).to(data.device).flatten()
         stops = shown_steps(len(sizes))
         start = context.init.held_out(network, self.num_networks)
-        found: dict[str, list[list[Tensor]]] = {name: [] for name in objective.measures}
+        curves_by_measure: dict[str, list[list[Tensor]]] = {name: [] for name in objective.measures}
         for weights in in_chunks(start, self.chunk):
-            curves: dict[str, list[Tensor]] = {name: [] for name in found}
+            curves: dict[str, list[Tensor]] = {name: [] for name in curves_by_measure}
             for before, stop in zip([0, *stops], stops, strict=False):
                 parts = [steps[t % len(steps)] for t in range(before, stop)]
                 weights = replay(network, weights, parts, sizes[None, before:stop])
@@ -135,17 +135,17 @@ class Replay(Protocol):
                 for name, measure in objective.measures.items():
                     curves[name].append(measure(predicted, y))
             for name, curve in curves.items():
-                found[name].append(curve)
+                curves_by_measure[name].append(curve)
         stacked_up = {
             name: torch.cat([torch.stack(curve, 1) for curve in curves])  # [K, stops]
-            for name, curves in found.items()
+            for name, curves in curves_by_measure.items()
         }
         return {"steps": stops} | {
             f"{name}_{kind}": values.tolist()
-            for name, each in stacked_up.items()
+            for name, curve_set in stacked_up.items()
             for kind, values in (
-                ("mean", each.mean(0)),
-                ("std", each.std(0, unbiased=len(each) > 1)),
+                ("mean", curve_set.mean(0)),
+                ("std", curve_set.std(0, unbiased=len(curve_set) > 1)),
             )
         }
 
@@ -173,7 +173,11 @@ class Replay(Protocol):
                     weights, done = replay(network, weights, steps, sizes), epochs
                     batches = as_wanted(batches_of(data, images), context.objective)
                     score = float(accuracy(network, weights, batches).mean())
-                    best = max(best, (score, size, epochs), key=lambda found: found[0])
+                    best = max(
+                        best,
+                        (score, size, epochs),
+                        key=lambda curves_by_measure: curves_by_measure[0],
+                    )
                 progress.to(number + 1)
         return best[1], best[2]
 
@@ -227,8 +231,8 @@ def steps_of(distilled: DistilledDataset, device: torch.device) -> Steps:
     """Return the images and labels of each student step; all in one step if the set has none."""
     index = distilled.step_index
     members = [None] if index is None else [index == step for step in range(int(index.max()) + 1)]
-    found = [distilled.examples(each) for each in members]
-    return [(images.to(device), labels.to(device)) for images, labels, _ in found]
+    curves_by_measure = [distilled.examples(curve_set) for curve_set in members]
+    return [(images.to(device), labels.to(device)) for images, labels, _ in curves_by_measure]
 
 
 def tuning_split(data: RealData, size: int, seed: int) -> Split:

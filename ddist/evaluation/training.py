@@ -89,7 +89,9 @@ class Training(Protocol):
         self.name = name
         self.num_networks = num_networks
         by_images = epochs if isinstance(epochs, Mapping) else {1: epochs}
-        self.schedules = {n: schedule_by_name(schedule, each) for n, each in by_images.items()}
+        self.schedules = {
+            n: schedule_by_name(schedule, schedule_name) for n, schedule_name in by_images.items()
+        }
         self.loss = loss
         self.batch_size, self.optimizer = batch_size, optimizer
         self.lr, self.momentum, self.weight_decay = lr, momentum, weight_decay
@@ -121,7 +123,7 @@ class Training(Protocol):
         recipe = self._recipe(distilled, context, len(x))
         tested = self.num_networks * len(split)
         compiled = pays(context.compile, network, split.x[:1], tested)
-        found: list[Tensor] = []
+        accuracies: list[Tensor] = []
         with Progress("evaluating", "epochs", recipe.epochs, quiet=SHORT) as progress:
             for index, weights in enumerate(in_chunks(start, self.chunk)):
                 members = range(index * self.chunk, index * self.chunk + num_members(weights))
@@ -138,7 +140,7 @@ class Training(Protocol):
                     generators=[generator(context.seed, "evaluate", k) for k in members],
                     progress=progress.part(index, ceil(self.num_networks / self.chunk)),
                 )
-                found.append(
+                accuracies.append(
                     accuracy(
                         network,
                         trained,
@@ -148,7 +150,7 @@ class Training(Protocol):
                         confusion=context.confusion,
                     )
                 )
-        return torch.cat(found).cpu(), {}
+        return torch.cat(accuracies).cpu(), {}
 
     def _examples(
         self, distilled: DistilledDataset, data: RealData
@@ -156,8 +158,8 @@ class Training(Protocol):
         """Return what networks train on: images, labels, weights of samples."""
         regresses = self.loss == "mse"
         x, y, weighed = (
-            None if each is None else each.to(data.device)
-            for each in distilled.examples(as_learned=regresses, temperature=self.temperature)
+            None if tensor is None else tensor.to(data.device)
+            for tensor in distilled.examples(as_learned=regresses, temperature=self.temperature)
         )
         assert x is not None and y is not None
         if self.hard and y.is_floating_point():

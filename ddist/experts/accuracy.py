@@ -26,18 +26,18 @@ def expert_accuracies(
 ) -> list[float]:
     """Return and log the test accuracies of the experts after ``epoch`` epochs, as fractions. They
     are kept beside the weights, and measured only where they are not there."""
-    found = []
+    known_accuracies = []
     with Progress("testing experts", "experts", num_experts, quiet=SHORT) as progress:
         for expert in range(num_experts):
             known = store.accuracy(expert, epoch)
             if known is None:
                 known = measure(store, network, source, expert, epoch)
             if known is not None:
-                found.append(known)
+                known_accuracies.append(known)
             progress.to(expert + 1)
-    if found:
-        say_accuracies(found, chance_level(source), epoch)
-    return found
+    if known_accuracies:
+        say_accuracies(known_accuracies, chance_level(source), epoch)
+    return known_accuracies
 
 
 def measure(
@@ -60,25 +60,28 @@ def measure(
     return value
 
 
-def say_accuracies(found: list[float], chance: float, epochs: int) -> None:
+def say_accuracies(accuracies: list[float], chance: float, epochs: int) -> None:
     """Log in one line the accuracies of experts after ``epochs`` epochs, with a warning where some
     of them know hardly more than ``chance``, the share of the largest class."""
-    percent = [100 * value for value in (min(found), sum(found) / len(found), max(found))]
+    percent = [
+        100 * value
+        for value in (min(accuracies), sum(accuracies) / len(accuracies), max(accuracies))
+    ]
     log.info(
         "Test accuracy of %d expert%s after %d epochs: %.1f %% at least, %.1f %% on average, "
         "%.1f %% at most.",
-        len(found),
-        "" if len(found) == 1 else "s",
+        len(accuracies),
+        "" if len(accuracies) == 1 else "s",
         epochs,
         *percent,
     )
-    bad = sum(value < chance + NEAR_CHANCE * (1 - chance) for value in found)
+    bad = sum(value < chance + NEAR_CHANCE * (1 - chance) for value in accuracies)
     if bad:
         log.warning(
             "%d of %d experts are near chance (%.1f %%), and images that follow them learn "
             "nothing: try another trajectories.lr, more epochs, or a larger network.",
             bad,
-            len(found),
+            len(accuracies),
             100 * chance,
         )
 

@@ -142,18 +142,18 @@ class Trajectories:
         the network's device. A file that is damaged or not there is trained first."""
         assert 0 <= expert < self.num_experts, "there is no such expert"
         store = self._store(network)
-        found = store.read(expert, epoch)
-        if found is None:
+        weights = store.read(expert, epoch)
+        if weights is None:
             work = self._work(network, epoch)
-            group = next(each for each in work.groups if expert in each)
+            group = next(members for members in work.groups if expert in members)
             work.claim(group, seconds=-1, advance=None)
-            found = store.read(expert, epoch)
-        if found is None:
+            weights = store.read(expert, epoch)
+        if weights is None:
             raise DdistError(
                 f"{store.path(expert, epoch)} was just written and is damaged again: check the "
                 "disk, or set paths.cache (DDIST_CACHE) to another one."
             )
-        return {name: w.to(device_of(network), torch.float32) for name, w in found.items()}
+        return {name: w.to(device_of(network), torch.float32) for name, w in weights.items()}
 
     def missing(self, network: nn.Module, epochs: int) -> list[tuple[int, int]]:
         """List (epoch, expert) of each file that is not there, up to ``epochs``."""

@@ -93,10 +93,10 @@ class Store:
         """Return the test accuracy that was noted for these weights; None without a note."""
         try:
             with accessible(self._note(expert, epoch), "experts"):
-                found = json.loads(self._note(expert, epoch).read_bytes())["test_accuracy"]
+                value = json.loads(self._note(expert, epoch).read_bytes())["test_accuracy"]
         except (FileNotFoundError, ValueError, LookupError, TypeError):
             return None  # the experts of earlier versions have none
-        return float(found) if isinstance(found, int | float) else None
+        return float(value) if isinstance(value, int | float) else None
 
     def note_accuracy(self, expert: int, epoch: int, accuracy: float) -> None:
         """Keep the test accuracy, a fraction, where the folder can be written to."""

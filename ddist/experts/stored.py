@@ -76,13 +76,13 @@ class Stored:
     def read(self, network: nn.Module, expert: int, epoch: int) -> Weights:
         """Return one expert's weights after ``epoch`` epochs, float32, on the network's device."""
         store = Store(self.path, torch.float32, network)
-        found = store.read(expert, epoch)
-        if found is None:
+        stored = store.read(expert, epoch)
+        if stored is None:
             raise DdistError(
                 f"The expert file {store.path(expert, epoch)} is not there or damaged: import the "
                 "experts again."
             )
-        return {name: w.to(device_of(network), torch.float32) for name, w in found.items()}
+        return {name: w.to(device_of(network), torch.float32) for name, w in stored.items()}
 
     def folder(self, network: nn.Module) -> Path:
         """Return the folder in which the experts lie."""

@@ -94,9 +94,14 @@ class Work:
         """Return the last epoch from ``first`` to ``last`` of which all files are there, and what
         is in them, stacked, on the CPU; None if there is none."""
         for epoch in range(last, first - 1, -1):
-            found = [each for each in (self.store.read(k, epoch) for k in group) if each]
-            if len(found) == len(group):
-                return epoch, {n: torch.stack([each[n] for each in found]) for n in found[0]}
+            epoch_weights = [
+                expert for expert in (self.store.read(k, epoch) for k in group) if expert
+            ]
+            if len(epoch_weights) == len(group):
+                return epoch, {
+                    n: torch.stack([expert[n] for expert in epoch_weights])
+                    for n in epoch_weights[0]
+                }
         return None
 
     def _write(self, group: range, epoch: int, weights: Weights) -> None:

@@ -125,13 +125,13 @@ class LatentDiffusion(VAE):
     def network(self, kind: str) -> Any:
         """Read the denoiser, of the class ``kind`` of diffusers."""
         library = diffusers_library(f"generative={self.name}")
-        found = read_part(
+        module = read_part(
             getattr(library, kind),
             self.folder / self.denoiser,
             torch_dtype=self.dtype,
             low_cpu_mem_usage=False,
         )
-        return found.to(self.device)
+        return module.to(self.device)
 
     @torch.no_grad()
     def decode(self, latents: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:

@@ -57,12 +57,12 @@ class DiT(LatentDiffusion):
         return self.ids.tolist()
 
     def noise(self, z: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        found: Tensor = self.transformer(z, timestep=t, class_labels=condition).sample
-        return found[:, : z.shape[1]]  # the rest is the learned variance
+        matches: Tensor = self.transformer(z, timestep=t, class_labels=condition).sample
+        return matches[:, : z.shape[1]]  # the rest is the learned variance
 
 
 def find_ids(
-    given: Sequence[int] | None, data: RealData, named: Mapping[str, str], num_known: int
+    chosen_ids: Sequence[int] | None, data: RealData, named: Mapping[str, str], num_known: int
 ) -> list[int]:
     """Return the numbers of the classes of ``data`` among ``num_known``, some of which are
     ``named`` ("tench, Tinca tinca"); see :class:`DiT`."""
@@ -70,11 +70,11 @@ def find_ids(
         f"name the model's numbers (0 to {num_known - 1}) of the {data.num_classes} classes of "
         f"{data.name}, in their order, with generative.class_ids=[...]"
     )
-    if given is not None:
-        numbers = [] if isinstance(given, str) else list(given)
+    if chosen_ids is not None:
+        numbers = [] if isinstance(chosen_ids, str) else list(chosen_ids)
         known = all(type(n) is int and 0 <= n < num_known for n in numbers)
         if not known or len(numbers) != data.num_classes or len(set(numbers)) != len(numbers):
-            raise DdistError(f"generative.class_ids={given} does not do: {remedy}.")
+            raise DdistError(f"generative.class_ids={chosen_ids} does not do: {remedy}.")
         return numbers
     if are_all(data.class_names) and num_known == data.num_classes:
         return list(range(num_known))
@@ -82,9 +82,9 @@ def find_ids(
     for number, names in named.items():
         for name in names.split(","):
             by_name.setdefault(name.strip().lower(), set()).add(int(number))
-    found = [by_name.get(name.replace("_", " ").lower(), set()) for name in data.class_names]
-    for name, numbers_found in zip(data.class_names, found, strict=True):
+    matches = [by_name.get(name.replace("_", " ").lower(), set()) for name in data.class_names]
+    for name, numbers_found in zip(data.class_names, matches, strict=True):
         if len(numbers_found) != 1:
             what = "several classes" if numbers_found else "no class"
             raise DdistError(f"The model knows {what} called {name!r}: {remedy}.")
-    return [number for each in found for number in each]
+    return [number for numbers_of_class in matches for number in numbers_of_class]

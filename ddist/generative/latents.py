@@ -71,10 +71,10 @@ class Latents:
             return latents
 
         at_once = self.pair.images_at_once
-        found = np.concatenate([encode(first) for first in range(start, stop, at_once)])
-        if not np.isfinite(found).all():
+        encoded = np.concatenate([encode(first) for first in range(start, stop, at_once)])
+        if not np.isfinite(encoded).all():
             raise DdistError(f"The encoder ({self.pair}) gave latents that are no finite numbers.")
-        return found
+        return encoded
 
 
 class Rows:

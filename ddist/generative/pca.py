@@ -52,12 +52,12 @@ class PCA(Pair):
                 "num_images": num_images,
             }
         )
-        found = cached_tensors(
+        fitted = cached_tensors(
             data.cache / "pca" / f"{self._signature}.safetensors",
             lambda: self._fit(data, num_images, seed),
         )
         self._shape = data.image_shape
-        self._mean, self._directions = (found[n].to(data.device) for n in ("mean", "directions"))
+        self._mean, self._directions = (fitted[n].to(data.device) for n in ("mean", "directions"))
 
     def _fit(self, data: RealData, num_images: int, seed: int) -> dict[str, Tensor]:
         log.info("Fitting %d principal components to %s images.", self.components, num_images)

@@ -47,10 +47,10 @@ def vae_folder(model: str | None, revision: str | None) -> Path:
 
 
 def pipeline_folder(
-    model: str | None, revision: str | None, kinds: tuple[str, ...], asker: str
+    model: str | None, revision: str | None, pipelines: tuple[str, ...], asker: str
 ) -> Path:
     """Return the folder of the pipeline ``model``, a folder or a name on the hub. Raises
-    DdistError, which names ``asker``, if it is none of ``kinds``."""
+    DdistError, which names ``asker``, if it is none of ``pipelines``."""
 
     def download(name: str) -> str:
         pipeline = diffusers_library(asker).DiffusionPipeline
@@ -59,9 +59,9 @@ def pipeline_folder(
 
     folder = find(model, download)
     kind = read_config(folder / "model_index.json").get("_class_name")
-    if kind not in kinds:
+    if kind not in pipelines:
         raise DdistError(
-            f"{asker} needs a {kinds[0]} in generative.model, but {model} is a {kind}: choose "
+            f"{asker} needs a {pipelines[0]} in generative.model, but {model} is a {kind}: choose "
             "another model."
         )
     return folder
@@ -89,8 +89,8 @@ def find(model: str | None, download: Callable[[str], str]) -> Path:
 def read_config(file: Path) -> dict[str, Any]:
     """Read a model's settings. Raises DdistError for a file that is missing or damaged."""
     try:
-        found: dict[str, Any] = json.loads(file.read_text())
-        return found
+        settings: dict[str, Any] = json.loads(file.read_text())
+        return settings
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no JSON"
         raise DdistError(
@@ -102,13 +102,13 @@ def read_config(file: Path) -> dict[str, Any]:
 def read_part(kind: Any, folder: Path, **options: Any) -> Any:
     """Load ``folder`` by ``kind``'s from_pretrained; a network's weights have no gradients."""
     try:
-        part = kind.from_pretrained(str(folder), local_files_only=True, **options)
+        module = kind.from_pretrained(str(folder), local_files_only=True, **options)
     except Exception as error:  # whatever the libraries raise for what is missing or damaged
         raise DdistError(
             f"{folder} cannot be read as a {kind.__name__} ({first_words(error)}): copy it or "
             "download it again."
         ) from error
-    return part.requires_grad_(False).eval() if isinstance(part, nn.Module) else part
+    return module.requires_grad_(False).eval() if isinstance(module, nn.Module) else module
 
 
 def first_words(error: Exception) -> str:

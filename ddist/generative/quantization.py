@@ -92,11 +92,11 @@ def cells(x: Latent, centroids: Floats, batch_size: int) -> Cells:
         counts += np.bincount(labels, minlength=k)
         total += float(distances.min(1).sum(dtype=np.float64))
         of_cell = np.where(labels[:, None] == np.arange(k), distances, np.inf)
-        for kind, each in enumerate((of_cell, distances)):
-            best = each.argmin(0)
-            found = each[best, np.arange(k)]
-            closer = found < least[kind]
-            nearest[kind, closer], least[kind, closer] = first + best[closer], found[closer]
+        for kind, distances_of in enumerate((of_cell, distances)):
+            best = distances_of.argmin(0)
+            distance = distances_of[best, np.arange(k)]
+            closer = distance < least[kind]
+            nearest[kind, closer], least[kind, closer] = first + best[closer], distance[closer]
     of_cell_or_all: Integers = np.where(counts > 0, nearest[0], nearest[1])
     return Cells(counts, of_cell_or_all, total / len(x))
 

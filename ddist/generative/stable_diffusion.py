@@ -93,19 +93,19 @@ class StableDiffusion(LatentDiffusion):
         return [self.prompts, self.negative_prompt]
 
     def noise(self, z: Tensor, t: Tensor, condition: Tensor) -> Tensor:
-        found: Tensor = self.unet(z, t, encoder_hidden_states=condition).sample
-        return found
+        noise: Tensor = self.unet(z, t, encoder_hidden_states=condition).sample
+        return noise
 
 
-def find_names(given: Sequence[str] | None, data: RealData) -> list[str]:
+def find_names(class_names: Sequence[str] | None, data: RealData) -> list[str]:
     """Return what the prompt calls the classes of ``data``; see :class:`StableDiffusion`."""
-    if given is not None:
-        if isinstance(given, str) or len(given) != data.num_classes:
+    if class_names is not None:
+        if isinstance(class_names, str) or len(class_names) != data.num_classes:
             raise DdistError(
                 f"generative.class_names has to name the {data.num_classes} classes of "
-                f"{data.name}, in their order, not {given!r}."
+                f"{data.name}, in their order, not {class_names!r}."
             )
-        return [str(name) for name in given]
+        return [str(name) for name in class_names]
     if are_numbers(data.class_names):
         names = names_of_all(data.class_names)
         if names is None:

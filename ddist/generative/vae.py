@@ -52,8 +52,8 @@ class VAE(Pair):
     ) -> None:
         self.model, self.revision = model, revision
         self.resolution, self.images_at_once = resolution, batch_size
-        found = torch.accelerator.current_accelerator(check_available=True)
-        self.device = found if found and accelerator != "cpu" else torch.device("cpu")
+        device = torch.accelerator.current_accelerator(check_available=True)
+        self.device = device if device and accelerator != "cpu" else torch.device("cpu")
         if dtype == "auto":
             dtype = "float32" if self.device.type == "cpu" else "float16"
         self.dtype = DTYPES[dtype]
@@ -81,8 +81,8 @@ class VAE(Pair):
         self.latent_shape = (config.latent_channels, *self._latent_sides(data.image_shape[1:]))
         settings = {key: value for key, value in config.items() if key[0] != "_"}
         weights = hash_tensors(*self.vae.state_dict().values())
-        parts = [weights, settings, str(self.dtype), self.resolution]
-        self._signature = signature({"vae": parts})
+        identity = [weights, settings, str(self.dtype), self.resolution]
+        self._signature = signature({"vae": identity})
         self.vae.to(self.device)
 
     def _find(self, data: RealData) -> Path:

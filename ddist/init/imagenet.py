@@ -51,9 +51,9 @@ class ImageNet(InitialWeights):
             self._known = self._read()
         # In torchvision's order, as the layers are; but for the last one, the head.
         names = [name for name in wanted if not name.startswith("head.")]
-        found = list(self._known.values())[: len(names)]
-        fits = len(found) == len(names) and all(
-            w.shape == wanted[name] for name, w in zip(names, found, strict=True)
+        tensors = list(self._known.values())[: len(names)]
+        fits = len(tensors) == len(names) and all(
+            w.shape == wanted[name] for name, w in zip(names, tensors, strict=True)
         )
         if not fits:
             raise DdistError(
@@ -61,7 +61,7 @@ class ImageNet(InitialWeights):
                 "no other network: choose network=alexnet network.layout=imagenet, on images with "
                 "3 channels, such as dataset=voc_crops."
             )
-        body = dict(zip(names, (w.float() for w in found), strict=True))
+        body = dict(zip(names, (w.float() for w in tensors), strict=True))
         head = {"head.weight": torch.zeros, "head.bias": torch.ones}
         return body | {name: make(wanted[name]) for name, make in head.items()}
 

@@ -177,12 +177,16 @@ class Pretrained(InitialWeights):
         logger.info("Training %d networks on %s; this is done once.", num, self.source.name)
         start = Random(self.scheme, self.seed).draw(network, num, "pool")
         slices = self._together(network, start)
-        files = [folder / f"{each.start:04d}-{each.stop:04d}.safetensors" for each in slices]
+        files = [
+            folder / f"{networks.start:04d}-{networks.stop:04d}.safetensors" for networks in slices
+        ]
         epochs = self.recipe.epochs
 
         def kept() -> str:
-            there = [each for each, file in zip(slices, files, strict=True) if file.exists()]
-            done = sum(each.stop - each.start for each in there)
+            there = [
+                networks for networks, file in zip(slices, files, strict=True) if file.exists()
+            ]
+            done = sum(networks.stop - networks.start for networks in there)
             return (
                 f"{done} of {num} pre-trained networks are kept in {folder}, and the same command "
                 "trains the rest"
@@ -194,9 +198,9 @@ class Pretrained(InitialWeights):
             Progress("pre-training", "epochs", len(slices) * epochs, before=before) as progress,
         ):
             trained = []
-            for index, (each, file) in enumerate(zip(slices, files, strict=True)):
+            for index, (networks, file) in enumerate(zip(slices, files, strict=True)):
                 weights = cached_tensors(
-                    file, partial(self._fit, network, start, each, index * epochs, progress)
+                    file, partial(self._fit, network, start, networks, index * epochs, progress)
                 )
                 trained.append({name: w.to(device_of(network)) for name, w in weights.items()})
         return concatenate(trained)

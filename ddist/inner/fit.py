@@ -71,24 +71,24 @@ def fit(
     if recipe.compiled and not together:
         loss = compiled_loss()
     data = Minibatches(x, y, sample_weights, batch_size, normalize, augment, mix, label)
-    parts = list(groups(weights, batch_size)) if together else singles(weights)
+    groups_of_networks = list(groups(weights, batch_size)) if together else singles(weights)
 
     def epoch_done(index: int, epochs: int) -> None:
         if progress is not None:
-            progress(index * recipe.epochs + epochs, len(parts) * recipe.epochs)
+            progress(index * recipe.epochs + epochs, len(groups_of_networks) * recipe.epochs)
 
     with mode(network, training=True), torch.enable_grad():
         trained = [
             _trained(
                 loss,
                 network,
-                {name: w[part] for name, w in weights.items()},
+                {name: w[group] for name, w in weights.items()},
                 recipe,
                 data,
-                generators[part],
+                generators[group],
                 partial(epoch_done, index),
             )
-            for index, part in enumerate(parts)
+            for index, group in enumerate(groups_of_networks)
         ]
     return concatenate(trained)
 

@@ -113,7 +113,7 @@ def meminfo(path: Path = Path("/proc/meminfo")) -> Mapping[str, int]:
 def control_groups(root: Path = Path("/sys/fs/cgroup")) -> list[tuple[int, int]]:
     """Return (limit, bytes in use that are no cache) of this process's control groups, version 1 or
     2, that limit its memory, as those of containers and cluster jobs do."""
-    found = []
+    held = []
     for folder in group_folders(root):
         for limit, used, cache in (
             ("memory.max", "memory.current", "inactive_file"),
@@ -125,8 +125,8 @@ def control_groups(root: Path = Path("/sys/fs/cgroup")) -> list[tuple[int, int]]
                 kept = _entry(folder / "memory.stat", cache)
             except (OSError, ValueError):
                 continue
-            found.append((most, max(0, now - kept)))
-    return found
+            held.append((most, max(0, now - kept)))
+    return held
 
 
 def group_folders(root: Path, own: Path = Path("/proc/self/cgroup")) -> list[Path]:
@@ -141,7 +141,11 @@ def group_folders(root: Path, own: Path = Path("/proc/self/cgroup")) -> list[Pat
         if controllers in ("", "memory"):
             start = root / controllers
             inner = start / path.lstrip("/")
-            folders += [each for each in (inner, *inner.parents) if each.is_relative_to(start)]
+            folders += [
+                inner_folder
+                for inner_folder in (inner, *inner.parents)
+                if inner_folder.is_relative_to(start)
+            ]
     return list(dict.fromkeys(folders))
 
 

@@ -77,12 +77,12 @@ class Minibatches:
         if self.mix is None:
             return Minibatch(x, y, factors, own=True)
         mixed = [self.mix(images, g) for images, g in zip(x, generators, strict=True)]
-        partner = torch.stack([each.partner for each in mixed])
-        share = torch.tensor([[each.share] for each in mixed], device=x.device)
+        partner = torch.stack([mixing.partner for mixing in mixed])
+        share = torch.tensor([[mixing.share] for mixing in mixed], device=x.device)
         rows = torch.arange(len(x), device=x.device)[:, None]
         factors = torch.ones(y.shape[:2], device=x.device) if factors is None else factors
         others = (y[rows, partner], factors[rows, partner] * (1 - share))
-        x = torch.stack([each.x for each in mixed])
+        x = torch.stack([mixing.x for mixing in mixed])
         return Minibatch(x, y, factors * share, own=True, others=others)
 
     def _labelled(self, batch: Minibatch) -> Minibatch:

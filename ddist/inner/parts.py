@@ -46,7 +46,7 @@ def forward_in_parts(forward: Callable[[Tensor], Tensor], x: Tensor, size: int) 
     no more images than that, ``forward`` is called as it is."""
     if len(x) <= size:
         return forward(x)
-    logits = [checkpoint(forward, part, use_reentrant=False) for part in torch.split(x, size)]
+    logits = [checkpoint(forward, chunk, use_reentrant=False) for chunk in torch.split(x, size)]
     return torch.cat(logits, -2)
 
 

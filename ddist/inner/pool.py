@@ -17,15 +17,15 @@ from ddist.networks.base import Weights
 @contextmanager
 def batch_norm_momentum(network: nn.Module, momentum: float) -> Iterator[None]:
     """Let running statistics follow the batches with this momentum within the block."""
-    layers = [each for each in network.modules() if isinstance(each, _BatchNorm)]
-    before = [each.momentum for each in layers]
-    for each in layers:
-        each.momentum = momentum
+    layers = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
+    before = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = momentum
     try:
         yield
     finally:
-        for each, own in zip(layers, before, strict=True):
-            each.momentum = own
+        for layer, own in zip(layers, before, strict=True):
+            layer.momentum = own
 
 
 class Pool:
@@ -86,13 +86,15 @@ class Pool:
 
     def state(self) -> Weights:
         """Return all that the pool holds, by name: its own tensors [P, ...], not copies."""
-        kinds = {
+        tensors_by_name = {
             "weights": self.parameters | self.buffers,
             "first": self._first,
             "second": self._second,
         }
         named = {
-            f"{kind}.{name}": w for kind, tensors in kinds.items() for name, w in tensors.items()
+            f"{kind}.{name}": w
+            for kind, tensors in tensors_by_name.items()
+            for name, w in tensors.items()
         }
         return named | {"steps": self._steps, "ages": self.ages}
 

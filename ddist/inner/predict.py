@@ -53,14 +53,14 @@ def predict(
             missing = most - len(chunks[-1])
             chunks[-1] = torch.cat([chunks[-1], x.new_zeros(missing, *x.shape[1:])])
         together = choose_stacked(network, stacked, len(chunks[0]), x.device.type, precision)
-        parts = list(groups(weights, len(chunks[0]))) if together else singles(weights)
+        members = list(groups(weights, len(chunks[0]))) if together else singles(weights)
         rows = []
         for chunk in chunks:
             logits = [
                 forward(
-                    network, {n: w[part] for n, w in weights.items()}, chunk, together, precision
+                    network, {n: w[group] for n, w in weights.items()}, chunk, together, precision
                 )
-                for part in parts
+                for group in members
             ]
             rows.append(torch.cat(logits))
     return torch.cat(rows, dim=1)[:, : len(x)]

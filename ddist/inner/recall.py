@@ -76,10 +76,10 @@ def _costly(function: Any, args: tuple[Any, ...]) -> bool:
 def _without_graph(result: Result) -> Result:
     """Return a detached tensor of the same storage, which autograd above may mark as it likes."""
     if isinstance(result, tuple):
-        return tuple(None if each is None else each.detach() for each in result)
+        return tuple(None if tensor is None else tensor.detach() for tensor in result)
     return None if result is None else result.detach()
 
 
 def _versions(result: Result) -> list[int]:
     parts = result if isinstance(result, tuple) else (result,)
-    return [each._version for each in parts if each is not None]
+    return [tensor._version for tensor in parts if tensor is not None]

@@ -42,8 +42,8 @@ def _inner(a: Weights, b: Weights) -> Tensor:
 
 def _square(a: Weights) -> Tensor:
     """Return squared norms [K]; never 0, so that a gradient of 0 can be divided by its norm."""
-    found = _inner(a, a)
-    return found.clamp_min(torch.finfo(found.dtype).tiny)
+    square = _inner(a, a)
+    return square.clamp_min(torch.finfo(square.dtype).tiny)
 
 
 def _each_times(stack: Weights, factors: Tensor) -> Weights:

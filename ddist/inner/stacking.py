@@ -122,6 +122,6 @@ def mode(network: nn.Module, training: bool) -> Iterator[None]:
         network.train(before)
 
 
-def concatenate(parts: list[Weights]) -> Weights:
+def concatenate(groups: list[Weights]) -> Weights:
     """Join several stacks into one."""
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return {name: torch.cat([weights[name] for weights in groups]) for name in groups[0]}

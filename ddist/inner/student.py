@@ -57,5 +57,5 @@ def draw_rows(
     rows: list[Tensor] = []
     while len(rows) < steps:
         order = torch.randperm(num, generator=generator).to(device)
-        rows += [part for part in torch.split(order, size) if len(part) == size]
+        rows += [drawn for drawn in torch.split(order, size) if len(drawn) == size]
     return rows[:steps]

@@ -109,7 +109,7 @@ class _Rebuilt(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, ...]:
-        found: list[Tensor | None] = [None] * len(ctx.inputs)
+        gradients: list[Tensor | None] = [None] * len(ctx.inputs)
         for number, places in reversed(list(enumerate(ctx.plan))):
             before = ctx.states[number]
             state = {k: v.detach().requires_grad_(ctx.exact) for k, v in before.items()}
@@ -123,7 +123,7 @@ class _Rebuilt(torch.autograd.Function):
             if not wanted:
                 break
             # Not all that a step gives has a graph: Adam's count of steps, where it came without.
-            reached = [each.requires_grad for each in end.values()]
+            reached = [weight.requires_grad for weight in end.values()]
             pulled = torch.autograd.grad(
                 list(compress(end.values(), reached)),
                 wanted,
@@ -136,10 +136,10 @@ class _Rebuilt(torch.autograd.Function):
                     for v, g in zip(through, pulled, strict=False)
                 )
             for i, g in zip(learned, pulled[len(through) :], strict=True):
-                earlier = found[places[i]]
+                earlier = gradients[places[i]]
                 if g is not None:
-                    found[places[i]] = g if earlier is None else earlier + g
-        return (None, None, None, None, *gradient, *found)
+                    gradients[places[i]] = g if earlier is None else earlier + g
+        return (None, None, None, None, *gradient, *gradients)
 
 
 def _leaf(tensor: Tensor) -> Tensor:

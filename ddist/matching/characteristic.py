@@ -19,10 +19,10 @@ def characteristic_distance(
     ``synthetic`` [K, M, F] and ``frequencies`` [T, F] to a scalar.
     """
     real_part, real_imag = characteristic(real, frequencies)
-    part, imag = characteristic(synthetic, frequencies)
-    apart = (real_part - part).square() + (real_imag - imag).square()  # |r - s|^2
+    syn_real, syn_imag = characteristic(synthetic, frequencies)
+    apart = (real_part - syn_real).square() + (real_imag - syn_imag).square()  # |r - s|^2
     lengths = root(real_part.square() + real_imag.square())
-    amplitudes = (lengths - root(part.square() + imag.square())).square()
+    amplitudes = (lengths - root(syn_real.square() + syn_imag.square())).square()
     # The second term is |r - s|^2 - (|r| - |s|)^2. Written so, nothing cancels where alpha = 1/2.
     return root((1 - alpha) * apart + (2 * alpha - 1) * amplitudes).mean(1).sum()
 

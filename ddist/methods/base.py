@@ -144,8 +144,8 @@ class Method(OuterOptimizer):
     def check_loss(self) -> None:
         """Raise a DdistError where the last outer loss, unless checked already, is not finite."""
         if self._unchecked is not None:
-            found, self._unchecked = self._unchecked, None
-            check_finite(*found)
+            unchecked, self._unchecked = self._unchecked, None
+            check_finite(*unchecked)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_loss()

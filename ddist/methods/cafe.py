@@ -103,15 +103,15 @@ class CAFE(AlongStudents):
             by_class = [layer.unflatten(0, x.shape[:2]) for layer in layers]
             return *(layer.mean(1) for layer in by_class), by_class[-1]
 
-        parts = x.split(at_once)
-        if len(parts) == 1 or not torch.is_grad_enabled():
-            rows = [summary(part) for part in parts]
+        chunks = x.split(at_once)
+        if len(chunks) == 1 or not torch.is_grad_enabled():
+            rows = [summary(images) for images in chunks]
         else:
             rows = [
-                checkpoint(summary, part, use_reentrant=False, preserve_rng_state=False)
-                for part in parts
+                checkpoint(summary, images, use_reentrant=False, preserve_rng_state=False)
+                for images in chunks
             ]
-        return [torch.cat(each) for each in zip(*rows, strict=True)]
+        return [torch.cat(means) for means in zip(*rows, strict=True)]
 
     # -- the student between outer steps ---------------------------------------------------------
 
@@ -162,8 +162,8 @@ class CAFE(AlongStudents):
         if self._query is None:
             rows = permute_classes(split, generator(self.seed, "query"))
             self._query = torch.cat([row[: self.query_per_class] for row in rows])
-        for part in self._query.to(data.device).split(_AT_ONCE):
-            yield data.normalization(split.x[part]), split.y[part]
+        for batch_rows in self._query.to(data.device).split(_AT_ONCE):
+            yield data.normalization(split.x[batch_rows]), split.y[batch_rows]
 
 
 def layer_outputs(network: nn.Module, weights: Weights, x: Tensor) -> list[Tensor]:

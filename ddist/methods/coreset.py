@@ -140,9 +140,9 @@ def kmeans_embedding(features: Tensor, k: int, generator: torch.Generator) -> Te
     with warnings.catch_warnings():
         # of fewer different images than k, which the choice below copes with
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found = KMeans(k, n_init=1, random_state=seed).fit(features.cpu().numpy())
+        clusters = KMeans(k, n_init=1, random_state=seed).fit(features.cpu().numpy())
     chosen: list[int] = []
-    for centroid in torch.from_numpy(found.cluster_centers_).to(features):
+    for centroid in torch.from_numpy(clusters.cluster_centers_).to(features):
         distances = (features - centroid).square().sum(1)
         distances[chosen] = torch.inf
         chosen.append(int(distances.argmin()))

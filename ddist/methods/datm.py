@@ -69,8 +69,8 @@ class DATM(MTT):
         """Count, for each of the training images at ``rows`` [K, M], row k holding class k, the
         experts that classify it right: int64 [K, M]."""
         classes = torch.arange(len(rows), device=rows.device).repeat_interleave(rows.shape[1])
-        parts = rows.flatten().split(AT_ONCE)
-        asked = self.ask_experts(self.data.images(part) for part in parts)
+        chunks = rows.flatten().split(AT_ONCE)
+        asked = self.ask_experts(self.data.images(chunk) for chunk in chunks)
         counts = [
             (logits.argmax(-1) == own).sum(0)
             for logits, own in zip(asked, classes.split(AT_ONCE), strict=True)

@@ -65,7 +65,7 @@ class DC(AlongStudents):
                 return list(of_each(weights, x, classes).values())
         of_class = self.synthetic_gradient if create_graph else self.real_gradient
         rows = [of_class(weights, images, y) for images, y in zip(x, classes, strict=True)]
-        return [torch.stack(each) for each in zip(*rows, strict=True)]
+        return [torch.stack(gradient) for gradient in zip(*rows, strict=True)]
 
     def synthetic_gradient(self, weights: Weights, x: Tensor, y: Tensor) -> Sequence[Tensor]:
         """Compute the mean loss's gradient on images [M, C, H, W] of class y [], with its graph."""
@@ -76,10 +76,10 @@ class DC(AlongStudents):
         """Compute that gradient without a graph, part by part, so that few activations are held."""
         loss, leaves = self.fast(class_loss), list(weights.values())
         total = [torch.zeros_like(leaf) for leaf in leaves]
-        for part in self.real_parts(x):
-            share = len(part) / len(x)
-            found = torch.autograd.grad(loss(self.network, weights, part, y) * share, leaves)
-            total = [t + g for t, g in zip(total, found, strict=True)]
+        for chunk in self.real_parts(x):
+            share = len(chunk) / len(x)
+            gradients = torch.autograd.grad(loss(self.network, weights, chunk, y) * share, leaves)
+            total = [t + g for t, g in zip(total, gradients, strict=True)]
         return total
 
     def next_students(self, before: Students | None) -> Students:

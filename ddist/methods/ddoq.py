@@ -89,8 +89,8 @@ class DDOQ(Method):
             self.quantization = [self.quantized(c, progress) for c in range(self.data.num_classes)]
         self.weights = None
         if weights != "uniform":
-            counts = [each["counts"] for each in self.quantization]
-            self.weights = torch.cat([sample_weights(each, weights) for each in counts])
+            counts = [quantized["counts"] for quantized in self.quantization]
+            self.weights = torch.cat([sample_weights(of_class, weights) for of_class in counts])
         images = self.medoids() if decode == "medoid" else self.decoded()
         with torch.no_grad():
             self.synthetic.stored()[0].copy_(images)
@@ -106,13 +106,13 @@ class DDOQ(Method):
         def compute() -> dict[str, Tensor]:
             rng = np.random.RandomState(derive(self.seed, "quantize", c) % 2**32)
             centroids = clvq(rows, ipc, **self.clustering, rng=rng)
-            found = cells(rows, centroids, ASSIGNED_AT_ONCE)
+            assigned = cells(rows, centroids, ASSIGNED_AT_ONCE)
             uniform = transport_error(sample(rows, ipc, TRANSPORTED, rng), centroids)
             return {
                 "centroids": torch.from_numpy(centroids),
-                "counts": torch.from_numpy(found.counts),
-                "nearest": torch.from_numpy(found.nearest),
-                "error": torch.tensor(found.error, dtype=torch.float64),
+                "counts": torch.from_numpy(assigned.counts),
+                "nearest": torch.from_numpy(assigned.nearest),
+                "error": torch.tensor(assigned.error, dtype=torch.float64),
                 "error_uniform": torch.tensor(uniform, dtype=torch.float64),
             }
 
@@ -125,30 +125,31 @@ class DDOQ(Method):
 
         with keeping(kept):
             path = self.latents.folder / key / f"{c:04d}.safetensors"
-            found = cached_tensors(path, compute)
+            tensors = cached_tensors(path, compute)
         progress.to(c + 1)
-        return found
+        return tensors
 
     def medoids(self) -> Tensor:
         """Return the real images [N, C, H, W] nearest to the centroids."""
         starts = self.data.train.offsets[:-1]
         nearest = [
-            start + each["nearest"] for start, each in zip(starts, self.quantization, strict=True)
+            start + quantized["nearest"]
+            for start, quantized in zip(starts, self.quantization, strict=True)
         ]
         return self.data.images(torch.cat(nearest))
 
     def decoded(self) -> Tensor:
         """Decode the centroids to images [N, C, H, W] in training space."""
-        centroids = [each["centroids"] for each in self.quantization]
+        centroids = [quantized["centroids"] for quantized in self.quantization]
         latents = torch.cat(centroids).to(self.data.device)
         latents = latents.view(-1, *self.generative.latent_shape)
         classes = self.synthetic.classes.to(self.data.device)
         size = self.generative.images_at_once
-        parts = list(zip(latents.split(size), classes.split(size), strict=True))
+        batches = list(zip(latents.split(size), classes.split(size), strict=True))
         log.info("Decoding %d points (%s).", len(latents), self.generative)
         pixels = []
-        with Progress("decoding", "batches", len(parts), quiet=SHORT) as progress:
-            for number, (z, y) in enumerate(parts):
+        with Progress("decoding", "batches", len(batches), quiet=SHORT) as progress:
+            for number, (z, y) in enumerate(batches):
                 pixels.append(self.kept(number, z, y).to(self.data.device))
                 progress.to(number + 1)
         return self.data.normalization(torch.cat(pixels))
@@ -179,7 +180,7 @@ class DDOQ(Method):
         """Return the latent quantization error, as the mean over the classes."""
         return {
             f"quantization_{name}": float(
-                torch.stack([each[name] for each in self.quantization]).mean()
+                torch.stack([quantized[name] for quantized in self.quantization]).mean()
             )
             for name in ("error", "error_uniform")
         }

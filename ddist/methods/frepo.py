@@ -113,8 +113,8 @@ class FRePo(Method):
     @torch.no_grad()
     def real_features(self, weights: Weights, x: Tensor) -> Tensor:
         """Compute the features [N, F] of real images [N, C, H, W], without a graph, in parts."""
-        parts = x.split(REAL_AT_ONCE if x.device.type == "cpu" else 64 * REAL_AT_ONCE)
-        return torch.cat([self._embed(self.network, weights, part) for part in parts])
+        chunks = x.split(REAL_AT_ONCE if x.device.type == "cpu" else 64 * REAL_AT_ONCE)
+        return torch.cat([self._embed(self.network, weights, chunk) for chunk in chunks])
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
@@ -126,9 +126,9 @@ class FRePo(Method):
     def network_of_step(self) -> Weights:
         """Bring the pool up to date, and return the weights of this outer step's network."""
         step = self.global_step
-        found, pool = self._pool or self.start_pool()
-        if found < step:
-            self.update(pool, self.drawn(found))
+        pool_at, pool = self._pool or self.start_pool()
+        if pool_at < step:
+            self.update(pool, self.drawn(pool_at))
         self._pool = step, pool
         return pool.weights(self.drawn(step))
 
@@ -173,9 +173,9 @@ class FRePo(Method):
             checkpoint["pool"] = {"step": step, "state": of_all_ranks(self, pool.state())}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        found = checkpoint.get("pool")
-        if found is not None:
-            self._saved = found["step"], of_this_rank(self, found["state"])
+        saved = checkpoint.get("pool")
+        if saved is not None:
+            self._saved = saved["step"], of_this_rank(self, saved["state"])
 
 
 def label_margin(y: Tensor) -> Tensor:

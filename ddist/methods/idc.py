@@ -48,8 +48,8 @@ class IDC(DC):
     def gradients(
         self, weights: Weights, x: Tensor, classes: Tensor, *, create_graph: bool
     ) -> list[Tensor]:
-        found = super().gradients(weights, x, classes, create_graph=create_graph)
-        pairs = zip(weights, found, strict=True)
+        gradients = super().gradients(weights, x, classes, create_graph=create_graph)
+        pairs = zip(weights, gradients, strict=True)
         return [gradient for name, gradient in pairs if not name.startswith("head.")]
 
     def by_class(self, images: Tensor) -> list[Group]:

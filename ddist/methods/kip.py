@@ -71,10 +71,10 @@ class KIP(Method):
 
     @torch.no_grad()
     def tensors(self) -> dict[str, Any]:
-        found = super().tensors()
+        tensors = super().tensors()
         if self.solves:
-            found["labels"] = self.solved_labels()
-        return found
+            tensors["labels"] = self.solved_labels()
+        return tensors
 
     def picture(self) -> Image:
         """Return the picture without solving for the labels, which do not show in it."""

@@ -76,8 +76,8 @@ class Matching(Method):
     def real_features(self, weights: Weights, x: Tensor) -> Tensor:
         """Compute the features [k, B, F] of real images [k, B, C, H, W], some images at a time."""
         forward = self.fast(embed)
-        parts = self.real_parts(x.flatten(0, 1))
-        features = torch.cat([forward(self.network, weights, part) for part in parts])
+        chunks = self.real_parts(x.flatten(0, 1))
+        features = torch.cat([forward(self.network, weights, chunk) for chunk in chunks])
         return features.unflatten(0, x.shape[:2])
 
     def real_parts(self, x: Tensor) -> Sequence[Tensor]:
@@ -113,8 +113,8 @@ class Matching(Method):
             group = classes.repeat_interleave(x.shape[1])
             return self.augment.apply(x.flatten(0, 1), draw, group).view_as(x)
 
-        def term(of_group: Tensor, x_syn: Tensor, part: Tensor) -> Tensor:
-            classes = of_group[part]
+        def term(of_group: Tensor, x_syn: Tensor, group: Tensor) -> Tensor:
+            classes = of_group[group]
             x_real = augmented(self.data.images(indices[classes.to(indices.device)]), classes)
             return self.match(weights, x_real, augmented(x_syn, classes), classes)
 
@@ -134,8 +134,8 @@ class Matching(Method):
     def at_once(self, x_syn: Tensor, num_real: int) -> int:
         """Return how many classes of ``x_syn`` [K, M, C, H, W] have their graph held at a time."""
         most = 64 if x_syn.device.type == "cpu" else 1024
-        found = min(most // x_syn.shape[1], 64 * REAL_AT_ONCE // num_real)
-        return self.classes_at_once or max(1, found)
+        fitting = min(most // x_syn.shape[1], 64 * REAL_AT_ONCE // num_real)
+        return self.classes_at_once or max(1, fitting)
 
     def by_class(self, images: Tensor) -> list[Group]:
         """Group the training images [N, C, H, W], which are sorted by class, so that the classes of
@@ -161,18 +161,18 @@ def groups_of(images_per_class: Sequence[int], tiles: int) -> list[Group]:
 def sum_of_terms(
     term: Callable[[Tensor, Tensor], Tensor],
     x: Tensor,
-    parts: Sequence[Tensor],
+    groups: Sequence[Tensor],
     scale: float = 1.0,
 ) -> Tensor:
-    """Sum ``term(x[part], part)`` over ``parts``, each differentiated at once: the value and the
+    """Sum ``term(x[group], group)`` over ``groups``, each differentiated at once: the value and the
     gradient in ``x`` are the plain sum's, but only one term's graph is in memory. Each term is
     ``scale`` times as large while it is differentiated (see :meth:`Method.loss_scale`)."""
-    if len(parts) == 1:
-        return term(x, parts[0])
+    if len(groups) == 1:
+        return term(x, groups[0])
     value, gradients = x.new_zeros(()), []
-    for part in parts:
-        leaf = x[part.to(x.device)].detach().requires_grad_()
-        loss = term(leaf, part)
+    for group in groups:
+        leaf = x[group.to(x.device)].detach().requires_grad_()
+        loss = term(leaf, group)
         gradients.append(torch.autograd.grad(loss * scale, leaf)[0] / scale)
         value = value + loss.detach()
     # Zero in value, with the gradient computed above.

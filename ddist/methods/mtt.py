@@ -111,8 +111,8 @@ class MTT(Method):
         expert = int(torch.randint(self.trajectories.num_experts, (), generator=stream))
         epoch = int(torch.randint(*self.start_epochs(), (), generator=stream))
         start, target = (
-            self.trajectories.read(self.network, expert, each)
-            for each in (epoch, epoch + self.expert_epochs)
+            self.trajectories.read(self.network, expert, at)
+            for at in (epoch, epoch + self.expert_epochs)
         )
         return start, target
 
@@ -187,12 +187,12 @@ class MTT(Method):
         """Return the mean distance (eq. 2) of students with that step size, on the images as they
         are, over a few experts and epochs, the same for every size."""
         self.step_size_module().begin(step_size)
-        found = []
+        distances = []
         for trial in range(NUM_TRIALS):
             stream = generator(self.seed, "step size", trial)
             start, target = self.draw_experts(stream)
-            found.append(trajectory_distance(self.train_student(start, stream), target, start))
-        return float(torch.stack(found).mean())
+            distances.append(trajectory_distance(self.train_student(start, stream), target, start))
+        return float(torch.stack(distances).mean())
 
     def step_size_module(self) -> StepSizes:
         assert self.synthetic.step_sizes is not None
@@ -208,23 +208,25 @@ class MTT(Method):
         counts = (right | ~right.any(0)).to(logits.dtype)
         self.synthetic.begin(logits=(logits * counts[..., None]).sum(0) / counts.sum(0)[:, None])
 
-    def ask_experts(self, parts: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Return, for each of ``parts``, images [N, C, H, W], the logits [num_teachers, N, K] of
+    def ask_experts(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Return, for each of ``batches``, images [N, C, H, W], the logits [num_teachers, N, K] of
         the experts at their last epoch."""
         num = min(self.num_teachers, self.trajectories.num_experts)
         teachers = [self.trajectories.read(self.network, k, self.last_epoch) for k in range(num)]
-        stacked = {name: torch.stack([each[name] for each in teachers]) for name in teachers[0]}
-        return (predict(self.network, stacked, x) for x in parts)
+        stacked = {
+            name: torch.stack([teacher[name] for teacher in teachers]) for name in teachers[0]
+        }
+        return (predict(self.network, stacked, x) for x in batches)
 
     def figures(self) -> dict[str, float]:
         """Return the least, mean and largest test accuracy of the experts, as fractions."""
-        found = self._expert_accuracies
-        if not found:
+        accuracies = self._expert_accuracies
+        if not accuracies:
             return {}
         return {
-            "expert_accuracy_min": min(found),
-            "expert_accuracy_mean": sum(found) / len(found),
-            "expert_accuracy_max": max(found),
+            "expert_accuracy_min": min(accuracies),
+            "expert_accuracy_mean": sum(accuracies) / len(accuracies),
+            "expert_accuracy_max": max(accuracies),
         }
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

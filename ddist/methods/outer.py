@@ -93,7 +93,7 @@ class OuterOptimizer(LightningModule):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return one group per kind of learned tensor, with its own learning rate and decay."""
-        kinds = {
+        group_of = {
             "images": "images",
             "label_logits": "labels",
             "free_labels": "labels",
@@ -101,10 +101,10 @@ class OuterOptimizer(LightningModule):
         }
         return [
             {
-                "name": kinds[name],
+                "name": group_of[name],
                 "params": [parameter],
-                "lr": self._lr[kinds[name]],
-                "weight_decay": self._weight_decay.get(kinds[name], 0.0),
+                "lr": self._lr[group_of[name]],
+                "weight_decay": self._weight_decay.get(group_of[name], 0.0),
             }
             for name, parameter in self.synthetic.named_parameters()
             if parameter.requires_grad

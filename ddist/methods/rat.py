@@ -103,8 +103,8 @@ class RaT(Method):
 
     def logits(self, weights: Weights, x: Tensor) -> Tensor:
         """Return the logits [B, K] of images [B, C, H, W]."""
-        found: Tensor = functional_call(self.network, weights, (x,))
-        return found
+        predicted: Tensor = functional_call(self.network, weights, (x,))
+        return predicted
 
     def train_student(self, start: Weights, stream: torch.Generator) -> Weights:
         """Return theta_N, differentiable in what the last W steps saw of the images and labels."""

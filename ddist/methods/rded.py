@@ -84,8 +84,8 @@ class RDED(Method):
             stream = generator(self.seed, "rded", c)
             start, count = data.train.offsets[c], data.train.counts[c]
             chosen = start + torch.randperm(count, generator=stream)[:candidates]
-            parts = [self.best_crops(part, c, stream) for part in chosen.split(_AT_ONCE)]
-            crops, losses = (torch.cat(each) for each in zip(*parts, strict=True))
+            pairs = [self.best_crops(images, c, stream) for images in chosen.split(_AT_ONCE)]
+            crops, losses = (torch.cat(column) for column in zip(*pairs, strict=True))
             best = losses.argsort(stable=True)[: factor**2 * self.images_per_class[c]]
             progress.to(c + 1)
             return stitch(crops[best], factor)
@@ -98,7 +98,7 @@ class RDED(Method):
         (int64 [N], all of class ``c``), [N, C, h, w], and its cross-entropy [N]."""
         x = self.data.images(indices.to(self.data.device))
         crops = [self.crop(x, stream) for _ in range(self.num_crops)]
-        losses = torch.stack([self.losses(each, c) for each in crops])  # [num_crops, N]
+        losses = torch.stack([self.losses(crop, c) for crop in crops])  # [num_crops, N]
         best = losses.argmin(0)
         rows = torch.arange(len(x), device=x.device)
         return torch.stack(crops)[best, rows], losses[best, rows]

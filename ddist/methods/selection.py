@@ -81,7 +81,7 @@ class OptimizedRandom(Selection):
         context = Context(
             data, images, self.network, self.init, self.seed, objective=self.objective
         )
-        found: list[tuple[float, Tensor]] = []
+        scored: list[tuple[float, Tensor]] = []
         step_sizes = None
         with Progress("trying random sets", "sets", self.num_candidates, quiet=SHORT) as progress:
             for candidate in range(self.num_candidates):
@@ -94,9 +94,9 @@ class OptimizedRandom(Selection):
                 trained = replay(self.network, judges, steps, step_sizes)
                 batches = as_wanted(batches_of(data, images), self.objective)
                 score = accuracy(self.network, trained, batches).mean()
-                found.append((float(score), x))
+                scored.append((float(score), x))
                 progress.to(candidate + 1)
-        return max(found, key=lambda pair: pair[0])[1]
+        return max(scored, key=lambda pair: pair[0])[1]
 
 
 def refuse_tiles(synthetic: SyntheticData) -> None:

@@ -66,13 +66,13 @@ class SRe2L(Method):
         order = number.argsort(stable=True).to(images.device)
         x, y = images[order], labels[order]
         rows = torch.arange(len(x)).split(torch.bincount(number).tolist())
-        parts = [part for row in rows for part in row.split(self.batch_classes)]
+        batches = [batch_rows for row in rows for batch_rows in row.split(self.batch_classes)]
 
-        def term(x: Tensor, part: Tensor) -> Tensor:
-            key = self.global_rank, self.batch_number(), int(part[0])
-            return self.loss(x, y[part.to(y.device)], generator(self.seed, "recover", *key))
+        def term(x: Tensor, of_batch: Tensor) -> Tensor:
+            key = self.global_rank, self.batch_number(), int(of_batch[0])
+            return self.loss(x, y[of_batch.to(y.device)], generator(self.seed, "recover", *key))
 
-        return sum_of_terms(term, x, parts, self.loss_scale())
+        return sum_of_terms(term, x, batches, self.loss_scale())
 
     def loss(self, x: Tensor, y: Tensor, stream: torch.Generator) -> Tensor:
         """Return the loss of one batch: images [B, C, H, W] and labels, [B] or [B, K]."""

@@ -49,15 +49,15 @@ class AlongStudents(Matching):
         """Return this outer step's students, from those of the step ``before`` (None at step 0)."""
 
     def networks_of_step(self) -> Weights:
-        found, step = self._students_at, self.global_step
-        if found is None or found.step != step:
-            if found is None and step > 0:
+        students, step = self._students_at, self.global_step
+        if students is None or students.step != step:
+            if students is None and step > 0:
                 raise DdistError("The checkpoint lacks the student's weights: set resume=false.")
-            if found is not None:
-                weights = {name: w.to(self.device) for name, w in found.weights.items()}
-                found = Students(found.step, weights, found.figures)
-            self._students_at = found = self.next_students(found)
-        return found.weights
+            if students is not None:
+                weights = {name: w.to(self.device) for name, w in students.weights.items()}
+                students = Students(students.step, weights, students.figures)
+            self._students_at = students = self.next_students(students)
+        return students.weights
 
     def fit_synthetic(
         self, weights: Weights, epochs: int, generators: list[torch.Generator]
@@ -114,18 +114,18 @@ class AlongStudents(Matching):
         """Add every rank's students to the checkpoint: [ranks, K, ...]."""
         super().on_save_checkpoint(checkpoint)
 
-        found = self._students_at
-        if found is not None:
-            weights = of_all_ranks(self, found.weights)
-            figures = of_all_ranks(self, {"figures": found.figures})["figures"]
-            checkpoint["students"] = {"step": found.step, "weights": weights, "figures": figures}
+        students = self._students_at
+        if students is not None:
+            weights = of_all_ranks(self, students.weights)
+            figures = of_all_ranks(self, {"figures": students.figures})["figures"]
+            checkpoint["students"] = {"step": students.step, "weights": weights, "figures": figures}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        found = checkpoint.get("students")
-        if found is not None:
-            weights = of_this_rank(self, found["weights"])
-            figures = of_this_rank(self, {"figures": found["figures"]})["figures"].cpu()
-            self._students_at = Students(found["step"], weights, figures)
+        saved = checkpoint.get("students")
+        if saved is not None:
+            weights = of_this_rank(self, saved["weights"])
+            figures = of_this_rank(self, {"figures": saved["figures"]})["figures"].cpu()
+            self._students_at = Students(saved["step"], weights, figures)
 
 
 def of_all_ranks(method: Method, tensors: Weights) -> Weights:

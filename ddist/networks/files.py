@@ -75,8 +75,8 @@ class _Candidate:
 
     def rank(self) -> tuple[int, ...]:
         """Return a key that sorts likelier candidates first: under known words, no averages."""
-        known = all(each in _WRAPPERS for each in self.place)
-        average = any(each in _AVERAGES for each in self.place)
+        known = all(candidate in _WRAPPERS for candidate in self.place)
+        average = any(candidate in _AVERAGES for candidate in self.place)
         return (not known, average, *(_WRAPPERS.index(e) for e in self.place if e in _WRAPPERS))
 
 
@@ -95,14 +95,18 @@ def weights_for(
     """
     candidates = list(_candidates(content, wanted))
     fitting = sorted(
-        (each for each in candidates if not _differences(each.tensors, wanted, any_shape)),
+        (
+            candidate
+            for candidate in candidates
+            if not _differences(candidate.tensors, wanted, any_shape)
+        ),
         key=_Candidate.rank,
     )
     if not fitting:
         raise ValueError(_no_fit(content, candidates, wanted, any_shape))
     first = fitting[0]
     if first.rank()[0] and len(fitting) > 1:
-        places = ", ".join(".".join(each.place) for each in fitting)
+        places = ", ".join(".".join(candidate.place) for candidate in fitting)
         raise ValueError(f"it holds several such networks, {places}: save one of them alone")
     return {name: first.tensors.get(name, own) for name, own in wanted.items()}
 
@@ -144,7 +148,7 @@ def _candidates(content: object, wanted: Mapping[str, Tensor]) -> Iterator[_Cand
 
 def _bare(name: str) -> str:
     """Return the name without what wrappers put into it."""
-    return ".".join(each for each in name.split(".") if each not in _TRANSPARENT)
+    return ".".join(candidate for candidate in name.split(".") if candidate not in _TRANSPARENT)
 
 
 def _differences(
@@ -158,12 +162,12 @@ def _differences(
         for n, w in wanted.items()
         if n in tensors and n not in any_shape and tensors[n].shape != w.shape
     ]
-    found = []
+    differences = []
     if missing:
-        found.append(f"it lacks {_few(missing)}")
+        differences.append(f"it lacks {_few(missing)}")
     if surplus:
-        found.append(f"it has {_few(surplus)} besides")
-    return found + ([_few(shapes)] if shapes else [])
+        differences.append(f"it has {_few(surplus)} besides")
+    return differences + ([_few(shapes)] if shapes else [])
 
 
 def _no_fit(
@@ -176,7 +180,7 @@ def _no_fit(
         keys = [str(key) for key in content] if isinstance(content, Mapping) else []
         held = f"only {_few(keys)}" if keys else f"a {type(content).__name__}"
         return f"it holds no weights by name, {held}"
-    nearest = max(candidates, key=lambda each: len(each.tensors.keys() & wanted.keys()))
+    nearest = max(candidates, key=lambda candidate: len(candidate.tensors.keys() & wanted.keys()))
     if not nearest.tensors.keys() & wanted.keys():
         return f"it holds {_few(list(nearest.tensors))}, where {_few(list(wanted))} are wanted"
     return "; ".join(_differences(nearest.tensors, wanted, any_shape))

@@ -88,10 +88,10 @@ def most_confused(
     matrix: NDArray[np.float64], names: Sequence[str]
 ) -> list[tuple[str, str, float]]:
     """Return the pairs (true class, what it is taken for) with the largest shares."""
-    mistakes = matrix * ~np.eye(len(matrix), dtype=bool)
-    order = np.argsort(-mistakes, axis=None, kind="stable")[:NUM_PAIRS]
+    confused = matrix * ~np.eye(len(matrix), dtype=bool)
+    order = np.argsort(-confused, axis=None, kind="stable")[:NUM_PAIRS]
     pairs = [divmod(int(index), len(matrix)) for index in order]
-    return [(names[i], names[j], float(mistakes[i, j])) for i, j in pairs if mistakes[i, j] > 0]
+    return [(names[i], names[j], float(confused[i, j])) for i, j in pairs if confused[i, j] > 0]
 
 
 def heat(matrix: NDArray[np.float64]) -> bytes:

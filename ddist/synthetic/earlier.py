@@ -35,47 +35,48 @@ def read_earlier(folder: Path, data: RealData, class_labels: Tensor, factor: int
         DdistError: there is no set, or it has other classes, images or numbers of them.
     """
     inner = folder / "distilled"
-    found = DistilledDataset.load(inner if inner.is_dir() else folder)
-    check_fits(found, folder, data, class_labels, factor)
-    classes, wanted = classes_of(found), class_labels.cpu()
+    earlier_set = DistilledDataset.load(inner if inner.is_dir() else folder)
+    check_fits(earlier_set, folder, data, class_labels, factor)
+    classes, wanted = classes_of(earlier_set), class_labels.cpu()
     # The k-th image of a class becomes the k-th of that class, whatever the order of the classes.
     rows = torch.empty_like(wanted)
     rows[torch.argsort(wanted, stable=True)] = torch.argsort(classes, stable=True)
-    had = Normalization.from_state(found.normalization)
-    images = found.images
+    had = Normalization.from_state(earlier_set.normalization)
+    images = earlier_set.images
     if not same_space(had, data.normalization):
         images = data.normalization.to("cpu")(had.inverse(images))
-    numbers = found.labels.is_floating_point() and found.label_temperature is None
+    numbers = earlier_set.labels.is_floating_point() and earlier_set.label_temperature is None
     return Earlier(
         folder,
         images[rows].to(data.device),
-        found.labels[rows].float().to(data.device) if numbers else None,
-        found.step_sizes,
+        earlier_set.labels[rows].float().to(data.device) if numbers else None,
+        earlier_set.step_sizes,
     )
 
 
 def check_fits(
-    found: DistilledDataset, folder: Path, data: RealData, class_labels: Tensor, factor: int
+    earlier: DistilledDataset, folder: Path, data: RealData, class_labels: Tensor, factor: int
 ) -> None:
     """Raise a DdistError unless the set has the classes, the shape and the number of images."""
-    shape, names = tuple(found.meta["image_shape"]), list(found.meta["class_names"])
+    shape, names = tuple(earlier.meta["image_shape"]), list(earlier.meta["class_names"])
     if (shape, names) != (tuple(data.image_shape), list(data.class_names)):
         raise DdistError(
             f"synthetic.start={folder} has images {shape} of {len(names)} classes, but {data.name} "
             f"has {tuple(data.image_shape)} of {data.num_classes} (or names or orders them "
             "otherwise): choose a set of this dataset."
         )
-    if found.factor != factor:
+    if earlier.factor != factor:
         raise DdistError(
-            f"synthetic.start={folder} has {found.factor}x{found.factor} training images in each "
-            f"stored one, but this run {factor}x{factor}: set synthetic.factor={found.factor}."
+            f"synthetic.start={folder} has {earlier.factor}x{earlier.factor} training images in "
+            f"each stored one, but this run {factor}x{factor}: set "
+            f"synthetic.factor={earlier.factor}."
         )
-    counts = torch.bincount(classes_of(found), minlength=data.num_classes)
+    counts = torch.bincount(classes_of(earlier), minlength=data.num_classes)
     wanted = torch.bincount(class_labels.cpu(), minlength=data.num_classes)
     if not torch.equal(counts, wanted):
         raise DdistError(
             f"synthetic.start={folder} has {numbers_of(counts)} images per class, but this run "
-            f"{numbers_of(wanted)}: set ipc={found.meta['ipc']}, or choose another set."
+            f"{numbers_of(wanted)}: set ipc={earlier.meta['ipc']}, or choose another set."
         )
 
 

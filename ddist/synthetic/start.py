@@ -101,8 +101,8 @@ def kmeans(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor
     def centroids(x: Tensor, k: int) -> Tensor:
         seed = int(torch.randint(2**31, (), generator=generator))
         num = min(k, len(x))
-        found = KMeans(num, n_init=1, random_state=seed).fit(x.flatten(1).cpu().numpy())
-        means = torch.from_numpy(found.cluster_centers_).to(x).reshape(num, *x.shape[1:])
+        clusters = KMeans(num, n_init=1, random_state=seed).fit(x.flatten(1).cpu().numpy())
+        means = torch.from_numpy(clusters.cluster_centers_).to(x).reshape(num, *x.shape[1:])
         return means[torch.arange(k) % num]
 
     return _per_class(data, labels, centroids)

@@ -55,8 +55,8 @@ def best_step_size(loss: Callable[[float], float]) -> float:
     small steps follow the gradient, so the first minimum is looked for from below."""
     size = SMALLEST
     before = loss(size)
-    while size < LARGEST and (found := loss(2 * size)) < before:  # false for NaN
-        size, before = 2 * size, found
+    while size < LARGEST and (doubled := loss(2 * size)) < before:  # false for NaN
+        size, before = 2 * size, doubled
     return size
 
 
@@ -79,6 +79,6 @@ def spread_over_steps(
         )
     # As tensor_split has it: the first steps have one more.
     per_step = [(counts + steps - 1 - step) // steps for step in range(steps)]
-    labels = [torch.arange(num_classes).repeat_interleave(each) for each in per_step]
-    index = [torch.full((len(each),), step) for step, each in enumerate(labels)]
+    labels = [torch.arange(num_classes).repeat_interleave(count) for count in per_step]
+    index = [torch.full((len(count),), step) for step, count in enumerate(labels)]
     return torch.cat(labels), torch.cat(index)

@@ -40,8 +40,8 @@ FindTeacher = Callable[[], Teacher]
 
 def find_device(accelerator: str) -> torch.device:
     """Return the device to compute on: an accelerator, or the CPU without one or if asked for."""
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return torch.device("cpu") if found is None or accelerator == "cpu" else found
+    current = torch.accelerator.current_accelerator(check_available=True)
+    return torch.device("cpu") if current is None or accelerator == "cpu" else current
 
 
 def build_data(
@@ -220,7 +220,7 @@ def build_evaluator(
         else {name: adapted_network(load_option("network", name), cfg, data) for name in names}
     )
     if bare:
-        configs = dict(without_batch_norm(*each) for each in configs.items())
+        configs = dict(without_batch_norm(*option) for option in configs.items())
     networks = {
         name: build_network_for(cfg.evaluation, config, data) for name, config in configs.items()
     }

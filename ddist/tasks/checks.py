@@ -129,7 +129,7 @@ def check_groups_used(*parts: DictConfig) -> None:
         ("kernel", "kernel", "evaluation=krr (or method=kip)"),
         ("generative", "generative pair", "method=ddoq or method=d4m"),
     ):
-        if named(group) and not any(group in part for part in parts):
+        if named(group) and not any(group in used_by for used_by in parts):
             raise DdistError(
                 f"No {what} takes part in this run: leave {group} out, or choose {users}."
             )

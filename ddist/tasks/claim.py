@@ -29,7 +29,7 @@ def claim(folder: Path, cfg: DictConfig) -> None:
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         return
     note, checkpoint = folder / NOTE, folder / CHECKPOINT
-    left = [each for each in (checkpoint, folder / "distilled") if each.exists()]
+    left = [leftover for leftover in (checkpoint, folder / "distilled") if leftover.exists()]
     if not cfg.resume:
         checkpoint.unlink(missing_ok=True)
         (folder / "results.json").unlink(missing_ok=True)

@@ -41,14 +41,14 @@ def run(
     """Compare the runs in ``cfg.runs``: print a table for each protocol, and write the tables and
     plots to the run's folder. See :func:`ddist.compare.published.compare` for the limits and
     :func:`ddist.compare.robust.robust_scores` for ``full``."""
-    found = compared(find_patterns(cfg), deviations, points, full)
-    for problem in found.problems:
+    comparison = compared(find_patterns(cfg), deviations, points, full)
+    for problem in comparison.problems:
         log.warning("%s", problem)
-    tables, sheets, notes = found.tables, found.sheets, found.notes
+    tables, sheets, notes = comparison.tables, comparison.sheets, comparison.notes
     folder = Path(cfg.paths.run)
     texts = {f"{file_name(name)}.csv": protocol_csv(rows) for name, rows in tables.items()}
-    if found.scores is not None:
-        texts["robust_scores.csv"] = comma_separated(found.scores.rows)
+    if comparison.scores is not None:
+        texts["robust_scores.csv"] = comma_separated(comparison.scores.rows)
     texts |= {"compare.md": markdown(sheets, notes), "compare.tex": latex(sheets, notes)}
     for name, text in texts.items():
         write_file_whole(folder / name, text.encode())
@@ -58,7 +58,7 @@ def run(
         screen.print(rich_table(sheet))
     for note in notes:
         screen.print(note, highlight=False, markup=False)
-    log.info("%d results.json compared: tables and plots are in %s.", found.num_files, folder)
+    log.info("%d results.json compared: tables and plots are in %s.", comparison.num_files, folder)
 
 
 @dataclass(frozen=True)
@@ -80,19 +80,19 @@ class Compared:
 def compared(runs: list[str], deviations: float, points: float, full: float | None) -> Compared:
     """Compare all that ``runs`` (files, folders or patterns) hold; see :func:`run`. Raise a
     DdistError where they lead to no usable results.json."""
-    found = gather(runs, usual_protocols())
-    if not found.figures:
+    gathered = gather(runs, usual_protocols())
+    if not gathered.figures:
         raise DdistError(
             f"Nothing to compare: runs={' '.join(runs)} leads to no usable results.json; name "
             "run folders or a pattern, such as runs='outputs/**'."
         )
     networks = usual_networks()
-    tables = make_rows(found.figures, networks, deviations, points)
-    scores = robust_scores(found.figures, full, networks)
+    tables = make_rows(gathered.figures, networks, deviations, points)
+    scores = robust_scores(gathered.figures, full, networks)
     return Compared(
         tables,
         scores_sheet(scores) if scores else None,
         legend(tables, deviations, points),
-        found.problems,
-        len({each.file for each in found.figures}),
+        gathered.problems,
+        len({figure.file for figure in gathered.figures}),
     )

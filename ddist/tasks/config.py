@@ -196,10 +196,10 @@ def read_option(group: str, name: str, roots: Sequence[Path] = ()) -> DictConfig
         if (root / group / f"{name}.yaml").is_file():
             text = (root / group / f"{name}.yaml").read_text()
             option = DictConfig(OmegaConf.create(text))
-            above = [each for each in option.pop("defaults", ()) if isinstance(each, str)]
+            above = [start for start in option.pop("defaults", ()) if isinstance(start, str)]
             if text.startswith("# @package _global_"):
                 option = DictConfig(option.get(group) or {})
-            starts = [read_option(group, each, roots) for each in above if each != "_self_"]
+            starts = [read_option(group, start, roots) for start in above if start != "_self_"]
             return DictConfig(OmegaConf.merge(*starts, option))
     known = sorted({file.stem for root in roots for file in (root / group).glob("[!_]*.yaml")})
     near = difflib.get_close_matches(name, known, 1)
@@ -215,10 +215,10 @@ def learned_settings(cfg: DictConfig) -> dict[str, Any]:
 def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
     """Return the old and the new value of each setting that differs, by its dotted name."""
     if isinstance(old, dict) and isinstance(new, dict):
-        found: dict[str, tuple[Any, Any]] = {}
+        changed: dict[str, tuple[Any, Any]] = {}
         for key in sorted(old.keys() | new.keys()):
-            found |= differences(old.get(key), new.get(key), f"{prefix}{key}.")
-        return found
+            changed |= differences(old.get(key), new.get(key), f"{prefix}{key}.")
+        return changed
     return {} if old == new else {prefix[:-1]: (old, new)}
 
 

@@ -72,7 +72,7 @@ def log_results(logger: Logger, results: dict[str, Any], distilled: DistilledDat
     if len(networks) > 1:
         means = {(name, row["network"]): row["accuracy_mean"] for name, row in rows}
         sets = list(dict.fromkeys(name for name, row in rows if row["network"] in networks))
-        cells = [[name, *(means.get((name, each)) for each in networks)] for name in sets]
+        cells = [[name, *(means.get((name, network)) for network in networks)] for name in sets]
         log_table(logger, "cross_architecture", ["trained on", *networks], cells)
     if distilled.step_sizes is not None:
         sizes = distilled.step_sizes.tolist()
@@ -89,13 +89,13 @@ def log_results(logger: Logger, results: dict[str, Any], distilled: DistilledDat
 
 def summary(results: dict[str, Any]) -> dict[str, Any]:
     """Return the figures that runs are compared by, by name."""
-    found = {key: results[key] for key in ("protocol", "steps", "seed")}
-    found |= {f"cost/{key}": value for key, value in results["cost"].items()}
+    figures = {key: results[key] for key in ("protocol", "steps", "seed")}
+    figures |= {f"cost/{key}": value for key, value in results["cost"].items()}
     if selection := results.get("selection"):  # what a sweep may look at
-        found[selection["name"]] = selection["value"]
-    found["accuracy"] = results["evaluation"][0]["accuracy_mean"]
+        figures[selection["name"]] = selection["value"]
+    figures["accuracy"] = results["evaluation"][0]["accuracy_mean"]
     for row in results["evaluation"]:
-        found[f"eval/{row['network']}/accuracy"] = row["accuracy_mean"]
+        figures[f"eval/{row['network']}/accuracy"] = row["accuracy_mean"]
     for name, row in results["baselines"].items():
-        found[f"accuracy_{name}"] = row["accuracy_mean"]
-    return found
+        figures[f"accuracy_{name}"] = row["accuracy_mean"]
+    return figures

@@ -51,18 +51,18 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
         return distil(build_run(cfg, clock, baseline=baseline), clock, baseline=baseline)
 
 
-def distil(parts: Run, clock: Clock, *, baseline: bool) -> float | None:
+def distil(built: Run, clock: Clock, *, baseline: bool) -> float | None:
     """Do the run, with settings that :func:`run` has checked; return what a search may minimise."""
     started = time.monotonic()
-    cfg, data, method, folder = parts.cfg, parts.data, parts.method, parts.folder
+    cfg, data, method, folder = built.cfg, built.data, built.method, built.folder
     check_precision(cfg.trainer.precision, method)
-    check_memory(method, parts.evaluator, data)
-    check_trained(cfg, parts.init)
+    check_memory(method, built.evaluator, data)
+    check_trained(cfg, built.init)
     claim(folder, cfg)
     say_borrowed(cfg)
-    with finishing(parts.logger, cfg):
+    with finishing(built.logger, cfg):
         start = describe(cfg, method, 0)
-        trainer = fit(cfg, method, folder, parts.logger, make_callbacks(parts, clock))
+        trainer = fit(cfg, method, folder, built.logger, make_callbacks(built, clock))
         if not trainer.is_global_zero:
             return None
         distilled = describe(cfg, method, trainer.global_step)
@@ -76,56 +76,56 @@ def distil(parts: Run, clock: Clock, *, baseline: bool) -> float | None:
         variants = {
             name: replace(distilled, **tensors) for name, tensors in method.variants().items()
         }
-        judgement = judged(parts, start, distilled)
+        judgement = judged(built, start, distilled)
         if judgement is not None and judgement.worse:
             distilled, variants = replace(start, meta={**distilled.meta, "kept": "start"}), {}
         if cfg.teacher.store:
             label = partial(
                 with_labels,
-                teacher=parts.teacher(),
+                teacher=built.teacher(),
                 temperature=cfg.teacher.temperature,
                 top_k=cfg.teacher.top_k,
             )
             distilled = label(distilled)
             variants = {name: label(variant) for name, variant in variants.items()}
-        rows = KeptRows(parts.evaluator, folder, decisive(to_plain(cfg)))
+        rows = KeptRows(built.evaluator, folder, decisive(to_plain(cfg)))
         results, confusion = evaluate(
             cfg,
             rows,
             distilled,
             data,
-            names=parts.names,
+            names=built.names,
             distill_seconds=seconds,
             baseline=baseline,
             variants=variants,
-            teacher=parts.teacher,
+            teacher=built.teacher,
         )
         selection = select(rows, distilled, data, judgement)
         if selection is not None:
             results["selection"] = selection
-        if parts.asked:
-            results["provenance"]["asked"] = parts.asked
+        if built.asked:
+            results["provenance"]["asked"] = built.asked
         distilled.meta["results"] = results
         distilled.save(folder / "distilled")
-        publish(results, confusion, distilled, folder, parts.logger)
+        publish(results, confusion, distilled, folder, built.logger)
         rows.remove()
     log.info("The images: %s", folder / "distilled" / "grid.png")
     return searched(selection)
 
 
-def judged(parts: Run, start: DistilledDataset, end: DistilledDataset) -> Judgement | None:
+def judged(built: Run, start: DistilledDataset, end: DistilledDataset) -> Judgement | None:
     """Compare the set with its start, where images were held out for that."""
-    cfg, data = parts.cfg, parts.data
-    if not parts.method.learns or data.validation is None or cfg.dataset.validation != AUTO:
+    cfg, data = built.cfg, built.data
+    if not built.method.learns or data.validation is None or cfg.dataset.validation != AUTO:
         return None
-    return judge(judge_of(cfg, data, parts.init, parts.teacher), start, end, data)
+    return judge(judge_of(cfg, data, built.init, built.teacher), start, end, data)
 
 
-def make_callbacks(parts: Run, clock: Clock) -> list[Callback]:
+def make_callbacks(built: Run, clock: Clock) -> list[Callback]:
     """Make the callbacks of a run: its budget counts what the command has taken so far."""
-    callbacks = to_plain(parts.cfg.callbacks)
+    callbacks = to_plain(built.cfg.callbacks)
     if callbacks.get("budget"):
-        callbacks["budget"] |= {"before": clock.seconds(), "reserve": parts.reserve}
+        callbacks["budget"] |= {"before": clock.seconds(), "reserve": built.reserve}
     return [callback for callback in instantiate(callbacks).values() if callback]
 
 

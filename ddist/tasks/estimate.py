@@ -53,15 +53,15 @@ def run(cfg: DictConfig, *, baseline: bool, seconds: Positive) -> None:
     before = since_start()
     log.info("Trying small parts of the run, to see how long all of it takes.")
     with TemporaryDirectory(prefix="ddist-estimate-") as temporary, quietly():
-        found = estimate(cfg, Path(temporary), baseline, seconds)
-    taken = {"starting": before, **found["seconds"]}
+        estimated = estimate(cfg, Path(temporary), baseline, seconds)
+    taken = {"starting": before, **estimated["seconds"]}
     if cfg.budget is not None:
         taken["distilling"] = min(taken["distilling"], parse_duration(cfg.budget))
-    found["seconds"] = {name: taken[name] for name in PARTS if name in taken}
-    found["total_seconds"] = sum(taken.values())
-    content = (json.dumps(found, indent=2) + "\n").encode()
+    estimated["seconds"] = {name: taken[name] for name in PARTS if name in taken}
+    estimated["total_seconds"] = sum(taken.values())
+    content = (json.dumps(estimated, indent=2) + "\n").encode()
     write_file_whole(Path(cfg.paths.run) / "estimate.json", content)
-    rich.get_console().print(table(found))
+    rich.get_console().print(table(estimated))
 
 
 def estimate(cfg: DictConfig, folder: Path, baseline: bool, seconds: float) -> dict[str, Any]:
@@ -83,9 +83,9 @@ def estimate(cfg: DictConfig, folder: Path, baseline: bool, seconds: float) -> d
     check_memory(method, evaluator, data)
     taken["preparing"] = preparing(trial)
     taken["distilling"], done = distilling(trial, method, here)
-    for part, needed, files in missing_trainings(cfg, data, method, evaluator, seconds):
-        taken[part] = taken.get(part, 0.0) + needed
-        disk[part] = disk.get(part, 0) + files * largest(cache / part)
+    for stage, needed, files in missing_trainings(cfg, data, method, evaluator, seconds):
+        taken[stage] = taken.get(stage, 0.0) + needed
+        disk[stage] = disk.get(stage, 0) + files * largest(cache / stage)
     if (latents := getattr(method, "latents", None)) is not None:
         disk["latents"] = 4 * latents.width * len(data.train)
 
@@ -94,7 +94,7 @@ def estimate(cfg: DictConfig, folder: Path, baseline: bool, seconds: float) -> d
         distilled = with_labels(
             distilled, trial.teacher(), cfg.teacher.temperature, cfg.teacher.top_k
         )
-    variants = {name: replace(distilled, **each) for name, each in method.variants().items()}
+    variants = {name: replace(distilled, **variant) for name, variant in method.variants().items()}
     taken["evaluating"], results = evaluating(trial, evaluator, distilled, variants, baseline)
     taken["rest"] = seconds_of(lambda: leave(distilled, results, here))
     return {
@@ -118,32 +118,32 @@ def leave(distilled: DistilledDataset, results: Results, folder: Path) -> None:
 def run_bytes(cfg: DictConfig, folder: Path, done: int) -> int:
     """Return the bytes that the run's folder will have, from ``done`` outer steps in ``folder``:
     rows of metrics are to come, and pictures, which the page holds too, in base 64."""
-    found = sum(written(folder).values())
+    needed = sum(written(folder).values())
     if done == 0:
-        return found  # nothing is learned
+        return needed  # nothing is learned
     metrics = folder / "metrics.csv"
     if metrics.exists():
-        found += round(metrics.stat().st_size * max(0.0, cfg.steps / done - 1))
+        needed += round(metrics.stat().st_size * max(0.0, cfg.steps / done - 1))
     wanted = cfg.callbacks.images.num_pictures if cfg.callbacks.get("images") else 0
     missing = min(wanted, cfg.steps) - len(list((folder / "images").glob("*.png")))
     picture = (folder / "distilled" / "grid.png").stat().st_size
-    return found + round(picture * (1 + 4 / 3) * max(0, missing))
+    return needed + round(picture * (1 + 4 / 3) * max(0, missing))
 
 
-def table(found: dict[str, Any]) -> Table:
+def table(estimated: dict[str, Any]) -> Table:
     """Return a table of what estimate.json says, part by part."""
     shown = Table(title="What this run will take on this machine", title_style="bold")
     shown.add_column("part")
     for name in ("time", "memory", "disk"):
         shown.add_column(name, justify="right")
-    disk = found["disk_bytes"]
+    disk = estimated["disk_bytes"]
     of_part = {**disk["cache"], "distilling": disk["run"]}
     for name in [
-        *found["seconds"],
-        *(each for each in disk["cache"] if each not in found["seconds"]),
+        *estimated["seconds"],
+        *(cached for cached in disk["cache"] if cached not in estimated["seconds"]),
     ]:
         bytes_ = of_part.get(name)
-        took = found["seconds"].get(name)
+        took = estimated["seconds"].get(name)
         shown.add_row(
             PARTS.get(name, name),
             "" if took is None else format_duration(took),
@@ -154,15 +154,15 @@ def table(found: dict[str, Any]) -> Table:
     total = disk["run"] + sum(disk["cache"].values())
     shown.add_row(
         "total",
-        format_duration(found["total_seconds"]),
-        size(found["peak_memory_bytes"]),
+        format_duration(estimated["total_seconds"]),
+        size(estimated["peak_memory_bytes"]),
         size(total),
         style="bold",
     )
     shown.caption = (
         f"of the disk, {size(disk['run'])} in the run's folder (the set "
-        f"{size(found['artifact_bytes'])}, the checkpoint {size(found['checkpoint_bytes'])}), the "
-        "rest in paths.cache, once"
+        f"{size(estimated['artifact_bytes'])}, the checkpoint "
+        f"{size(estimated['checkpoint_bytes'])}), the rest in paths.cache, once"
     )
     return shown
 
@@ -186,12 +186,12 @@ def lend(cache: Path, copy: Path) -> None:
 
 def written(folder: Path) -> dict[str, int]:
     """Return the bytes of the files in ``folder`` by its subfolders, without links."""
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             name = path.relative_to(folder).parts[0]
-            found[name] = found.get(name, 0) + path.stat().st_size
-    return {name: count for name, count in found.items() if count}
+            sizes[name] = sizes.get(name, 0) + path.stat().st_size
+    return {name: count for name, count in sizes.items() if count}
 
 
 @contextmanager

@@ -63,35 +63,37 @@ def convert(cfg: DictConfig, path: Path) -> DistilledDataset:
         raise DdistError(f"There is no {path}: path is what format={cfg.format} reads.")
     pixels = cfg.format in ("idc", "folder") or cfg.normalization == "none"
     cfg, data = read_data(cfg)
-    found = read(cfg, path, data)
-    if cfg.normalization is None and not (pixels or found.pixels):
+    foreign = read(cfg, path, data)
+    if cfg.normalization is None and not (pixels or foreign.pixels):
         raise unsaid(cfg.format)
-    pixels = pixels or found.pixels
-    if found.pixels and cfg.normalization not in (None, "none"):
+    pixels = pixels or foreign.pixels
+    if foreign.pixels and cfg.normalization not in (None, "none"):
         raise DdistError(f"{path} has pixels of 8 bits: normalization=none.")
-    check_fits(found, data, path, cfg.factor)
-    images = found.images
+    check_fits(foreign, data, path, cfg.factor)
+    images = foreign.images
     if pixels:
         check_pixels(images, path)
         images = data.normalization(images)
     elif images.min() >= 0 and images.max() <= 1:
         log.warning("All values lie in [0, 1], as those of pixels do: normalization=none?")
-    soft = found.labels.is_floating_point()
-    if soft and not are_probabilities(found.labels).all():
+    soft = foreign.labels.is_floating_point()
+    if soft and not are_probabilities(foreign.labels).all():
         log.warning(
             "The labels are no probabilities: they are kept, and the nearest are trained on."
         )
-    ipc = images_per_class(found.labels, data.num_classes, path, cfg.ipc if chosen("ipc") else None)
+    ipc = images_per_class(
+        foreign.labels, data.num_classes, path, cfg.ipc if chosen("ipc") else None
+    )
     names = {**chosen_names(), "method": name_of(cfg, path)}
     if not chosen("network"):
         names["network"] = "convnet"
     cfg = adapted(completed(cfg, ipc), data)
     return DistilledDataset(
         images=images,
-        labels=found.labels,
-        weights=found.weights,
-        step_sizes=found.step_sizes,
-        step_index=found.step_index,
+        labels=foreign.labels,
+        weights=foreign.weights,
+        step_sizes=foreign.step_sizes,
+        step_index=foreign.step_index,
         normalization=data.normalization.to("cpu").state(),
         meta=described(cfg, names, ipc, data, path),
         config=OmegaConf.to_yaml(cfg, resolve=True),
@@ -143,7 +145,7 @@ def unsaid(format: str) -> DdistError:
 def paths_of(value: Any) -> list[Path]:
     """Return the paths in a setting that holds one or several."""
     several = OmegaConf.is_list(value)
-    return [Path(str(each)).expanduser() for each in (value if several else [value])]
+    return [Path(str(item)).expanduser() for item in (value if several else [value])]
 
 
 def import_experts_of(cfg: DictConfig, path: Path) -> None:
@@ -187,9 +189,9 @@ def name_of(cfg: DictConfig, path: Path) -> str:
     """Return the method: as the command line says, else as DC's file is called (res_DM_...)."""
     if chosen("method"):
         return chosen_names()["method"]
-    told = path.stem.split("_")
-    named = cfg.format == "dc" and told[0] == "res" and len(told) > 1
-    return told[1].lower() if named else "imported"
+    words_of_name = path.stem.split("_")
+    named = cfg.format == "dc" and words_of_name[0] == "res" and len(words_of_name) > 1
+    return words_of_name[1].lower() if named else "imported"
 
 
 def completed(cfg: DictConfig, ipc: int) -> DictConfig:

@@ -51,9 +51,9 @@ def evaluation_bytes(method: Method, evaluator: Evaluator, data: RealData) -> in
     index: Tensor | None = method.step_index
     largest = num_images if index is None else int(torch.bincount(index).max())
     largest = min(largest, getattr(evaluator.protocol, "batch_size", largest))
-    found = [
+    sizes = [
         footprint(network, data.image_shape).gradient(largest)
         for network in evaluator.networks.values()
     ]
     together, most = getattr(evaluator.protocol, "chunk", 1), limit(data.device)
-    return max((max(one, min(together * one, most)) for one in found), default=0)
+    return max((max(one, min(together * one, most)) for one in sizes), default=0)

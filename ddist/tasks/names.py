@@ -55,9 +55,9 @@ def words() -> list[str]:
 def find_patterns(cfg: DictConfig) -> list[str]:
     """Return the patterns of files and folders in ``cfg.runs``. Raise a DdistError without any."""
     listed = list(cfg.runs) if isinstance(cfg.runs, ListConfig) else [cfg.runs]
-    if not listed or not all(isinstance(each, str) and each for each in listed):
+    if not listed or not all(isinstance(pattern, str) and pattern for pattern in listed):
         raise DdistError(
             f"task={option_of('task')} needs the runs: runs='outputs/**', a folder, or a list of "
             "them."
         )
-    return [str(each) for each in listed]
+    return [str(pattern) for pattern in listed]

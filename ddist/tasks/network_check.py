@@ -73,24 +73,24 @@ def check_training_pass(
     all of these."""
     buffers = {n: b.clone() for n, b in network.named_buffers()}
     images = x.clone().requires_grad_()
-    given = images * 1  # as no leaf, which nothing in place may change
+    batch = images * 1  # as no leaf, which nothing in place may change
     before = torch.get_rng_state()
-    logits = functional_call(network, weights | buffers, (given,))
+    logits = functional_call(network, weights | buffers, (batch,))
     if not torch.equal(before, torch.get_rng_state()):
         raise DdistError(
             f"{name} draws random numbers in training mode (dropout, stochastic depth, noise), "
             "which no second run could repeat: set its rate to 0."
         )
     check_logits(logits, name, len(x), num_classes)
-    if not torch.equal(given.detach(), x):
+    if not torch.equal(batch.detach(), x):
         raise DdistError(
             f"{name} changes the images that it is given: its first layer may not work in place."
         )
     if not logits.requires_grad:
         raise DdistError(f"{name} passes on no gradients: its forward may not detach or no_grad.")
     inputs = {"the images": images, **weights}
-    found = torch.autograd.grad(logits.square().sum(), list(inputs.values()), allow_unused=True)
-    unused = [n for n, gradient in zip(inputs, found, strict=True) if gradient is None]
+    gradients = torch.autograd.grad(logits.square().sum(), list(inputs.values()), allow_unused=True)
+    unused = [n for n, gradient in zip(inputs, gradients, strict=True) if gradient is None]
     if unused:
         raise DdistError(
             f"{name} has logits that do not depend on {unused[0]} (no gradient arrives there): "

@@ -18,17 +18,17 @@ from ddist.tasks.network_check import check_network, sample_images
 from ddist.tasks.targets import find_target, maker
 
 
-def uses_network(part: DictConfig) -> bool:
-    """Tell whether the method or the protocol that ``part`` describes uses a network."""
-    return bool(getattr(get_object(part._target_), "uses_network", True))
+def uses_network(group: DictConfig) -> bool:
+    """Tell whether the method or the protocol that ``group`` describes uses a network."""
+    return bool(getattr(get_object(group._target_), "uses_network", True))
 
 
-def build_network_for(part: DictConfig, config: DictConfig, data: RealData) -> nn.Module:
+def build_network_for(group: DictConfig, config: DictConfig, data: RealData) -> nn.Module:
     """Build the network of a method or a protocol. Where that uses none (see :func:`uses_network`),
     return an identity instead, without a look at the network."""
-    if not uses_network(part):
+    if not uses_network(group):
         return nn.Identity()
-    features = bool(getattr(get_object(part._target_), "needs_features", False))
+    features = bool(getattr(get_object(group._target_), "needs_features", False))
     return build_network(config, data, features=features)
 
 
@@ -74,17 +74,17 @@ def call_with(make: partial[Any], offered: Mapping[str, Any]) -> Any:
     try:
         parameters = signature(make.func).parameters
         open_ended = any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
-        given = {n: v for n, v in offered.items() if open_ended or n in parameters}
+        arguments = {n: v for n, v in offered.items() if open_ended or n in parameters}
     except ValueError:  # what is written in C may have no signature
-        given = dict(offered)
+        arguments = dict(offered)
     while True:
         try:
-            return make(**given)
+            return make(**arguments)
         except TypeError as error:  # of what ``**options`` are handed on to
             surplus = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-            if surplus is None or surplus[1] not in given:
+            if surplus is None or surplus[1] not in arguments:
                 raise
-            del given[surplus[1]]
+            del arguments[surplus[1]]
 
 
 def misfit(target: str, error: Exception) -> str:

@@ -30,11 +30,13 @@ PAGE, CONFUSION, RESULTS = "report.html", "confusion.npz", "results.json"
 def run(cfg: DictConfig) -> None:
     """Write the pages of the finished runs in ``cfg.runs`` again, folders or patterns of them."""
     runs = find_patterns(cfg)
-    paths = (path for each in runs for path in glob(str(Path(each).expanduser()), recursive=True))
-    found = sorted({path for each in paths if ((path := Path(each)) / RESULTS).is_file()})
-    if not found:
+    paths = (
+        path for pattern in runs for path in glob(str(Path(pattern).expanduser()), recursive=True)
+    )
+    folders = sorted({path for pattern in paths if ((path := Path(pattern)) / RESULTS).is_file()})
+    if not folders:
         raise DdistError(f"No folder with a {RESULTS} matches runs={' '.join(runs)}.")
-    for folder in found:
+    for folder in folders:
         try:
             results = json.loads((folder / RESULTS).read_bytes())
             distilled = DistilledDataset.load(location(folder, results))
@@ -85,7 +87,7 @@ def write_confusion(folder: Path, confusion: Mapping[str, Tensor]) -> None:
         (folder / CONFUSION).unlink(missing_ok=True)  # of an earlier run in this folder
         return
     buffer = io.BytesIO()
-    arrays: dict[str, Any] = {name: each.numpy() for name, each in confusion.items()}
+    arrays: dict[str, Any] = {name: pattern.numpy() for name, pattern in confusion.items()}
     np.savez_compressed(buffer, **arrays)
     write_file_whole(folder / CONFUSION, buffer.getvalue())
 
@@ -102,21 +104,21 @@ def read_metrics(path: Path) -> dict[str, list[Point]]:
     """Return each metric over the outer steps done when it was logged; nothing without a file."""
     if not path.is_file():
         return {}
-    found: dict[str, list[Point]] = {}
+    by_name: dict[str, list[Point]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
             step = int(row.pop("step")) + 1  # Lightning counts from 0
             for name, value in row.items():
                 if value:
-                    found.setdefault(name, []).append((step, float(value)))
-    return found
+                    by_name.setdefault(name, []).append((step, float(value)))
+    return by_name
 
 
 def read_pictures(folder: Path, steps: int | None) -> list[tuple[int, bytes]]:
     """Return (step, PNG) of ``step_*.png`` up to ``steps``: later ones are of an earlier run."""
     numbered = ((path.stem.removeprefix("step_"), path) for path in folder.glob("step_*.png"))
-    found = [(int(number), path) for number, path in numbered if number.isdecimal()]
-    return [(n, path.read_bytes()) for n, path in found if steps is None or n <= steps]
+    by_name = [(int(number), path) for number, path in numbered if number.isdecimal()]
+    return [(n, path.read_bytes()) for n, path in by_name if steps is None or n <= steps]
 
 
 def read_overrides(path: Path) -> list[str] | None:

@@ -76,10 +76,13 @@ def evaluate(
     baselines: dict[str, Any] = {}
     if adapts(cfg, data):
         before = named_rows("no_adaptation", evaluator.before(data))
-        baselines |= {each: row.to_dict() for each, row in before.items()}
+        baselines |= {key: row.to_dict() for key, row in before.items()}
     for name, other in others.items():
-        for each, row in named_rows(name, kept.run(name, other, data)).items():
-            baselines[each], confusion[f"baselines/{each}"] = row.to_dict(), row.confusion
+        for key, row in named_rows(name, kept.run(name, other, data)).items():
+            baselines[key], confusion[f"baselines/{key}"] = (
+                row.to_dict(),
+                row.confusion,
+            )
     if cfg.reference.measure:
         measure = partial(measured_full, cfg, evaluator, data)
         baselines["full_measured"] = kept.once("full_measured", measure).to_dict()
@@ -92,7 +95,7 @@ def evaluate(
         results["data"] = dict(data.facts)
     if "figures" in distilled.meta:  # what else its method knew of it
         results["figures"] = distilled.meta["figures"]
-    return results, {name: each for name, each in confusion.items() if each is not None}
+    return results, {name: key for name, key in confusion.items() if key is not None}
 
 
 def contents(
@@ -147,9 +150,9 @@ def measured_full(cfg: DictConfig, evaluator: Evaluator, data: RealData) -> Row:
     training = cfg.reference.training
     log.info("Training on all images, %d epochs.", training.epochs)
     name, network = next(iter(evaluator.networks.items()))
-    found = train_on_all(data, network.to(data.device), evaluator.init, cfg.seed, **training)
+    accuracies = train_on_all(data, network.to(data.device), evaluator.init, cfg.seed, **training)
     protocol = f"measured, {training.epochs} epochs of Adam"
-    return summarise(found, protocol, name, {})
+    return summarise(accuracies, protocol, name, {})
 
 
 def published_full(

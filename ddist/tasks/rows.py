@@ -40,7 +40,7 @@ class KeptRows:
         self, name: str, distilled: DistilledDataset, data: RealData, split: Split | None = None
     ) -> list[Row]:
         """Return a row per network of a set called ``name``, on the test split or on ``split``."""
-        tensors = {each: getattr(distilled, each) for each in TENSORS}
+        tensors = {tensor_name: getattr(distilled, tensor_name) for tensor_name in TENSORS}
         content = checksum({k: v.detach().cpu() for k, v in tensors.items() if v is not None})
         return [
             self.once(

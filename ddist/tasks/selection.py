@@ -61,10 +61,10 @@ def outer_loss(trainer: pytorch_lightning.Trainer, folder: Path) -> float | None
     if loss is not None:
         return float(loss)
     known = folder / "distilled" / "meta.json"
-    found: float | None = None
+    outer_loss: float | None = None
     if known.exists():
-        found = json.loads(known.read_text()).get("outer_loss")
-    return found
+        outer_loss = json.loads(known.read_text()).get("outer_loss")
+    return outer_loss
 
 
 def select(

@@ -18,9 +18,9 @@ def make(config: Mapping[str, Any] | DictConfig, *values: Any, **named: Any) -> 
     try:
         return making(*values, **named)
     except TypeError as error:
-        if found := re.search(r"missing \d+ required .*?: (.*)", str(error)):
+        if missing := re.search(r"missing \d+ required .*?: (.*)", str(error)):
             raise DdistError(
-                f"{config['_target_']} takes {found[1]}, which its YAML does not set: write a "
+                f"{config['_target_']} takes {missing[1]}, which its YAML does not set: write a "
                 "default there."
             ) from error
         raise

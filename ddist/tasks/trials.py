@@ -95,11 +95,11 @@ def preparing(trial: Trial) -> float:
     def took(images: int = base, **settings: int) -> float:
         return seconds_of(lambda: trial.method(images, **settings))
 
-    found = took() + slope(took, base, most, trial.seconds) * max(0, most - base)
+    total = took() + slope(took, base, most, trial.seconds) * max(0, most - base)
     if (candidates := trial.cfg.method.get("num_candidates", 1)) > 1:
         one = slope(lambda n: took(num_candidates=n), 1, candidates, trial.seconds)
-        found += one * (candidates - 1)
-    return found
+        total += one * (candidates - 1)
+    return total
 
 
 def distilling(trial: Trial, method: Method, folder: Path) -> tuple[float, int]:
@@ -112,7 +112,7 @@ def distilling(trial: Trial, method: Method, folder: Path) -> tuple[float, int]:
     if (experts := getattr(method, "trajectories", None)) is not None:
         experts.prepare(network, method.last_epoch)
     steps = StepTimes(trial.seconds)
-    callbacks = [each for each in instantiate(trial.small.callbacks).values() if each]
+    callbacks = [callback for callback in instantiate(trial.small.callbacks).values() if callback]
     logger = MetricsCSV(folder / "metrics.csv")
     started = now()
     trainer = fit(trial.small, method, folder, logger, [*callbacks, steps])
@@ -136,7 +136,7 @@ def evaluating(
         with TemporaryDirectory() as folder:  # each trial computes all its rows
             rows = KeptRows(short, Path(folder), {})
             started = now()
-            found = evaluate(
+            total = evaluate(
                 trial.small,
                 rows,
                 distilled,
@@ -147,19 +147,19 @@ def evaluating(
                 variants=variants,
                 teacher=trial.teacher,
             )
-            results.append(found)
+            results.append(total)
             select(rows, distilled, fewer)
             return now() - started
 
     least, most = sizes(evaluator, distilled, trial.data)
     took(**least)  # warms up
-    found = took(**least)
+    total = took(**least)
     together = most.get("num_networks", 1) / least.get("num_networks", 1)
     for name, num in most.items():
         asked = partial(lambda name, units: took(**{**least, name: units}), name)
         one = slope(asked, least[name], num, trial.seconds)
-        found += one * (num - least[name]) * (together if name in ("epochs", "tested") else 1)
-    return found, results[-1]
+        total += one * (num - least[name]) * (together if name in ("epochs", "tested") else 1)
+    return total, results[-1]
 
 
 def sizes(

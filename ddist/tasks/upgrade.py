@@ -97,12 +97,12 @@ def words_of_preset(name: str) -> str:
     ``laptop/dm_mnist_ipc10``; nothing where it had none of that name."""
     if name in _OLD_PRESETS:
         return _OLD_PRESETS[name]
-    if found := re.fullmatch(r"(paper/dd_\w+)_fixed(_ipc10)", name):
-        other = _OLD_PRESETS.get("".join(found.groups()))
+    if match := re.fullmatch(r"(paper/dd_\w+)_fixed(_ipc10)", name):
+        other = _OLD_PRESETS.get("".join(match.groups()))
         return f"{other} init.fixed=true" if other else ""
-    if found := re.fullmatch(r"(paper/\w+)_imagewoof(_\w+)", name):
-        other = _OLD_PRESETS.get("_imagenette".join(found.groups()))
+    if match := re.fullmatch(r"(paper/\w+)_imagewoof(_\w+)", name):
+        other = _OLD_PRESETS.get("_imagenette".join(match.groups()))
         return f"{other} dataset.name=imagewoof" if other else ""
-    if found := re.fullmatch(r"laptop/([a-z0-9]+)_([a-z0-9_]+)_ipc(\d+)", name):
-        return "experiment=laptop/{} dataset={} ipc={}".format(*found.groups())
+    if match := re.fullmatch(r"laptop/([a-z0-9]+)_([a-z0-9_]+)_ipc(\d+)", name):
+        return "experiment=laptop/{} dataset={} ipc={}".format(*match.groups())
     return ""

@@ -29,6 +29,6 @@ def usual_networks() -> dict[str, dict[str, Any]]:
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """Return the values of ``cfg``, with interpolations as they stand."""
-    found = OmegaConf.to_container(cfg, resolve=False)
-    assert isinstance(found, dict)
-    return {str(key): value for key, value in found.items()}
+    plain_config = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(plain_config, dict)
+    return {str(key): value for key, value in plain_config.items()}

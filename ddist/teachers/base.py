@@ -67,16 +67,16 @@ class Teacher(ABC):
         """Return the logits, and for each layer of batch normalisation, in the order of the forward
         pass, its input [B, C, ...] and its running mean and variance [C]."""
         network = self.network  # before the hooks, because loading it makes predictions too
-        found: list[tuple[Tensor, Tensor, Tensor]] = []
+        statistics: list[tuple[Tensor, Tensor, Tensor]] = []
 
         def note(norm: nn.Module, args: tuple[Tensor, ...]) -> None:
             assert isinstance(norm, _BatchNorm)
             assert norm.running_mean is not None and norm.running_var is not None
-            found.append((args[0], norm.running_mean, norm.running_var))
+            statistics.append((args[0], norm.running_mean, norm.running_var))
 
         hooks = [norm.register_forward_pre_hook(note) for norm in self.batch_norms()]
         try:
-            return self.arrange(network(self.prepare(x))), found
+            return self.arrange(network(self.prepare(x))), statistics
         finally:
             for hook in hooks:
                 hook.remove()
@@ -87,7 +87,7 @@ class Teacher(ABC):
         images' device: distillation and evaluation may use different ones."""
         if device_of(self.network) != x.device:
             self.network.to(x.device)
-        return torch.cat([self.logits(part) for part in x.split(_AT_ONCE)])
+        return torch.cat([self.logits(chunk) for chunk in x.split(_AT_ONCE)])
 
     def probabilities(self, x: Tensor, temperature: float) -> Tensor:
         """Return softmax(logits / temperature) [N, K], with logits as from :meth:`predict`."""

@@ -166,11 +166,11 @@ class Published(Loaded):
                 f"torchvision has no weights {self.weights!r} of {self.model}: set teacher.weights "
                 f"to a file or to one of {', '.join(known)}."
             )
-        found = known[self.weights]
-        names = found.meta.get("categories")
+        entry = known[self.weights]
+        names = entry.meta.get("categories")
         # Folders of ImageNet are called by its numbers, whose order is that of the weights.
         numbered = all(re.fullmatch(r"n\d{8}", name) for name in self.source.class_names)
-        return found.get_state_dict(progress=False), None if numbered else names
+        return entry.get_state_dict(progress=False), None if numbered else names
 
 
 def read_weights(path: Path) -> Found:

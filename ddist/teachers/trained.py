@@ -105,10 +105,10 @@ class Trained(Teacher):
         data = self.images.to(self.source.device)
         log.info("Training the teacher on %s; this is done once.", data.name)
         with Progress("the teacher", "epochs", self.recipe.epochs) as progress:
-            found = self._fit(network, data, lambda epoch, _: progress.to(epoch))
-        if not all(torch.isfinite(w).all() for w in found.values()):
+            trained = self._fit(network, data, lambda epoch, _: progress.to(epoch))
+        if not all(torch.isfinite(w).all() for w in trained.values()):
             raise DdistError("The teacher's training diverged: lower teacher.lr.")
-        return member(found, 0)
+        return member(trained, 0)
 
     def _fit(
         self, network: nn.Module, data: RealData, progress: Callable[[int, int], None]

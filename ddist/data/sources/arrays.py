@@ -38,21 +38,21 @@ def arrays(request: Request, file: str | None) -> Arrays:
     if path.suffix not in (".npz", ".safetensors"):
         raise DdistError(f"dataset=arrays: expected a .npz or .safetensors file, got {path}.")
     try:
-        given = _keys(path)
-        keys = MEDMNIST if not {*KEYS} & {*given} and {*MEDMNIST} & {*given} else KEYS
-        missing = [key for key in keys if key not in given]
+        stored = _keys(path)
+        keys = MEDMNIST if not {*KEYS} & {*stored} and {*MEDMNIST} & {*stored} else KEYS
+        missing = [key for key in keys if key not in stored]
         if missing:
             raise DdistError(
                 f"dataset=arrays: {path} lacks {', '.join(missing)}: expected the keys "
                 f"{', '.join(KEYS)} (or MedMNIST's, {', '.join(MEDMNIST)}), and it has "
-                f"{', '.join(sorted(given)) or 'none'}."
+                f"{', '.join(sorted(stored)) or 'none'}."
             )
-        found, names = _read_npz(path, keys) if path.suffix == ".npz" else _read_safetensors(path)
+        arrays, names = _read_npz(path, keys) if path.suffix == ".npz" else _read_safetensors(path)
     except (OSError, ValueError, TypeError, EOFError, SafetensorError) as error:
         raise DdistError(f"dataset=arrays: {path} cannot be read: {error}.") from error
     where = f"dataset=arrays: {{}} in {path}"
-    y_train, y_test = (as_labels(where.format(key), found[key]) for key in keys[1::2])
-    x_train, x_test = (as_images(where.format(key), found[key]) for key in keys[::2])
+    y_train, y_test = (as_labels(where.format(key), arrays[key]) for key in keys[1::2])
+    x_train, x_test = (as_images(where.format(key), arrays[key]) for key in keys[::2])
     return Arrays(x_train, y_train, x_test, y_test, tuple(names or numbered(y_train)))
 
 
@@ -67,9 +67,9 @@ def _keys(path: Path) -> list[str]:
 
 def _read_npz(path: Path, keys: Sequence[str]) -> tuple[dict[str, Tensor], list[str] | None]:
     with np.load(path, allow_pickle=False) as file:
-        found = {key: torch.from_numpy(file[key]) for key in keys}
+        arrays = {key: torch.from_numpy(file[key]) for key in keys}
         names = [str(name) for name in file["class_names"]] if "class_names" in file else None
-    return found, names
+    return arrays, names
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], list[str] | None]:

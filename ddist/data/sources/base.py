@@ -44,33 +44,33 @@ class Arrays:
     has_wanted_classes: bool = False
 
 
-def check_arrays(name: str, found: Arrays) -> None:
+def check_arrays(name: str, arrays: Arrays) -> None:
     """Raise a DdistError, which names the dataset, if shapes, labels and classes do not fit."""
-    num_classes = len(found.class_names)
-    for part, x, y in (
-        ("train", found.x_train, found.y_train),
-        ("test", found.x_test, found.y_test),
+    num_classes = len(arrays.class_names)
+    for split, x, y in (
+        ("train", arrays.x_train, arrays.y_train),
+        ("test", arrays.x_test, arrays.y_test),
     ):
         if len(x) != len(y) or len(x) == 0:
             raise DdistError(
-                f"{name}: expected one {part} label per image and at least one image, got {len(x)} "
-                f"images and {len(y)} labels."
+                f"{name}: expected one {split} label per image and at least one image, got "
+                f"{len(x)} images and {len(y)} labels."
             )
         if x.shape[1] not in (1, 3):
-            raise DdistError(f"{name}: expected 1 or 3 channels in {part}, got {x.shape[1]}.")
+            raise DdistError(f"{name}: expected 1 or 3 channels in {split}, got {x.shape[1]}.")
         if y.min() < 0 or y.max() >= num_classes:
             raise DdistError(
-                f"{name}: expected {part} labels from 0 to {num_classes - 1}, got "
+                f"{name}: expected {split} labels from 0 to {num_classes - 1}, got "
                 f"{int(y.min())} to {int(y.max())}."
             )
-    if found.x_train.shape[1:] != found.x_test.shape[1:]:
+    if arrays.x_train.shape[1:] != arrays.x_test.shape[1:]:
         raise DdistError(
-            f"{name}: train and test images differ in shape: {tuple(found.x_train.shape[1:])} and "
-            f"{tuple(found.x_test.shape[1:])}."
+            f"{name}: train and test images differ in shape: {tuple(arrays.x_train.shape[1:])} and "
+            f"{tuple(arrays.x_test.shape[1:])}."
         )
-    counts = torch.bincount(found.y_train, minlength=num_classes)
+    counts = torch.bincount(arrays.y_train, minlength=num_classes)
     if (counts == 0).any():
         empty = int((counts == 0).nonzero()[0])
         raise DdistError(
-            f"{name}: class {empty} ({found.class_names[empty]}) has no training image."
+            f"{name}: class {empty} ({arrays.class_names[empty]}) has no training image."
         )

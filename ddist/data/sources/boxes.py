@@ -35,7 +35,7 @@ def voc_crops(request: Request, year: str, train: str, test: str) -> Arrays:
     if request.size is None:
         raise DdistError("dataset=voc_crops needs one size for its crops: set dataset.size=224.")
     root = request.root / "VOCdevkit" / f"VOC{year}"
-    lists = {part: list_crops(request, root, year, part) for part in (train, test)}
+    lists = {split: list_crops(request, root, year, split) for split in (train, test)}
     crops = [*lists[train], *lists[test]]
     x, kept = decode_crops(crops, request, request.size)
     y = torch.tensor([label for *_, label in crops])[kept]
@@ -43,11 +43,11 @@ def voc_crops(request: Request, year: str, train: str, test: str) -> Arrays:
     return Arrays(x[:num_train], y[:num_train], x[num_train:], y[num_train:], VOC)
 
 
-def list_crops(request: Request, root: Path, year: str, part: str) -> list[Crop]:
+def list_crops(request: Request, root: Path, year: str, split: str) -> list[Crop]:
     """Return the objects in one list of pictures, in its order."""
-    names = root / "ImageSets" / "Main" / f"{part}.txt"
+    names = root / "ImageSets" / "Main" / f"{split}.txt"
     if not names.is_file():
-        _download(request, year, part, names)
+        _download(request, year, split, names)
     crops = []
     for name in names.read_text().split():
         for label, box in read_boxes(root / "Annotations" / f"{name}.xml"):
@@ -59,19 +59,19 @@ def list_crops(request: Request, root: Path, year: str, part: str) -> list[Crop]
 
 def read_boxes(annotation: Path) -> list[tuple[int, Box]]:
     """Return label and box of each object that is not marked as difficult."""
-    found = []
+    objects = []
     try:
-        for thing in ET.parse(annotation).getroot().iter("object"):
-            if thing.findtext("difficult", "0").strip() == "1":
+        for element in ET.parse(annotation).getroot().iter("object"):
+            if element.findtext("difficult", "0").strip() == "1":
                 continue
-            label = VOC.index(str(thing.findtext("name")).strip())
-            edges = [float(thing.findtext(f"bndbox/{edge}", "")) for edge in
+            label = VOC.index(str(element.findtext("name")).strip())
+            edges = [float(element.findtext(f"bndbox/{edge}", "")) for edge in
                      ("xmin", "ymin", "xmax", "ymax")]  # fmt: skip
             left, upper, right, lower = (round(edge) for edge in edges)
-            found.append((label, (left - 1, upper - 1, right, lower)))  # counted from 1
+            objects.append((label, (left - 1, upper - 1, right, lower)))  # counted from 1
     except (OSError, ET.ParseError, ValueError) as error:
         raise DdistError(f"voc_crops: {annotation} cannot be read: {error}.") from error
-    return found
+    return objects
 
 
 def decode_crops(crops: list[Crop], request: Request, size: int) -> tuple[Tensor, Tensor]:
@@ -130,13 +130,13 @@ def check_memory(num_bytes: int) -> None:
         )
 
 
-def _download(request: Request, year: str, part: str, names: Path) -> None:
+def _download(request: Request, year: str, split: str, names: Path) -> None:
     if not request.download:
         raise DdistError(
             f"voc_crops is not in {request.root}: expected {names}; set paths.data (DDIST_DATA) to "
             "the folder that holds VOCdevkit, or dataset.download=true."
         )
-    archive = f"{year}-test" if (year, part) == ("2007", "test") else year
+    archive = f"{year}-test" if (year, split) == ("2007", "test") else year
     try:
         request.root.mkdir(parents=True, exist_ok=True)
         with FileLock(request.root / ".voc.lock"):
@@ -151,6 +151,6 @@ def _download(request: Request, year: str, part: str, names: Path) -> None:
         ) from error
     if not names.is_file():
         raise DdistError(
-            f"PASCAL VOC {year} has no list {part!r} of pictures ({names}): choose dataset.source."
+            f"PASCAL VOC {year} has no list {split!r} of pictures ({names}): choose dataset.source."
             "train and dataset.source.test from train, val, trainval and, in 2007, test."
         )

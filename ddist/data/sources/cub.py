@@ -26,25 +26,25 @@ def cub200(request: Request, in_memory: NonNegative) -> Arrays:
         read_table(root / name)
         for name in ("images.txt", "image_class_labels.txt", "train_test_split.txt")
     )
-    parts: dict[str, Listing] = {"1": [], "0": []}
+    listings: dict[str, Listing] = {"1": [], "0": []}
     for key, picture in pictures.items():
         try:
-            label, part = order[of_class[key]], parts[training[key]]
+            label, listing = order[of_class[key]], listings[training[key]]
         except KeyError as error:
             raise DdistError(
                 f"cub200: the files in {root} disagree on picture {key} ({error.args[0]!r} is not "
                 "there): unpack the archive again."
             ) from None
-        part.append((root / "images" / picture, label))
-    found = (len(classes), len(parts["1"]), len(parts["0"]))
-    if request.verify and found != (200, 5994, 5794):
+        listing.append((root / "images" / picture, label))
+    counts = (len(classes), len(listings["1"]), len(listings["0"]))
+    if request.verify and counts != (200, 5994, 5794):
         raise DdistError(
             f"cub200: expected 200 classes, 5994 train and 5794 test pictures in {root}, got "
-            f"{found[0]}, {found[1]} and {found[2]}; delete the folder to download it again, or "
+            f"{counts[0]}, {counts[1]} and {counts[2]}; delete the folder to download it again, or "
             "set dataset.verify=false to take it as it is."
         )
     names = tuple(name.partition(".")[2] or name for name in classes.values())
-    return decoded(request, root, parts["1"], parts["0"], names, in_memory)
+    return decoded(request, root, listings["1"], listings["0"], names, in_memory)
 
 
 def read_table(path: Path) -> dict[str, str]:

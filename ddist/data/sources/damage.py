@@ -36,8 +36,10 @@ def refuse_or_skip(
         DdistError: they are not; names them, and what helps (``remedy``) besides mending them.
     """
     if len(damages) > NUM_NAMED:  # more than a sentence holds
-        log.warning("Damaged pictures:%s", "".join(f"\n  {each}" for each in damages[:NUM_LISTED]))
-    named = name_some([str(each) for each in damages])
+        log.warning(
+            "Damaged pictures:%s", "".join(f"\n  {damage}" for damage in damages[:NUM_LISTED])
+        )
+    named = name_some([str(damage) for damage in damages])
     if damages and skip:
         log.warning(
             "Left out %d of %d pictures, which are damaged (dataset.skip_damaged=true): %s.",

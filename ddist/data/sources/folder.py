@@ -82,8 +82,8 @@ def folder(
             )
         held_out = _list_classes(layout.test, classes)
         check_apart(train, held_out)
-    found = decoded(request, root, train, held_out, tuple(classes), in_memory, colours)
-    return replace(found, facts={**facts, **found.facts})
+    arrays = decoded(request, root, train, held_out, tuple(classes), in_memory, colours)
+    return replace(arrays, facts={**facts, **arrays.facts})
 
 
 def tiny_imagenet(request: Request, in_memory: NonNegative) -> Arrays:
@@ -129,9 +129,9 @@ def decoded(
     chosen = choose_classes(str(root), class_names, request.classes)
     train, test = (_of_classes(listing, chosen) for listing in (train, test))
     class_names = tuple(class_names[c] for c in chosen)
-    for part, listing in (("train", train), ("test", test)):
+    for split, listing in (("train", train), ("test", test)):
         if not listing:
-            raise DdistError(f"{root} has no {part} pictures in class folders.")
+            raise DdistError(f"{root} has no {split} pictures in class folders.")
     # Before anything is decoded, which may take hours.
     _check_classes(root, {label for _, label in train}, class_names)
     facts: dict[str, Any] = {}
@@ -140,9 +140,9 @@ def decoded(
         request = replace(request, size=size_chosen)
         facts = {} if size_chosen is None else {"size": size_chosen}
     classes = [*_by_class(train), *_by_class(test)]
-    groups = [[path for path, _ in each] for each in classes]
+    groups = [[path for path, _ in pictures] for pictures in classes]
     x, kept = decode_pictures(groups, request, colours)
-    labels = torch.tensor([label for each in classes for _, label in each])[kept]
+    labels = torch.tensor([label for pictures in classes for _, label in pictures])[kept]
     num_train = int((kept < len(train)).sum())
     y_train, y_test = labels[:num_train], labels[num_train:]
     _check_classes(root, set(y_train.tolist()), class_names)  # of which pictures are left

@@ -79,17 +79,21 @@ def _class_folders(root: Path, subfolders: Sequence[str], test: str | None) -> P
             f"{root} has test pictures in {test or reserved[0]}/ but no folder train/: move the "
             "class folders of the training pictures into it."
         )
-    nested = [name for name in subfolders if any((root / name / each).is_dir() for each in TRAIN)]
+    nested = [
+        name
+        for name in subfolders
+        if any((root / name / subfolder).is_dir() for subfolder in TRAIN)
+    ]
     if nested:
         raise DdistError(
             f"{root / nested[0]} holds the training pictures in a folder of their own: set "
             f"dataset.folder={root / nested[0]}."
         )
     if len(subfolders) < 2:
-        found = f"only {subfolders[0]}/" if subfolders else "no folder"
+        listed = f"only {subfolders[0]}/" if subfolders else "no folder"
         raise DdistError(
             f"{root} must hold train/<class>/* or <class>/* of at least two classes, but holds "
-            f"{found}: set dataset.folder to where the class folders are."
+            f"{listed}: set dataset.folder to where the class folders are."
         )
     return root
 
@@ -147,8 +151,8 @@ def _files(listing: Listing) -> Iterable[tuple[int, int] | None]:
     """Yield what identifies each file, whatever its name: device and inode; None if missing."""
     for path in _paths(listing):
         try:
-            found = path.stat()
+            listed = path.stat()
         except OSError:  # said where it is decoded
             yield None
             continue
-        yield found.st_dev, found.st_ino
+        yield listed.st_dev, listed.st_ino

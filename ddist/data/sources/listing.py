@@ -226,4 +226,4 @@ def _folder_id(path: str | Path) -> FolderId:
 def _folders_above(folder: Path) -> set[FolderId]:
     """Return ``folder`` and all folders above it, by its own path and by where its links lead."""
     paths = (folder.absolute(), folder.resolve())
-    return {_folder_id(each) for path in paths for each in (path, *path.parents)}
+    return {_folder_id(ancestor) for path in paths for ancestor in (path, *path.parents)}

@@ -58,7 +58,9 @@ def find_white(paths: Sequence[Path], identity: str, colours: Colours, cache: Pa
         Extent(paths[rows[int(row)]], MODES[int(mode)], low, high)
         for row, mode, low, high in kept["extents"].tolist()
     ]
-    whites = {mode: _white([each for each in extents if each.mode == mode]) for mode in MODES}
+    whites = {
+        mode: _white([picture for picture in extents if picture.mode == mode]) for mode in MODES
+    }
     return replace(colours, white_of={mode: white for mode, white in whites.items() if white})
 
 
