@@ -28,6 +28,7 @@ from ddist.tasks.checks import (
 from ddist.tasks.config import load_option, to_plain
 from ddist.tasks.networks import build_network, build_network_for
 from ddist.tasks.targets import make, maker
+from ddist.tasks.upgrade import upgrade
 from ddist.teachers import Teacher
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,8 @@ def build_data(
     cfg: DictConfig, batch_size: int | None = None, per_class: int | None = None
 ) -> RealData:
     """Return the dataset of ``cfg`` with its images read."""
-    config = to_plain(cfg.dataset)
+    # A YAML file of somebody's own may have been written for an earlier version.
+    config = upgrade({"dataset": to_plain(cfg.dataset)})["dataset"]
     if isinstance(config["source"], dict):
         config["source"]["_partial_"] = True
     data: RealData = make(
