@@ -2,11 +2,7 @@
 
 import errno
 import re
-import sys
-import sysconfig
-import traceback
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from hydra.errors import (
     ConfigCompositionException,
@@ -26,7 +22,7 @@ from ddist.cli.suggest import (
     parse,
     unknown_option,
 )
-from ddist.errors import DdistError
+from ddist.errors import DdistError, chain, in_own_code
 from ddist.tasks.config import composed_apart
 
 PLUGINS = {
@@ -194,34 +190,9 @@ def unexplained(error: BaseException, overrides: Sequence[str]) -> str:
     return f"Internal error, {name}: {text} (DDIST_DEBUG=1 shows where; please report it)."
 
 
-def in_own_code(error: BaseException) -> str:
-    """Return where in a module of the user's own ``error`` was raised, or was on its way; nothing
-    where no such module took part."""
-    paths = sysconfig.get_paths()
-    others = (
-        *(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-        str(Path(__file__).parents[1]),  # ddist itself
-        str(Path(sys.argv[0]).resolve()),
-        "<",  # frozen and made of text
-    )
-    for cause in reversed(list(chain(error))):
-        for frame in reversed(traceback.extract_tb(cause.__traceback__)):
-            if not frame.filename.startswith(others):
-                return f"{frame.filename}, line {frame.lineno}, in {frame.name}"
-    return ""
-
-
 def resolution(error: BaseException) -> str:
     """Return an error's first line, without the type of the error that an interpolation met."""
     return re.sub(r"^\w+ raised while resolving interpolation: ", "", first_line(error))
-
-
-def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and what caused it, outermost first."""
-    current: BaseException | None = error
-    while current is not None:
-        yield current
-        current = current.__cause__ or current.__context__
 
 
 def first_line(error: BaseException) -> str:

@@ -45,7 +45,7 @@ class MTT(Method):
         min_start_epoch, max_start_epoch: of t.
         batch_syn: synthetic images in a student step, in random order without replacement until
             all had their turn; None for all of them.
-        step_size: where eta starts; it is learned. None for where the loss is smallest.
+        step_size: where eta starts; it is learned. None for where eq. 2's distance is smallest.
         log_step_size: whether its logarithm is learned, by gradients cut at 1. Then its learning
             rate bounds its relative change and fits any dataset; a published one is of eta itself.
         unroll: which gradient, and at what memory (see :func:`ddist.inner.unroll.unroll`).
@@ -184,8 +184,8 @@ class MTT(Method):
 
     @torch.no_grad()
     def mean_distance_at(self, step_size: float) -> float:
-        """Return the mean distance (eq. 2) of students with that step size, on the images as they
-        are, over a few experts and epochs, the same for every size."""
+        """Return the mean of eq. 2's distance with that step size over a few experts and epochs,
+        the same for every size; never a subclass's, as what DDPP leaves out depends on the size."""
         self.step_size_module().begin(step_size)
         distances = []
         for trial in range(NUM_TRIALS):

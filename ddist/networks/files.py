@@ -3,6 +3,7 @@
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +63,19 @@ def read_weights_file(path: Path) -> tuple[Any, dict[str, str]]:
         ) from error
     except (OSError, RuntimeError, EOFError, LookupError, AttributeError, TypeError,
             SafetensorError) as error:  # fmt: skip
+        if held := _other_archive(path):
+            raise ValueError(f"it is no file of torch.save but an archive of {held}") from error
         reason = str(error).strip().split("\n")[0].split(". ")[0]
         raise ValueError(reason or type(error).__name__) from error
+
+
+def _other_archive(path: Path) -> str:
+    """Name some files in an archive that torch has not written, such as an .npz; else nothing."""
+    if not zipfile.is_zipfile(path):
+        return ""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    return "" if any(name.endswith("data.pkl") for name in names) else _few(names)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ PATIENCE = 5.0
 
 LOOK_SECONDS = 1.0
 
+MOST_TIMES = 20
+"""Another process may remove what was done, but not that often."""
+
 T = TypeVar("T")
 
 
@@ -37,10 +40,19 @@ def share(
         remaining: the jobs that are not done, by whomever, in the order in which to try them.
         claim: does a job, unless another process is at it; says whether it did.
         wait: waits until nobody is at a job, for a short time at most.
+
+    Raises:
+        RuntimeError: a job was done ``MOST_TIMES`` times and still remains, as it always would.
     """
     waited = False
+    times: dict[str, int] = {}
     while jobs := remaining():
-        if not any([claim(job) for job in jobs]):  # a list: each is tried
+        done = [str(job) for job in jobs if claim(job)]
+        for job in done:
+            times[job] = times.get(job, 0) + 1
+            if times[job] == MOST_TIMES:
+                raise RuntimeError(f"{job} was done {MOST_TIMES} times, and is not there")
+        if not done:
             if not waited:
                 log.info("Waiting for other processes that do the rest.")
             waited = True

@@ -30,6 +30,7 @@ from ddist.tasks.checks import (
 from ddist.tasks.config import load_option, to_plain
 from ddist.tasks.networks import build_network, build_network_for
 from ddist.tasks.targets import make, maker
+from ddist.tasks.upgrade import upgrade
 from ddist.teachers import Teacher
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,8 @@ def build_data(
     cfg: DictConfig, batch_size: int | None = None, per_class: int | None = None
 ) -> RealData:
     """Return the dataset of ``cfg`` with its images read."""
-    config = to_plain(cfg.dataset)
+    # A YAML file of somebody's own may have been written for an earlier version.
+    config = upgrade({"dataset": to_plain(cfg.dataset)})["dataset"]
     config.pop("folder", None)  # that of the source, by its short name
     if config["validation"] == AUTO:
         learns = get_object(cfg.method._target_).learns if cfg.method else False

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ddist.data import RealData
-from ddist.errors import DdistError
+from ddist.errors import DdistError, in_own_code
 from ddist.networks.features import check_features
 from ddist.tasks.network_check import check_network, sample_images
 from ddist.tasks.targets import find_target, maker
@@ -93,9 +93,11 @@ def misfit(target: str, error: Exception) -> str:
     while cause.__cause__ is not None and isinstance(cause.__cause__, Exception):
         cause = cause.__cause__  # of what Hydra wraps
     reason = " ".join(str(cause).split()).rstrip(".") or type(cause).__name__
-    if not isinstance(cause, TypeError):
-        return f"network._target_={target} cannot be built: {reason}."
+    where = in_own_code(cause)
     surplus = re.search(r"unexpected keyword argument '(\w+)'", reason)
+    if not isinstance(cause, TypeError) or (where and not surplus):
+        place = where and f"{where}: {type(cause).__name__}: "
+        return f"network._target_={target} cannot be built: {place}{reason}."
     if surplus:
         return (
             f"network._target_={target} does not take {surplus[1]!r}, which is set beside it: a "

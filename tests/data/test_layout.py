@@ -166,6 +166,12 @@ def test_what_is_no_layout_is_named(real_data: Factory, tmp_path: Path) -> None:
     paint_classes(tmp_path / "tested" / "test", 2)
     with pytest.raises(DdistError, match=r"test pictures in test/ but no folder train/"):
         read(real_data, tmp_path / "tested")
+    paint_classes(tmp_path / "flat", 2)
+    for test in ("train", "test", "ant"):
+        with pytest.raises(
+            DdistError, match=rf"test={test} goes with a folder .*flat/train, which is not"
+        ):
+            read(real_data, tmp_path / "flat", test=test)
     paint_classes(tmp_path / "outer" / "inner" / "train", 2)
     with pytest.raises(DdistError, match=r"set dataset\.source\.folder=.*outer/inner"):
         read(real_data, tmp_path / "outer")

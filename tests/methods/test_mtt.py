@@ -271,6 +271,17 @@ def test_a_step_size_that_is_not_given_starts_where_the_loss_is_smallest(make: A
     assert again.step_size == method.step_size  # also after a kill
 
 
+@pytest.mark.parametrize("prune", ["mask", "gate"])
+def test_a_subclass_starts_its_step_size_by_the_plain_distance(make: Any, prune: str) -> None:
+    """What DDPP leaves out depends on the step size, so its distance cannot compare sizes."""
+    plain = make(step_size=None, log_step_size=True)
+    pruned = make(DDPP, prune=prune, threshold=0.5, step_size=None, log_step_size=True)
+    sizes = (0.05, 0.2, 0.8)
+    expected = [plain.mean_distance_at(size) for size in sizes]
+    assert [pruned.mean_distance_at(size) for size in sizes] == expected
+    assert pruned.held_steps == 0
+
+
 def test_pruned_weights_leave_the_distance(make: Any) -> None:
     method = make(DDPP, prune="mask", threshold=0.3)
     start, target = (method.trajectories.read(method.network, 0, t) for t in (0, 2))

@@ -99,6 +99,14 @@ def test_nothing_else_is_unpickled(tmp_path: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == ""
 
 
+def test_an_archive_of_something_else_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", train_images=np.zeros(2), train_labels=np.zeros(2))
+    with pytest.raises(
+        ValueError, match=r"but an archive of train_images\.npy, train_labels\.npy$"
+    ):
+        read_weights_file(tmp_path / "a.npz")
+
+
 def test_class_names_beside_the_weights() -> None:
     assert class_names_in({"ckpt": {"state_dict": WANTED, "class_names": ["a", 1]}}) == ["a", "1"]
     assert class_names_in(WANTED) is None and class_names_in([1]) is None

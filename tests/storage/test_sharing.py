@@ -2,7 +2,7 @@
 
 import pytest
 
-from ddist.storage.sharing import SharedProgress
+from ddist.storage.sharing import SharedProgress, share
 
 SHORTER = "Fewer experts take less."
 
@@ -49,3 +49,8 @@ def test_quick_epochs_are_told_by_tenths_and_rarely_counted(
         now, left = now + 0.02, left - 1
         progress.advance()
     assert 10 <= len(caplog.messages) <= 11 and looks <= 22
+
+
+def test_what_is_done_in_vain_is_an_error_and_no_endless_loop() -> None:
+    with pytest.raises(RuntimeError, match="b was done 20 times, and is not there"):
+        share(lambda: ["a", "b"], lambda job: job == "b", lambda job: None)

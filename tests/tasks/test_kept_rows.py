@@ -4,6 +4,7 @@ import json
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 import torch
 
 from ddist.artifact.dataset import DistilledDataset
+from ddist.artifact.files import TENSORS
 from ddist.evaluation import Row
 from ddist.tasks.rows import KeptRows
+from ddist.tasks.selection import select
 
 # The trained networks of each row are counted; one that is to be row ``STOP`` stops the process.
 COUNTING = """
@@ -145,3 +148,24 @@ def test_rows_are_kept_for_a_set_by_its_tensors(tmp_path: Path) -> None:
 
     assert [accuracy(value) for value in (0.25, 0.25, 0.5)] == [0.25, 0.25, 0.5]
     assert len(list((tmp_path / "evaluated").iterdir())) == 2
+
+
+def test_a_selection_looks_at_the_images_that_are_held_out_alone(tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    class Evaluator:
+        tested = ("mlp",)
+
+        def row(self, network: str, distilled: Any, data: Any, split: Any) -> Row:
+            asked.append(split)
+            return Row("dc2021", network, 0.25, None, None, 1)
+
+    evaluator: Any = Evaluator()
+    distilled: Any = SimpleNamespace(**dict.fromkeys(TENSORS), meta={"outer_loss": 3.0})
+    data: Any = SimpleNamespace(validation="held out", test="test")
+    rows = KeptRows(evaluator, tmp_path, {})
+    assert select(rows, distilled, data) == {"name": "validation_accuracy", "value": 0.25}
+    assert asked == ["held out"]
+    data.validation = None
+    assert select(rows, distilled, data) == {"name": "outer_loss", "value": 3.0}
+    assert asked == ["held out"]

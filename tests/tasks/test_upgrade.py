@@ -2,7 +2,11 @@
 
 from copy import deepcopy
 
-from ddist.tasks.upgrade import upgrade
+from omegaconf import open_dict
+
+from ddist.tasks.build import build_data
+from ddist.tasks.config import composed_apart, register_resolvers
+from ddist.tasks.upgrade import ADDED, upgrade
 
 OLD = {
     "synthetic": {"_target_": "ddist.synthetic.Pixel", "start": "real"},
@@ -42,3 +46,13 @@ def test_what_is_of_today_stays() -> None:
     assert upgrade({"method": {"_target_": "ddist.methods.DM"}}) == {
         "method": {"_target_": "ddist.methods.DM"}
     }
+
+
+def test_an_own_file_of_a_dataset_may_lack_settings_that_came_later() -> None:
+    register_resolvers()
+    cfg = composed_apart(["dataset=digits"])
+    with open_dict(cfg):
+        for place, name, _ in ADDED:
+            if place == "dataset":
+                del cfg.dataset[name]
+    assert build_data(cfg).num_classes == 10

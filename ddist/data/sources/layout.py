@@ -74,10 +74,16 @@ def _one_of(root: Path, subfolders: Sequence[str], names: Sequence[str]) -> Path
 def _class_folders(root: Path, subfolders: Sequence[str], test: str | None) -> Path:
     """Return ``root``, or raise a DdistError if its subfolders are not the classes."""
     reserved = [name for name in subfolders if name.lower() in (*TEST, *VALIDATION)]
-    if test is not None or reserved:
+    if test is not None and not reserved:
         raise DdistError(
-            f"{root} has test pictures in {test or reserved[0]}/ but no folder train/: move the "
-            "class folders of the training pictures into it."
+            f"dataset.source.test={test} goes with a folder {root / 'train'}, which is not there: "
+            "move the class folders of the training pictures into it, or leave test out, so that a "
+            "share of each class is drawn."
+        )
+    if reserved:
+        raise DdistError(
+            f"{root} has test pictures in {reserved[0]}/ but no folder train/: move the class "
+            "folders of the training pictures into it."
         )
     nested = [
         name
