@@ -210,6 +210,13 @@ def stand_in(cfg: DictConfig, data: RealData) -> DistilledDataset:
         labels=labels,
         step_index=step_index,
         normalization=data.normalization.state(),
-        meta={"factor": 1, "ipc": cfg.ipc, "num_classes": data.num_classes},
+        meta={
+            "dataset": data.name,
+            "method": "random",
+            "ipc": cfg.ipc,
+            "num_classes": data.num_classes,
+            "class_names": list(data.class_names),
+            "image_shape": list(data.image_shape),
+        },
         config="",
     )
