@@ -6,34 +6,35 @@ import os
 import signal
 import subprocess
 import sys
-import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-import torch
-from omegaconf import OmegaConf
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from ddist.data import RealData
-from ddist.tasks.config import read_option
-from ddist.tasks.targets import make
+# torch and ddist take seconds to import, which the process that hands out the tests to others need
+# not wait for: whoever uses them here imports them.
+if TYPE_CHECKING:
+    from ddist.data import RealData
+    from tests.living import LivingBytes
 
 CONF = Path(__file__).parents[1] / "conf"
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, which some send.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if "PYTEST_XDIST_WORKER" in os.environ:
+    import torch
+
     torch.set_num_threads(1)  # the processes share the cores
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what runs the command as ``shell``, which `make test-fast` leaves out; skip the tests
     marked ``gpu`` where there is none."""
+    import torch
+
     for item in items:
         if "fork_server" in getattr(item, "fixturenames", ()):
             item.add_marker("shell")
@@ -51,13 +52,18 @@ def data_dir() -> Path:
 
 
 @pytest.fixture
-def real_data(tmp_path: Path) -> Callable[..., RealData]:
+def real_data(tmp_path: Path) -> "Callable[..., RealData]":
     """``real_data(name, seed=0, root=…, **options)``: conf/dataset/<name>.yaml with ``options``.
 
     Not yet loaded, never downloaded. ``source`` options are merged, other options replace.
     """
+    from omegaconf import OmegaConf
 
-    def build(name: str, *, seed: int = 0, root: Path = tmp_path, **options: Any) -> RealData:
+    from ddist.data import RealData
+    from ddist.tasks.config import read_option
+    from ddist.tasks.targets import make
+
+    def build(name: str, *, seed: int = 0, root: Path = tmp_path, **options: Any) -> "RealData":
         config = read_option("dataset", name)
         batch_size = options.pop("batch_size", None)
         config = OmegaConf.merge(config, {"download": False, **options})
@@ -69,7 +75,7 @@ def real_data(tmp_path: Path) -> Callable[..., RealData]:
 
 
 @pytest.fixture
-def digits(real_data: Callable[..., RealData]) -> RealData:
+def digits(real_data: "Callable[..., RealData]") -> "RealData":
     """The bundled digits, loaded: 1352 training images [1, 8, 8] of 10 classes."""
     return real_data("digits").load()
 
@@ -120,7 +126,10 @@ class Command:
         return int(self.server.stdout.readline())
 
 
-QUICK = ("steps=3", "evaluation.num_networks=2", "evaluation.epoch_grid=[1]")
+# A grid of one: a set without step sizes of its own is not tuned at length.
+TUNED = ("evaluation.step_size_grid=[0.03]", "evaluation.tuning_networks=1")
+EVALUATED = ("evaluation.num_networks=2", "evaluation.epoch_grid=[1]", *TUNED)
+QUICK = ("steps=3", *EVALUATED)
 
 
 @pytest.fixture(scope="session")
@@ -152,45 +161,9 @@ def shared_ddist(
     return Command(fork_server, tmp_path_factory.mktemp("shared"))
 
 
-class LivingBytes(TorchDispatchMode):
-    """Bytes of the storages that were made within the block and are still alive, and their peak.
-
-    Unlike a process's resident size it does not depend on the allocator, on what ran before or on
-    the machine. It sees the operators of the backward pass too.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        given = {each._cdata for each in storages((args, kwargs))}
-        for storage in storages(out):
-            if storage._cdata not in given | self._known:  # a view makes nothing
-                self._note(storage)
-        return out
-
-    def _note(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        self._known.add(key)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._forget, key, size)
-
-    def _forget(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.now -= size
-
-
-def storages(tree: object) -> list[torch.UntypedStorage]:
-    """The storages of all tensors in nested arguments or results."""
-    return [each.untyped_storage() for each in tree_leaves(tree) if isinstance(each, torch.Tensor)]
-
-
 @pytest.fixture(scope="session")
-def living_bytes() -> type[LivingBytes]:
+def living_bytes() -> "type[LivingBytes]":
     """A context that counts the bytes of tensors."""
+    from tests.living import LivingBytes
+
     return LivingBytes

@@ -11,9 +11,11 @@ import sys
 import traceback
 
 import pytorch_lightning  # noqa: F401
-import sklearn.cluster  # noqa: F401
+import sklearn.cluster
+import sklearn.datasets  # noqa: F401
 import torchvision  # noqa: F401
 import wandb  # noqa: F401
+from hydra import compose, initialize_config_dir
 
 import ddist.tasks.compare
 import ddist.tasks.distill
@@ -24,6 +26,8 @@ import ddist.tasks.export
 import ddist.tasks.importing
 import ddist.tasks.page  # noqa: F401
 from ddist.cli.main import main
+from ddist.compare.published import published_figures
+from ddist.tasks.config import conf_dir
 
 
 def become(argv: list[str], cwd: str, env: dict[str, str], before: str, out: str, err: str) -> None:
@@ -48,7 +52,16 @@ def become(argv: list[str], cwd: str, env: dict[str, str], before: str, out: str
         os._exit(status)
 
 
+def warm_up() -> None:
+    """Fill the caches that every command would fill for itself: Hydra's plugins, the tables of its
+    parsers and the published figures."""
+    published_figures()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        compose("config", ["method=mtt", "evaluation.epochs=1"], return_hydra_config=True)
+
+
 def serve() -> None:
+    warm_up()
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         request = json.loads(line)

@@ -147,6 +147,7 @@ def test_the_picture_is_one(saved):
         assert min(picture.size) > 100
 
 
+@pytest.mark.slow
 def test_loading_does_without_lightning(saved):
     code = (
         "import sys; from ddist.artifact.dataset import DistilledDataset as D; "

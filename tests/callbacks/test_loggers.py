@@ -67,6 +67,7 @@ def test_tensorboard_without_its_package_says_what_to_install(
         tensorboard_logger(tmp_path)
 
 
+@pytest.mark.slow
 def test_wandb_runs_offline_without_a_key(toy_run, tmp_path: Path) -> None:
     """Two loggers after each other, as in a sweep, give two runs."""
     ids = []

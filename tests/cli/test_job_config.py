@@ -15,6 +15,8 @@ from ddist.errors import DdistError
 from ddist.tasks.config import conf_dir, register_resolvers
 from ddist.tasks.targets import make
 
+pytestmark = pytest.mark.slow
+
 Jobs = Callable[..., list[DictConfig]]
 
 

@@ -218,6 +218,7 @@ def test_tasks_that_read_runs_come_without_lightning(finished_run: Path, words: 
     assert done.stderr == "False\n"
 
 
+@pytest.mark.slow
 def test_help_and_config_come_without_torch(tmp_path: Path) -> None:
     """They would take seconds longer with it."""
     for argument in ("--help", "--cfg=job"):
@@ -244,6 +245,7 @@ def test_a_mistake_beside_a_flag_is_one_sentence(ddist) -> None:
     assert "nope" in sentence(done.code, done.out, done.err)
 
 
+@pytest.mark.slow
 def test_python_m_ddist_is_ddist(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ddist", "ipc=3", "--cfg", "job"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

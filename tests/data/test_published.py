@@ -24,6 +24,7 @@ IMAGES = RANDOM.integers(256, size=(20, 3, 32, 32), dtype=np.uint8)
 # -- the real files ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_mnist_is_what_torchvision_reads(real_data: Factory, data_dir: Path) -> None:
     data = real_data("mnist", root=data_dir).load()  # checksums compared
     assert (len(data.train), len(data.test), data.image_shape) == (60000, 10000, (1, 28, 28))
@@ -74,6 +75,7 @@ def test_cifar10_is_what_torchvision_reads(
     assert data.class_names == tuple(reference.classes)
 
 
+@pytest.mark.slow
 def test_usps_is_read_and_resized(real_data: Factory, data_dir: Path) -> None:
     data = real_data("usps", root=data_dir, verify=False, size=28).load()
     assert (len(data.train), len(data.test), data.image_shape) == (7291, 2007, (1, 28, 28))

@@ -4,10 +4,12 @@ averaged."""
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,7 +35,6 @@ DC_STEP = [
     "network.width=8", "network.depth=2", "evaluation.epochs=1", "compile=false",
 ]  # fmt: skip
 TWO = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu"]
-TORCHRUN = ["-m", "torch.distributed.run", "--nproc_per_node=2", "-m", "ddist"]
 
 
 def composed(words: list[str]) -> DictConfig:
@@ -42,36 +43,37 @@ def composed(words: list[str]) -> DictConfig:
         return compose("config", words)
 
 
-def start(
-    words: list[str], folder: Path, run: str = "run", torchrun: bool = False
-) -> subprocess.Popen[str]:
-    """``ddist`` with these words in two processes, the leaders of a group of their own; Lightning
-    starts the second one, or torchrun both."""
-    program = [sys.executable, *TORCHRUN] if torchrun else [Path(sys.executable).with_name("ddist")]
-    command = [*program, *words, *TWO, f"hydra.run.dir={run}"]
+def start(words: list[str], folder: Path) -> subprocess.Popen[str]:
+    """``ddist`` with these words in two processes, the leaders of a group of their own, of which
+    Lightning starts the second one."""
+    command = [Path(sys.executable).with_name("ddist"), *words, *TWO, "hydra.run.dir=run"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, cwd=folder, env=env, start_new_session=True, **pipes)
 
 
-def finish(started: subprocess.Popen[str]) -> str:
-    """What it prints until it ends, which has to be well."""
-    printed, _ = started.communicate()
-    assert started.returncode == 0, printed
-    return printed
-
-
-def two_ranks(
-    words: list[str], folder: Path, run: str = "run", torchrun: bool = False, steps: int = 1
-) -> torch.Tensor:
-    """The images after ``ddist`` with these words has run in two processes."""
-    printed = finish(start(words, folder, run, torchrun))
+def two_ranks(ddist: Any, words: list[str], run: str = "run", steps: int = 1) -> torch.Tensor:
+    """The images after ``ddist`` with these words has run in two processes, which are told what
+    torchrun tells its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "tests"}
+    told |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), "2") | {"GROUP_RANK": "0"}
+    ends = [
+        ddist.start(*words, *TWO, f"hydra.run.dir={run}", RANK=rank, LOCAL_RANK=rank, **told)
+        for rank in "01"
+    ]
+    first, second = (end() for end in ends)
+    assert (first.code, second.code) == (0, 0), first.out + first.err + second.out + second.err
     # one process speaks and writes for both, and Lightning not at all
+    printed = first.out + first.err + second.out + second.err
     assert "GPU available" not in printed
     assert printed.count("Evaluating under the protocol") == 1
-    assert (folder / run / "ddist.log").read_text().count("The images: ") == 1
-    assert json.loads((folder / run / "results.json").read_text())["steps"] == steps
-    return DistilledDataset.load(folder / run / "distilled").images
+    folder: Path = ddist.folder / run
+    assert (folder / "ddist.log").read_text().count("The images: ") == 1
+    assert json.loads((folder / "results.json").read_text())["steps"] == steps
+    return DistilledDataset.load(folder / "distilled").images
 
 
 def images_and_gradients(ranks: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -94,20 +96,20 @@ def images_and_gradients(ranks: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
-def test_the_image_gradient_is_the_mean_over_the_ranks(tmp_path: Path) -> None:
-    images = two_ranks(ONE_STEP, tmp_path)
+def test_the_image_gradient_is_the_mean_over_the_ranks(ddist: Any) -> None:
+    images = two_ranks(ddist, ONE_STEP)
     start, (first, second) = images_and_gradients(2)
     assert (first - second).norm() > 0.1 * first.norm()
     moved = start - images
     torch.testing.assert_close(moved, (first + second) / 2, rtol=1e-4, atol=1e-6)
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert [path.name for path in ddist.folder.glob("[!.]*")] == ["run"]
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
-def test_two_ranks_move_the_images_as_one_with_both_students(tmp_path: Path) -> None:
+def test_two_ranks_move_the_images_as_one_with_both_students(ddist: Any) -> None:
     """Matching: the mean over the ranks is the mean over twice the networks, each with its own
     real images."""
-    images = two_ranks(DC_STEP, tmp_path)
+    images = two_ranks(ddist, DC_STEP)
     cfg = composed(DC_STEP)
     data = build_data(cfg, per_class=cfg.method.real_per_class)
     init = build_init(cfg, data)
@@ -138,12 +140,15 @@ def second_rank(first: int) -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
-def test_a_rank_that_dies_ends_the_run_which_resumes_with_the_same_bits(tmp_path: Path) -> None:
-    """Each rank's student, which lives for 20 steps, comes back from the checkpoint; the run that
-    it is compared with is started by torchrun, the others by Lightning."""
+def test_a_rank_that_dies_ends_the_run_which_resumes_with_the_same_bits(
+    ddist: Any, tmp_path: Path
+) -> None:
+    """Each rank's student, which lives for 20 steps, comes back from the checkpoint. Lightning
+    starts the run that is killed, as torchrun would the ones that it is compared with and that goes
+    on."""
     words = [*DC_STEP, "steps=20", "method.updates=20", "method.student_epochs=1",
              "task.baseline=false", "callbacks.checkpoint.seconds=0"]  # fmt: skip
-    whole = two_ranks(words, tmp_path, "torchrun", torchrun=True, steps=20)
+    whole = two_ranks(ddist, words, "whole", steps=20)
     killed, checkpoint = start(words, tmp_path), tmp_path / "run" / "checkpoints" / "last.ckpt"
     while not checkpoint.exists() and killed.poll() is None:
         time.sleep(0.01)
@@ -152,6 +157,6 @@ def test_a_rank_that_dies_ends_the_run_which_resumes_with_the_same_bits(tmp_path
     assert killed.returncode == 1
     assert "ddist: Another process of this run has ended or does not answer" in printed
     assert "Traceback" not in printed
-    assert "Going on from" in finish(start(words, tmp_path))
-    assert torch.equal(whole, DistilledDataset.load(tmp_path / "run" / "distilled").images)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "torchrun"]
+    assert torch.equal(whole, two_ranks(ddist, words, steps=20))
+    assert "Going on from" in (tmp_path / "run" / "ddist.log").read_text()
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["run", "whole"]

@@ -338,10 +338,10 @@ def test_dropout_is_off_in_prediction() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("norm", ["instance", "batch"])
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-def test_compiled_training_gives_the_same_weights(norm: str) -> None:
-    network = tiny_convnet(norm)
+def test_compiled_training_gives_the_same_weights() -> None:
+    """Running statistics, which batch normalisation has, are among them."""
+    network = tiny_convnet("batch")
     weights = Random("default", 0).draw(network, 2)
     plain = train(network, weights, *toy_data(), stacked=False)
     assert_same(train(network, weights, *toy_data(), stacked=False, compiled=True), plain)

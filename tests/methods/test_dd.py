@@ -211,6 +211,7 @@ def record(losses: list[float], loss: Tensor) -> Tensor:
     return loss
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytorch_lightning.utilities.warnings.PossibleUserWarning")
 @pytest.mark.filterwarnings("ignore:.*train_dataloader.*workers")
 def test_it_learns_and_beats_random_real_images(

@@ -144,6 +144,7 @@ def test_a_recipes_dimensions_are_the_autoencoders_alone(name: str) -> None:
         assert "dims" not in compose("config", [*words, "generative=pca"]).generative
 
 
+@pytest.mark.slow
 def test_weights_and_images_of_one_clustering_are_computed_once(
     make: Callable[..., DDOQ], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,19 +71,17 @@ RUNS = {
     "mtt": Run(EXPERTS, 0.91, 6),
     "ncfm": Run((*MATCHING, "init.num_networks=3", "init.epochs=4", "method.num_frequencies=64",
                  "synthetic=pixel", *NOISE), 0.87, None),
-    "optimized_random": Run((*REPLAYED, "method.num_candidates=20",
-                             "method.judge.epoch_grid=[1,10]"), None, None),
-    "random": Run(TRAINED, None, None),
     "rat": Run((*TRAINED, *EVERY, *NOISE, *PLAIN, "method.student_steps=20", "method.window=10",
                 "method.student_lr=0.01", "method.batch_real=256"), 0.84, 2.5),
-    "rded": Run((*TRAINED, *TEACHER), None, None),
     "sre2l": Run((*TRAINED, *EVERY, *TEACHER), 0.83, None),
     "tesla": Run((*EXPERTS, "synthetic.labels=hard", "method.label_start=classes"), 0.91, 6),
 }  # fmt: skip
 
 
 def test_every_method_is_here() -> None:
-    assert set(RUNS) == set(option_names("method"))
+    """But for those of which one set of random images may be as good."""
+    no_better = {"optimized_random", "random", "rded"}
+    assert set(RUNS) == set(option_names("method")) - no_better
 
 
 def measured(ddist: Any, name: str, *words: str) -> tuple[float | None, float]:

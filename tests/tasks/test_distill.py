@@ -3,13 +3,14 @@
 import csv
 import json
 import signal
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from ddist import DistilledDataset
-from tests.conftest import QUICK
+from tests.conftest import EVALUATED, QUICK, TUNED
 
 CONTRACT = {
     "schema", "method", "dataset", "network", "init", "ipc", "steps", "seed", "protocol",
@@ -106,8 +107,7 @@ def test_the_same_command_gives_the_same_artifact(ddist, whole: Path) -> None:
 
 
 def test_killed_twice_it_ends_with_the_same_bits(ddist, whole: Path) -> None:
-    run = ["steps=8", "evaluation.num_networks=2", "evaluation.epoch_grid=[1]",
-           "hydra.run.dir=killed", "callbacks.checkpoint.seconds=0"]  # fmt: skip
+    run = ["steps=8", *EVALUATED, "hydra.run.dir=killed", "callbacks.checkpoint.seconds=0"]
     for step in (3, 6):
         killed = ddist(*run, before=signal_at(step, signal.SIGKILL))
         assert killed.code == -signal.SIGKILL
@@ -125,7 +125,7 @@ def test_killed_twice_it_ends_with_the_same_bits(ddist, whole: Path) -> None:
 def test_a_signal_leaves_all_there_is_and_the_run_goes_on(
     ddist, whole: Path, number: signal.Signals, code: int
 ) -> None:
-    run = ["steps=8", "evaluation.num_networks=2", "evaluation.epoch_grid=[1]", "hydra.run.dir=run"]
+    run = ["steps=8", *EVALUATED, "hydra.run.dir=run"]
     stopped = ddist(*run, before=signal_at(4, number))
     assert stopped.code == code
     assert stopped.err == ""
@@ -178,11 +178,12 @@ def test_a_signal_before_the_first_step_keeps_what_is_trained_and_the_run_goes_o
 
 
 def test_a_step_that_takes_too_long_is_left(ddist) -> None:
-    sleeping = "import time; time.sleep(30); return step"
-    slow = signal_at(1, signal.SIGTERM).replace("return step", sleeping)
+    slow = signal_at(1, signal.SIGTERM).replace("import os", "import os, time")
+    slow = slow.replace("15)", "15); time.sleep(30)")  # in this step alone
     run = ["steps=3", "hydra.run.dir=run", "callbacks.interrupt.patience=0.2"]
+    begun = time.monotonic()
     stopped = ddist(*run, "callbacks.checkpoint.seconds=0", before=slow)
-    assert stopped.code == 143
+    assert stopped.code == 143 and time.monotonic() - begun < 30
     said = "ddist: Stopped by SIGTERM: the outer steps up to the last checkpoint are in "
     assert stopped.err.startswith(said)
     assert "hydra.run.dir=" in stopped.err and stopped.err.endswith("run goes on.\n")
@@ -190,7 +191,7 @@ def test_a_step_that_takes_too_long_is_left(ddist) -> None:
 
 def test_more_steps_go_on_and_end_as_all_at_once(ddist) -> None:
     """Of a method whose schedule knows nothing of their number."""
-    constant = ("method.scheduler=null", "evaluation.num_networks=2", "evaluation.epoch_grid=[1]")
+    constant = ("method.scheduler=null", *EVALUATED)
     whole = ddist.distil(*constant, "steps=8", folder="whole")
     ddist.distil(*constant, "steps=4")
     more = ddist.distil(*constant, "steps=8")
@@ -203,13 +204,13 @@ def test_more_steps_go_on_and_end_as_all_at_once(ddist) -> None:
 
 
 def test_more_steps_of_a_schedule_that_follows_them_are_refused_or_keep_it(ddist) -> None:
-    ddist.distil("steps=20")
-    done = ddist("steps=40", "hydra.run.dir=run")
+    ddist.distil("steps=10")
+    done = ddist("steps=20", "hydra.run.dir=run")
     assert done.code == 1 and done.err.count("\n") == 1
-    assert "20 steps whose schedule follows their number" in done.err
-    assert "add method.scheduler.step_size=2 to go on with the schedule as it was" in done.err
-    kept = ddist.distil("steps=40", "method.scheduler.step_size=2")
-    assert same(kept, ddist.distil("steps=40", "method.scheduler.step_size=2", folder="whole"))
+    assert "10 steps whose schedule follows their number" in done.err
+    assert "add method.scheduler.step_size=1 to go on with the schedule as it was" in done.err
+    kept = ddist.distil("steps=20", "method.scheduler.step_size=1")
+    assert same(kept, ddist.distil("steps=20", "method.scheduler.step_size=1", folder="whole"))
 
 
 def test_an_earlier_set_is_a_start(ddist) -> None:
@@ -267,7 +268,8 @@ def test_an_ipc_without_published_settings_says_whose_it_takes(ddist) -> None:
     recipe.write_text(
         f"# @package _global_\nby_ipc: {table}\nevaluation: {{epoch_grid: '${{row:grid}}'}}\n"
     )
-    run = ["--config-dir=conf", "method=kmeans", "evaluation.num_networks=2"]
+    run = ["--config-dir=conf", "method=kmeans", "evaluation.num_networks=2", *TUNED,
+           "task.baseline=false"]  # fmt: skip
     for ipc, said in ((10, False), (12, True)):
         done = ddist(*run, f"ipc={ipc}", f"hydra.run.dir=ipc{ipc}")
         assert (done.code, done.err) == (0, "")
@@ -294,7 +296,7 @@ def test_a_search_minimises_what_is_not_the_test_figure(ddist) -> None:
     """The negated validation accuracy, or the outer loss where nothing is held out."""
     found = {}
     for name, extra in (("loss", []), ("validation", ["dataset.validation=0.2"])):
-        run = ["steps=2", "evaluation.num_networks=2", "evaluation.epoch_grid=[1]", *extra]
+        run = ["steps=2", *EVALUATED, *extra]
         done = ddist(*run, f"hydra.run.dir={name}", before=RETURNED)
         found[name] = float(done.out.split("returned ")[1])
     with (ddist.folder / "loss" / "metrics.csv").open() as file:

@@ -16,6 +16,7 @@ from ddist.artifact.files import TENSORS
 from ddist.evaluation import Row
 from ddist.tasks.rows import KeptRows
 from ddist.tasks.selection import select
+from tests.conftest import EVALUATED
 
 # The trained networks of each row are counted; one that is to be row ``STOP`` stops the process.
 COUNTING = """
@@ -35,7 +36,7 @@ def counted(function):
 Evaluator.row, results.measured_full = counted(row), counted(full)
 """
 RUN = (
-    "steps=2", "hydra.run.dir=run", "evaluation.num_networks=2", "evaluation.epoch_grid=[1]",
+    "steps=2", "hydra.run.dir=run", *EVALUATED,
     "evaluation.networks=[mlp,lenet]", "dataset.size=12", "dataset.validation=0.2",
     "reference.measure=true", "reference.training={num_networks:1,epochs:1}",
     "compile=false",

@@ -13,6 +13,7 @@ from PIL import Image
 from ddist import DistilledDataset
 from ddist.compare.sweep import summarize
 from ddist.tasks.usual import usual_protocols
+from tests.conftest import EVALUATED
 
 KILLED_IN_THE_SECOND_JOB = """
 import os
@@ -25,7 +26,7 @@ def killed(self, *args):
     return step(self, *args)
 Method.training_step = killed
 """
-SHORT = ("steps=2", "evaluation.num_networks=2", "evaluation.epoch_grid=[1]")
+SHORT = ("steps=2", *EVALUATED)
 
 
 def jobs(folder: Path) -> dict[str, dict]:
