@@ -10,6 +10,7 @@ from typing import Any
 
 AUTO = "auto"
 PUBLISHED_WIDTH = 128
+UNNAMED_BUDGET = "10m"
 CPU_OPERATIONS = 20e6  # multiply-adds of an image in a ConvNet that a CPU does hundreds of a second
 IMAGES_PER_STEP = 320  # of all classes together, on a CPU
 
@@ -81,6 +82,12 @@ def held_out(recipe: bool, learns: bool) -> float | None:
     return None if learns and not recipe else 0.0
 
 
+def budget(recipe: bool, learns: bool, steps_named: bool) -> str | None:
+    """Return ``budget``, which begins before the data is read: as long as a paper's steps take, or
+    those that somebody names; else ``UNNAMED_BUDGET``."""
+    return UNNAMED_BUDGET if learns and not (recipe or steps_named) else None
+
+
 RULES: Mapping[str, Callable[[Facts], Any]] = {
     "network.depth": depth,
     "network.width": width,
@@ -91,7 +98,10 @@ RULES: Mapping[str, Callable[[Facts], Any]] = {
 }
 """What the settings become that say ``auto``, by their dotted names."""
 
+EARLY = ("budget", "dataset.validation")
+"""Those that are needed before the data is read, see :func:`budget` and :func:`held_out`."""
+
 
 def may_be_auto(place: str) -> bool:
     """Tell whether the setting at ``place`` may say ``auto``."""
-    return place in (*RULES, "dataset.validation") or place.startswith("teacher.network.")
+    return place in (*RULES, *EARLY) or place.startswith("teacher.network.")

@@ -52,7 +52,7 @@ def facts_of(cfg: DictConfig, data: RealData) -> Facts:
         accelerator=accelerator,
         recipe=cfg.recipe is not None,
         bf16=has_bf16(accelerator),
-        seconds=None if cfg.budget is None else parse_duration(cfg.budget),
+        seconds=None if cfg.budget in (None, AUTO) else parse_duration(cfg.budget),
     )
 
 

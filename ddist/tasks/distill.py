@@ -24,7 +24,7 @@ from ddist.tasks.dashboards import finishing
 from ddist.tasks.fitting import describe, fit
 from ddist.tasks.jobs import is_job
 from ddist.tasks.memory import check_memory
-from ddist.tasks.plan import Clock, judge_of
+from ddist.tasks.plan import Clock, judge_of, with_budget
 from ddist.tasks.results import evaluate, publish
 from ddist.tasks.rows import KeptRows
 from ddist.tasks.run import Run, build_run
@@ -41,6 +41,7 @@ def run(cfg: DictConfig, *, baseline: bool) -> float | None:
     validation accuracy, or the outer loss where no images are held out."""
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
+    cfg = with_budget(cfg)
     clock = Clock(0.0 if is_job() else since_start())  # a sweep's process began for other jobs
     check_run(cfg)
     folder = Path(cfg.paths.run)

@@ -25,6 +25,7 @@ from ddist.tasks.fitting import describe
 from ddist.tasks.memory import check_memory
 from ddist.tasks.missing import missing_trainings
 from ddist.tasks.names import chosen_names
+from ddist.tasks.plan import with_budget
 from ddist.tasks.results import peak_memory_bytes, publish
 from ddist.tasks.timing import now, seconds_of, since_start
 from ddist.tasks.trials import Results, begin, changed, distilling, evaluating, preparing
@@ -51,6 +52,7 @@ def run(cfg: DictConfig, *, baseline: bool, seconds: Positive) -> None:
     """Try small parts of the run of ``cfg`` in a folder that is removed, each for ``seconds`` at
     least; print the table and write ``estimate.json``."""
     before = since_start()
+    cfg = with_budget(cfg)
     log.info("Trying small parts of the run, to see how long all of it takes.")
     with TemporaryDirectory(prefix="ddist-estimate-") as temporary, quietly():
         estimated = estimate(cfg, Path(temporary), baseline, seconds)

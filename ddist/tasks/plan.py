@@ -16,10 +16,11 @@ from ddist.evaluation import Evaluator, Replay, Training
 from ddist.formatting import format_duration, parse_duration
 from ddist.init import InitialWeights
 from ddist.seeding import generator
+from ddist.settings.auto import AUTO, budget
 from ddist.synthetic.start import start_images
 from ddist.synthetic.steps import spread_over_steps
 from ddist.tasks.build import FindTeacher, build_evaluator
-from ddist.tasks.names import chosen_names
+from ddist.tasks.names import chosen, chosen_names
 from ddist.tasks.timing import seconds_of, tested_on_fewer
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,26 @@ class Cost:
 
     def seconds(self, networks: int, passes: int) -> float:
         return self.fixed + networks * (passes * self.per_pass + self.testing)
+
+
+def with_budget(cfg: DictConfig) -> DictConfig:
+    """Return ``cfg`` with a budget, or without one, where it says ``auto``."""
+    if cfg.budget != AUTO:
+        return cfg
+    learns = get_object(cfg.method._target_).learns
+    named = chosen("steps", "experiment")  # a preset knows how long it takes
+    chosen_budget = budget(cfg.recipe is not None, learns, named)
+    if chosen_budget is not None:
+        log.info(
+            "No paper says how long this takes: the whole command has %s (budget=%s; budget=null "
+            "for all %d steps, or steps=…).",
+            format_duration(parse_duration(chosen_budget)),
+            chosen_budget,
+            cfg.steps,
+        )
+    filled = cfg.copy()
+    filled.budget = chosen_budget
+    return filled
 
 
 def within_budget(

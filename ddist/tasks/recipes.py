@@ -16,6 +16,9 @@ from omegaconf import DictConfig
 # The fast one, as every command reads all of them.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+USUAL = "dm"
+"""The method of a command that names none, on data that config.yaml's has no recipe for: of those
+that learn in minutes the most accurate (docs/results)."""
 PAPER = "_paper"
 """The section of what a method has on all of its paper's datasets."""
 
@@ -37,10 +40,10 @@ class RecipeLoader(ConfigLoaderImpl):
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         rest = (run_mode, from_shell, validate_sweep_overrides)
-        recipe = self.recipe_of(config_name, overrides, run_mode)
-        if recipe is None:
+        implied = self.implied(config_name, overrides, run_mode)
+        if not implied:
             return super().load_configuration(config_name, overrides, *rest)
-        config = super().load_configuration(config_name, [*overrides, f"recipe={recipe}"], *rest)
+        config = super().load_configuration(config_name, [*overrides, *implied], *rest)
         typed = [
             word
             for word in OverridesParser.create(config_loader=self).parse_overrides(overrides)
@@ -53,17 +56,27 @@ class RecipeLoader(ConfigLoaderImpl):
         )
         return config
 
-    def recipe_of(
+    def implied(
         self, config_name: str | None, overrides: list[str], run_mode: RunMode
-    ) -> str | None:
-        """Return the recipe for the method and dataset that ``overrides`` and their presets choose;
-        None where there is none, or one is named."""
-        if any(word.lstrip("+~").startswith("recipe=") for word in overrides):
-            return None
+    ) -> list[str]:
+        """Return the choices that follow from those in ``overrides`` and their presets: the recipe
+        for the method and dataset, if there is one and none is named; ``USUAL`` where no method is
+        named and that of config.yaml has no recipe."""
+        named = {word.lstrip("+~").partition("=")[0] for word in overrides}
+        if "recipe" in named:
+            return []
         listed = self.compute_defaults_list(config_name, overrides, run_mode)
         choices = listed.overrides.known_choices
-        recipe = f"{choices.get('method')}/{choices.get('dataset')}"
-        return recipe if self.repository.config_exists(f"recipe/{recipe}") else None
+        method, dataset = choices.get("method"), choices.get("dataset")
+        if self.has_recipe(method, dataset):
+            return [f"recipe={method}/{dataset}"]
+        if {"method", "experiment"} & named:
+            return []
+        usual = f"method={USUAL}"
+        return [usual, f"recipe={USUAL}/{dataset}"] if self.has_recipe(USUAL, dataset) else [usual]
+
+    def has_recipe(self, method: str | None, dataset: str | None) -> bool:
+        return bool(self.repository.config_exists(f"recipe/{method}/{dataset}"))
 
 
 def install(loader: type[RecipeLoader] = RecipeLoader) -> None:

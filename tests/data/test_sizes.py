@@ -38,7 +38,7 @@ def paint(folder: Path, shapes: Sequence[tuple[int, int]]) -> list[Path]:
 def test_the_median_shorter_side_rounded_down(
     shapes: list[tuple[int, int]], expected: int | None, tmp_path: Path
 ) -> None:
-    assert choose_size(paint(tmp_path / "p", shapes), tmp_path / "cache") == expected
+    assert choose_size(paint(tmp_path / "p", shapes), tmp_path / "cache", 128) == expected
 
 
 def test_orientation_changes_the_sides_places(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_orientation_changes_the_sides_places(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 50)).save(turned, exif=exif)
-    assert choose_size([upright, turned], tmp_path / "cache") is None
+    assert choose_size([upright, turned], tmp_path / "cache", 128) is None
 
 
 def test_sizes_are_read_once_and_damaged_files_left(
@@ -55,9 +55,9 @@ def test_sizes_are_read_once_and_damaged_files_left(
 ) -> None:
     paths = paint(tmp_path / "p", [(70, 70), (65, 65), (64, 64)])
     paths[2].write_bytes(b"no picture")
-    assert choose_size(paths, tmp_path / "cache") == 64
+    assert choose_size(paths, tmp_path / "cache", 128) == 64
     monkeypatch.setattr(sizes, "_size_of", lambda path: pytest.fail("read again"))
-    assert choose_size(paths, tmp_path / "cache") == 64
+    assert choose_size(paths, tmp_path / "cache", 128) == 64
 
 
 def test_mixed_pictures_are_read_in_the_chosen_size_which_is_said(

@@ -17,7 +17,7 @@ from ddist.data.sources.layout import Listing, check_apart, draw_test, find_layo
 from ddist.data.sources.listing import class_folders, list_files, log_left_out, log_unsorted
 from ddist.data.sources.pictures import decode_pictures
 from ddist.data.sources.published import torchvision_datasets
-from ddist.data.sources.sizes import choose_size
+from ddist.data.sources.sizes import MOST, MOST_ON_CPU, choose_size
 from ddist.errors import DdistError
 from ddist.formatting import size
 from ddist.settings.ranges import NonNegative, NonNegativeInt, Positive
@@ -136,7 +136,8 @@ def decoded(
     _check_classes(root, {label for _, label in train}, class_names)
     facts: dict[str, Any] = {}
     if request.size is None:
-        size_chosen = choose_size([path for path, _ in (*train, *test)], request.cache)
+        most = MOST if torch.accelerator.is_available() else MOST_ON_CPU
+        size_chosen = choose_size([path for path, _ in (*train, *test)], request.cache, most)
         request = replace(request, size=size_chosen)
         facts = {} if size_chosen is None else {"size": size_chosen}
     classes = [*_by_class(train), *_by_class(test)]

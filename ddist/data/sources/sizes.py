@@ -1,4 +1,4 @@
-"""One size for pictures of several."""
+"""One size for all pictures, which suits them and the machine."""
 
 import hashlib
 import logging
@@ -15,30 +15,35 @@ from ddist.storage.cache import cached_tensors
 
 log = logging.getLogger(__name__)
 
+MOST_ON_CPU, MOST = 64, 128
+"""The largest side that is chosen by itself: a step of 128 pixels takes a CPU some 4 times as long
+as one of 64."""
 USUAL_SIDES = (28, 32, 64, 96, 128)
 """Pixels of a side that this field's networks are made for."""
 
 
-def choose_size(paths: Sequence[Path], cache: Path) -> int | None:
-    """Choose the side in pixels that pictures of several sizes are brought to, and log it; None if
-    all are of one size.
+def choose_size(paths: Sequence[Path], cache: Path, most: int) -> int | None:
+    """Choose the side in pixels, ``most`` or less, that pictures are brought to, and log it; None
+    if all are of one size, and that is not larger.
 
     It is the median of their shorter sides, rounded down to one of ``USUAL_SIDES``, or as it is
-    below the smallest: it depends on the pictures alone. Their sizes are read from the files'
-    headers, once, and kept in ``cache``. Unreadable files are reported when they are decoded.
+    below the smallest. Their sizes are read from the files' headers, once, and kept in ``cache``.
+    Unreadable files are reported when they are decoded.
     """
     sides = _sides(paths, cache)
     sides = sides[(sides > 0).all(1)]
-    if len(sides) == 0 or bool((sides == sides[0]).all()):
+    if len(sides) == 0:
         return None
-    shorter = median_low(sides.min(1).values.tolist())
-    size = max((side for side in USUAL_SIDES if side <= shorter), default=shorter)
+    alike, shorter = bool((sides == sides[0]).all()), sides.min(1).values
+    if alike and int(shorter[0]) <= most:
+        return None
+    median = min(most, median_low(shorter.tolist()))
+    size = max((side for side in USUAL_SIDES if side <= median), default=median)
     smallest, largest = int(sides.min()), int(sides.max())
     log.info(
-        "The pictures are of several sizes, with sides from %d to %d pixels: all are brought to "
-        "%dx%d (dataset.size=%d chooses another size).",
-        smallest,
-        largest,
+        "The pictures have sides %s: all are brought to %dx%d, which this machine distils in "
+        "reasonable time (dataset.size=%d chooses another size).",
+        f"of {smallest} pixels" if smallest == largest else f"from {smallest} to {largest} pixels",
         size,
         size,
         2 * size,
