@@ -45,7 +45,7 @@ def test_near(name: str, known: list[str], found: str) -> None:
 
 def test_known_settings_are_those_of_the_chosen_options() -> None:
     known = known_settings(["network=convnet", "ipc=3", "stps=1"])
-    assert known["network.width"] == 128
+    assert known["network.width"] == "auto"
     assert known["ipc"] == 1
     assert "network.widths" not in known and "method._target_" not in known
     assert "experiment" in known
