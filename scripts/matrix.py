@@ -79,14 +79,14 @@ def main() -> None:
     parser.add_argument("--ipc", type=int, default=10)
     parser.add_argument("--data", nargs="+", default=["digits", "fashion_mnist"])
     parser.add_argument("--methods", nargs="+", default=option_names("method"))
-    parser.add_argument("words", nargs="*", help="further settings, after --")
+    parser.add_argument("--set", nargs="+", default=[], help="further settings")
     options = parser.parse_args()
     budget = parse_duration(options.budget)
     print(f"| method | {' | '.join(options.data)} |\n|---|{'---|' * len(options.data)}")
     for method in options.methods:
         cells = []
         for data in options.data:
-            words = command(method, data, options.ipc, options.budget, options.words)
+            words = command(method, data, options.ipc, options.budget, options.set)
             cells.append(describe(run_cell(options.folder / method / data, words), budget))
         print(f"| {method} | {' | '.join(cells)} |", flush=True)
 

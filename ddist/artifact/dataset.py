@@ -54,6 +54,11 @@ class DistilledDataset:
         if problem:
             raise DdistError(f"Not a usable distilled dataset: {problem}.")
 
+    @property
+    def results(self) -> dict[str, Any]:
+        """What its run measured, as in results.json; empty where nothing was evaluated."""
+        return dict(self.meta.get("results", {}))
+
     def to_pixels(self) -> Tensor:
         """Return the images as pixels in [0, 1], float32 [N, C, H, W]; values beyond are
         clamped."""

@@ -196,6 +196,12 @@ class RealData(LightningDataModule):
         feeding.batch_size, feeding.per_class = batch_size, per_class
         return feeding
 
+    def normalized_by(self, normalization: Normalization) -> "RealData":
+        """Return this data with another normalisation, such as that of a distilled set."""
+        other = copy(self)
+        other.normalization, other._fingerprint = normalization, None
+        return other
+
     def fingerprint(self) -> str:
         """Return 16 hex digits that change with the training images, labels or normalisation.
 

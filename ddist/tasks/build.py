@@ -11,6 +11,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig
 
 from ddist.data import RealData
+from ddist.data.sources.base import Request
 from ddist.errors import DdistError
 from ddist.evaluation import Evaluator, Protocol
 from ddist.experts import Stored, Trajectories
@@ -35,6 +36,8 @@ from ddist.teachers import Teacher
 
 log = logging.getLogger(__name__)
 
+MakeSource = Callable[[Request], Any]
+"""Gives the arrays of a dataset (see :mod:`ddist.data.sources`)."""
 FindTeacher = Callable[[], Teacher]
 """A function that returns the teacher, or raises a DdistError where there is none."""
 
@@ -46,9 +49,12 @@ def find_device(accelerator: str) -> torch.device:
 
 
 def build_data(
-    cfg: DictConfig, batch_size: int | None = None, per_class: int | None = None
+    cfg: DictConfig,
+    batch_size: int | None = None,
+    per_class: int | None = None,
+    source: MakeSource | None = None,
 ) -> RealData:
-    """Return the dataset of ``cfg`` with its images read."""
+    """Return the dataset of ``cfg``, or of ``source`` instead of its own, with its images read."""
     # A YAML file of somebody's own may have been written for an earlier version.
     config = upgrade({"dataset": to_plain(cfg.dataset)})["dataset"]
     config.pop("folder", None)  # that of the source, by its short name
@@ -57,8 +63,10 @@ def build_data(
         config["validation"] = held_out(cfg.recipe is not None, learns)
     if isinstance(config["source"], dict):
         config["source"]["_partial_"] = True
+    options = {} if source is None else {"source": source}
     data: RealData = make(
         config,
+        **options,
         seed=cfg.seed,
         root=cfg.paths.data,
         cache=cfg.paths.cache,
@@ -66,10 +74,10 @@ def build_data(
     return data.load().feeding(batch_size, per_class)
 
 
-def read_data(cfg: DictConfig) -> tuple[DictConfig, RealData]:
+def read_data(cfg: DictConfig, source: MakeSource | None = None) -> tuple[DictConfig, RealData]:
     """Return ``cfg`` with the settings filled in that follow the data (see
     :func:`ddist.tasks.adapt.adapted`), and the dataset with what its method draws from it."""
-    data = build_data(cfg)
+    data = build_data(cfg, source=source)
     cfg = adapted(cfg, data)
     return cfg, data.feeding(cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
 

@@ -17,6 +17,7 @@ from ddist.callbacks import Interrupt
 from ddist.callbacks.schedule import find_budget, find_callback
 from ddist.settings.auto import AUTO
 from ddist.stages.stopping import keeping
+from ddist.tasks.build import MakeSource
 from ddist.tasks.checks import check_precision, check_run, check_trained
 from ddist.tasks.claim import claim, kept_in, where
 from ddist.tasks.config import borrowed_ipcs, to_plain
@@ -36,20 +37,26 @@ from ddist.teachers.labels import with_labels
 log = logging.getLogger(__name__)
 
 
-def run(cfg: DictConfig, *, baseline: bool) -> float | None:
-    """Distil and evaluate. Return what a search may minimise, never the test figure: the negated
-    validation accuracy, or the outer loss where no images are held out."""
+def run(
+    cfg: DictConfig, clock: Clock | None = None, *, baseline: bool, source: MakeSource | None = None
+) -> float | None:
+    """Distil and evaluate; ``source`` gives data that is in memory already, and ``clock`` counts
+    the time of the command (None: since this process began). Return what a search may minimise,
+    never the test figure: the negated validation accuracy, or the outer loss where no images are
+    held out."""
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     cfg = with_budget(cfg)
-    clock = Clock(0.0 if is_job() else since_start())  # a sweep's process began for other jobs
+    if clock is None:
+        clock = Clock(0.0 if is_job() else since_start())  # a sweep's process began for other jobs
     check_run(cfg)
     folder = Path(cfg.paths.run)
     if (done := finished(cfg)) is not None:
         log.info("Finished before: %s", folder)
         return searched(done.get("selection"))
     with keeping(partial(kept_in, folder, cfg)):
-        return distil(build_run(cfg, clock, baseline=baseline), clock, baseline=baseline)
+        built = build_run(cfg, clock, baseline=baseline, source=source)
+        return distil(built, clock, baseline=baseline)
 
 
 def distil(built: Run, clock: Clock, *, baseline: bool) -> float | None:

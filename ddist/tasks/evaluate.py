@@ -9,12 +9,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ddist.artifact.dataset import DistilledDataset
+from ddist.artifact.normalization import Normalization
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init.stored import Given
 from ddist.settings.groups import keys
 from ddist.stages.stopping import keeping
 from ddist.tasks.build import (
+    MakeSource,
     build_evaluator,
     build_init,
     find_device,
@@ -41,9 +43,9 @@ from ddist.tasks.upgrade import upgrade
 log = logging.getLogger(__name__)
 
 
-def run(cfg: DictConfig, *, baseline: bool) -> None:
+def run(cfg: DictConfig, *, baseline: bool, source: MakeSource | None = None) -> None:
     """Evaluate ``cfg.artifact`` with its own dataset, network, p(theta_0), protocol and seed,
-    unless the command line says otherwise."""
+    unless the command line says otherwise; ``source`` gives data that is in memory already."""
     if cfg.artifact is None:
         raise DdistError("task=evaluate needs the folder of a distilled set: artifact=FOLDER.")
     folder = Path(cfg.paths.run)
@@ -59,7 +61,8 @@ def run(cfg: DictConfig, *, baseline: bool) -> None:
     check_network_used(cfg, uses_network(cfg.evaluation))
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    cfg, data = read_data(cfg)
+    cfg, data = read_data(cfg, source)
+    data = data.normalized_by(Normalization.from_state(distilled.normalization))
     data.to(find_device(cfg.trainer.accelerator))
     check_same_classes(distilled, data)
     if chosen("init") or distilled.initial_weights is None:

@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 
 from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
-from ddist.errors import DdistError
 from ddist.evaluation import Evaluator, Replay, Training
 from ddist.formatting import format_duration, parse_duration
 from ddist.init import InitialWeights
@@ -20,7 +19,7 @@ from ddist.settings.auto import AUTO, budget
 from ddist.synthetic.start import start_images
 from ddist.synthetic.steps import spread_over_steps
 from ddist.tasks.build import FindTeacher, build_evaluator
-from ddist.tasks.names import chosen, chosen_names
+from ddist.tasks.names import chosen
 from ddist.tasks.timing import seconds_of, tested_on_fewer
 
 log = logging.getLogger(__name__)
@@ -99,10 +98,12 @@ def within_budget(
     spent = clock.seconds()
     left = parse_duration(cfg.budget) - spent - FINISHING
     if left <= 0:
-        raise DdistError(
-            f"The budget of {format_duration(parse_duration(cfg.budget))} was over before the "
-            f"first step: reading the data took {format_duration(spent)}. The same command again "
-            "finds it decoded; or choose a longer budget."
+        log.warning(
+            "The budget of %s leaves no time for steps: starting and reading the data took %s, and "
+            "the end takes %s. The least that is possible is done.",
+            format_duration(parse_duration(cfg.budget)),
+            format_duration(spent),
+            format_duration(FINISHING),
         )
     evaluator = partial(evaluator_of, cfg, data=data, init=init, teacher=teacher)
     protocol = evaluator().protocol
@@ -115,7 +116,7 @@ def within_budget(
         passes = protocol.schedule(len(distilled.images)).passes
     cost = measured(evaluator, protocol, distilled, data, passes)
     rows = num_rows(cfg, data, baseline)
-    allowed = SHARE * left / rows
+    allowed = SHARE * max(0.0, left) / rows
     fewer, short = cut(cost, networks, passes, allowed)
     reserve = FINISHING + rows * cost.seconds(fewer, short)
     if (fewer, short) == (networks, passes):
@@ -170,7 +171,7 @@ def measured(
             settings["tuning_networks"] = min(protocol.tuning_networks, networks)
         few = tested_on_fewer(data, tested)
         short = evaluator(settings)
-        return seconds_of(lambda: short.run(distilled, few))
+        return seconds_of(partial(Evaluator.run, short, distilled, few))
 
     seconds(together, 1, FEW_TESTED)  # warms up
     base = seconds(together, 1, FEW_TESTED)
@@ -192,7 +193,7 @@ def evaluator_of(
 ) -> Evaluator:
     """Build the evaluator of ``cfg`` with other ``evaluation.*`` ``settings``."""
     short = cfg if settings is None else changed(cfg, settings)
-    return build_evaluator(short, chosen_names()["network"], data, init, teacher)
+    return build_evaluator(short, "network", data, init, teacher)
 
 
 def changed(cfg: DictConfig, settings: Mapping[str, int]) -> DictConfig:

@@ -87,7 +87,8 @@ def install(loader: type[RecipeLoader] = RecipeLoader) -> None:
 
 
 def register_recipes(folder: Path) -> None:
-    """Make the recipes in the files of ``folder`` options of Hydra's, ``recipe=METHOD/DATASET``.
+    """Make the recipes in the files of ``folder`` options of Hydra's, ``recipe=METHOD/DATASET``,
+    and ``none`` for a method's settings for any data.
 
     A file has a section for each of its methods, and in it one for each dataset that the method has
     settings for: null where those are ``_paper``'s, from which all of the method start. One with
@@ -96,10 +97,12 @@ def register_recipes(folder: Path) -> None:
     Somebody's own folder of YAML files may have ``recipe/METHOD/DATASET.yaml``, which Hydra takes
     first.
     """
+    store = ConfigStore.instance().store
+    store("none.yaml", {"recipe": None}, "recipe", package="_global_", provider="ddist")
     for _, method, dataset, settings in recipes(folder):
         group, name = f"recipe/{method}", f"{dataset}.yaml"
         node = {**settings, "recipe": f"{method}/{dataset}"}
-        ConfigStore.instance().store(name, node, group, package="_global_", provider="ddist")
+        store(name, node, group, package="_global_", provider="ddist")
 
 
 @cache

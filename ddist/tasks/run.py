@@ -14,6 +14,7 @@ from ddist.init import InitialWeights
 from ddist.methods import Method
 from ddist.tasks.build import (
     FindTeacher,
+    MakeSource,
     build_evaluator,
     build_init,
     build_method,
@@ -56,11 +57,14 @@ class Run:
     """Seconds of a budget that are kept for what comes after the outer steps."""
 
 
-def build_run(cfg: DictConfig, clock: Clock, *, baseline: bool) -> Run:
-    """Build the run of ``cfg``, whose command began when ``clock`` did. Raise a DdistError, before
+def build_run(
+    cfg: DictConfig, clock: Clock, *, baseline: bool, source: MakeSource | None = None
+) -> Run:
+    """Build the run of ``cfg``, whose command began when ``clock`` did; ``source`` gives the data
+    that is in memory already. Raise a DdistError, before
     any work, where parts do not fit."""
     names, before = chosen_names(), to_plain(cfg)
-    cfg, data = read_data(cfg)
+    cfg, data = read_data(cfg, source)
     if not get_object(cfg.method._target_).learns:
         data.to(find_device(cfg.trainer.accelerator))  # no fitting, which would move it
     init, teacher = build_init(cfg, data), shared_teacher(cfg, data)

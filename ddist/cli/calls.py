@@ -1,0 +1,173 @@
+"""``ddist.distill`` and ``ddist.evaluate``: what the command does, from Python."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import rich
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import nn
+
+from ddist.artifact.dataset import DistilledDataset
+from ddist.cli.explain import explain
+from ddist.cli.validate import check_config
+from ddist.compare.gather import RESULTS
+from ddist.data.sources.memory import arrays_of
+from ddist.errors import DdistError
+from ddist.networks.given import given_network
+from ddist.synthetic.earlier import classes_of
+from ddist.tasks import distill as distilling
+from ddist.tasks import evaluate as evaluating
+from ddist.tasks.build import MakeSource
+from ddist.tasks.config import conf_dir, option_names, register_resolvers
+from ddist.tasks.plan import Clock
+
+LIGHTNING = ("pytorch_lightning", "lightning_fabric")
+
+MakeNetwork = Callable[[int, tuple[int, int, int]], nn.Module]
+"""Makes a network from (number of classes, (channels, height, width))."""
+
+
+def distill(
+    train: Any,
+    test: Any = None,
+    *,
+    method: str | None = None,
+    ipc: int = 1,
+    budget: str | float | None = "auto",
+    network: str | MakeNetwork | None = None,
+    folder: str | Path | None = None,
+    **settings: Any,
+) -> DistilledDataset:
+    """Distil a dataset into ``ipc`` images per class, as the command ``ddist`` does.
+
+    Args:
+        train: a folder of class folders, the name of a dataset, a pair (images, labels) of arrays
+            or tensors, or a torch Dataset of such pairs.
+        test: likewise what to test on; None for a part of ``train`` that is drawn for it, or for
+            what the folder or the dataset has.
+        method, budget: as on the command line; None for the method that it would take.
+        network: a name, or a function that makes one (see ``MakeNetwork``).
+        folder: where the run leaves its files; None for nowhere.
+        settings: any other setting of the command line; those with dots as
+            ``**{"method.lr.images": 0.01}``.
+
+    Returns:
+        The distilled set; ``.results`` has the rows of its evaluation.
+
+    Raises:
+        DdistError: something that the command would refuse.
+    """
+    words = {"method": method, "ipc": ipc, "budget": budget, **settings}
+    words = {name: value for name, value in words.items() if value is not None or name == "budget"}
+    with ExitStack() as stack:
+        if folder is None:
+            folder = stack.enter_context(TemporaryDirectory(prefix="ddist-"))
+        cfg, source = stack.enter_context(composed(train, test, words, network, Path(folder)))
+        try:
+            distilling.run(cfg, Clock(0.0), baseline=True, source=source)
+        except SystemExit as leaving:  # a command that is stopped between two steps
+            raise KeyboardInterrupt from leaving
+        return DistilledDataset.load(Path(folder) / "distilled")
+
+
+def evaluate(
+    distilled: DistilledDataset,
+    test: Any,
+    *,
+    network: str | MakeNetwork | None = None,
+    **settings: Any,
+) -> list[dict[str, Any]]:
+    """Return the rows of results of training networks on ``distilled`` and testing them on
+    ``test``, as :func:`distill` takes it; under the set's own protocol and network unless
+    ``settings`` (``evaluation="dc2021"``) and ``network`` say otherwise."""
+    with TemporaryDirectory(prefix="ddist-") as folder:
+        distilled.save(Path(folder) / "set")
+        words = {"task": "evaluate", "artifact": str(Path(folder) / "set"), **settings}
+        whole = isinstance(test, str | Path)  # whose own test split is meant
+        train = test if whole else (distilled.to_pixels(), classes_of(distilled))
+        names = tuple(distilled.meta["class_names"])
+        with composed(train, None if whole else test, words, network, Path(folder)) as made:
+            cfg, arrays = made
+            source = None if arrays is None else lambda r: replace(arrays(r), class_names=names)
+            evaluating.run(cfg, baseline=False, source=source)
+        rows: list[dict[str, Any]] = json.loads((Path(folder) / RESULTS).read_text())["evaluation"]
+    return rows
+
+
+@contextmanager
+def composed(
+    train: Any,
+    test: Any,
+    settings: dict[str, Any],
+    network: str | MakeNetwork | None,
+    folder: Path,
+) -> Iterator[tuple[DictConfig, MakeSource | None]]:
+    """Compose and check the config of a call, and yield it with the source of its data (None where
+    the config names it), while Hydra says that it runs. Nothing is printed meanwhile but progress.
+    """
+    words, source = data_words(train, test, settings.get("dataset.size"))
+    words += [f"{name}={value_in_words(value)}" for name, value in settings.items()]
+    if isinstance(network, str):
+        words.append(f"network={network}")
+    words += [f"hydra.run.dir={folder}", f"hydra.runtime.output_dir={folder}"]
+    register_resolvers()
+    running, console = HydraConfig.instance().cfg, rich.get_console()
+    hydra, quiet = GlobalHydra.instance().hydra, console.quiet
+    try:
+        with ExitStack() as stack:
+            if network is not None and not isinstance(network, str):
+                described = stack.enter_context(given_network(network))
+            GlobalHydra.instance().hydra = None
+            stack.enter_context(initialize_config_dir(str(conf_dir()), version_base="1.3"))
+            try:
+                cfg = compose("config", words, return_hydra_config=True)
+                with open_dict(cfg):
+                    if network is not None and not isinstance(network, str):
+                        cfg.network = described
+                        cfg.hydra.runtime.choices["network"] = described["factory"].split("-")[0]
+                    HydraConfig.instance().set_config(cfg)
+                    del cfg.hydra
+                check_config(cfg)
+            except Exception as error:
+                raise DdistError(explain(error, words)) from None
+            console.quiet = True
+            for name in LIGHTNING:  # which says at each start what devices it has
+                logging.getLogger(name).setLevel(logging.WARNING)
+            yield cfg, source
+    finally:
+        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = hydra, running
+        console.quiet = quiet
+
+
+def data_words(train: Any, test: Any, size: int | None) -> tuple[list[str], MakeSource | None]:
+    """Return the words that choose the dataset, and the source of what is in memory."""
+    if not isinstance(train, str | Path):
+        return ["dataset=arrays"], lambda _: arrays_of(train, test, size)
+    if test is not None and not isinstance(test, str | Path):
+        raise DdistError("test has to be a folder too, where train is one.")
+    if not Path(train).is_dir() and str(train) in option_names("dataset"):
+        return [f"dataset={train}"], None
+    words = ["dataset=imagefolder", f"dataset.folder={value_in_words(str(train))}"]
+    if test is not None:
+        words.append(f"dataset.source.test={value_in_words(str(test))}")
+    return words, None
+
+
+def value_in_words(value: Any) -> str:
+    """Return ``value`` as the command line has it."""
+    if isinstance(value, str):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'" if value else "''"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, dict | list | tuple):
+        return OmegaConf.to_yaml(OmegaConf.create(value), resolve=False).strip()
+    return str(value)

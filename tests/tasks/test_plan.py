@@ -1,0 +1,94 @@
+"""A budget is divided between outer steps and an evaluation that fits."""
+
+from functools import partial
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from ddist.callbacks.schedule import Budget
+from ddist.init import Random
+from ddist.tasks import plan
+from ddist.tasks.build import read_data
+from ddist.tasks.config import conf_dir, register_resolvers
+from ddist.tasks.plan import Cost, changed, cut, measured, stand_in
+
+WORDS = ("dataset=digits", "method=dm", "network.width=4", "paths.data=.", "paths.run=.",
+         "evaluation.precision=32-true")  # fmt: skip
+
+
+@pytest.fixture
+def cfg(tmp_path) -> DictConfig:
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose("config", [*WORDS, f"paths.cache={tmp_path}"])
+
+
+def test_networks_go_before_epochs_and_no_further_than_they_have_to() -> None:
+    cost = Cost(fixed=1.0, per_pass=0.1, testing=2.0)
+    assert cost.seconds(5, 100) == 61.0
+    assert cut(cost, 5, 100, allowed=61.0) == (5, 100)
+    assert cut(cost, 5, 100, allowed=60.0) == (4, 100)
+    networks, passes = cut(cost, 5, 100, allowed=20.0)
+    assert networks == plan.LEAST_NETWORKS and 10 <= passes < 100
+    assert cost.seconds(networks, passes) <= 20.0 < cost.seconds(networks, passes + 6)
+    assert cut(cost, 5, 100, allowed=0.0) == (plan.LEAST_NETWORKS, plan.LEAST_EPOCHS)
+    assert cut(cost, 2, 5, allowed=0.0) == (2, 5)  # never more than there were
+
+
+class Seconds:
+    """A clock on which networks, passes and test images take known times."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def of(action: object) -> float:
+            evaluator, distilled, few = action.args  # type: ignore[attr-defined]
+            protocol = evaluator.protocol
+            passes = protocol.schedule(len(distilled.images)).passes
+            return 1.0 + protocol.num_networks * (0.5 * passes + 0.01 * len(few.test))
+
+        monkeypatch.setattr(plan, "seconds_of", of)
+
+
+def test_a_row_costs_what_its_parts_cost(cfg, monkeypatch: pytest.MonkeyPatch) -> None:
+    Seconds(monkeypatch)
+    filled, data = read_data(cfg)
+    evaluator = partial(
+        plan.evaluator_of, filled, data=data, init=Random("default", 0), teacher=None
+    )
+    protocol = evaluator().protocol
+    cost = measured(evaluator, protocol, stand_in(filled, data), data, 400)
+    expected = 1.0 + 5 * (0.5 * 400 + 0.01 * len(data.test))
+    assert cost.seconds(5, 400) == pytest.approx(expected, rel=0.02)
+
+
+def test_a_protocol_of_other_epochs_has_a_name_of_its_own(cfg) -> None:
+    assert changed(cfg, {"num_networks": 3}).evaluation.name == "short"
+    shorter = changed(cfg, {"epochs": 30})
+    assert (shorter.evaluation.name, shorter.evaluation.epochs) == ("short, 30 epochs", 30)
+    assert cfg.evaluation.name == "short"
+
+
+def test_the_stand_in_is_as_many_real_images_as_the_set(cfg) -> None:
+    cfg.ipc, cfg.synthetic.factor = 3, 2
+    filled, data = read_data(cfg)
+    distilled = stand_in(filled, data)
+    assert torch.bincount(distilled.labels).tolist() == [12] * 10
+
+
+def test_a_reserve_ends_the_steps_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("ddist.callbacks.schedule.time.monotonic", lambda: now[0])
+    budget = Budget(60, before=10.0, reserve=20.0)
+    assert budget.spent == 10 and budget.left == 30
+    now[0] = 125.0
+    assert budget.left == 5
+    now[0] = 140.0
+    assert budget.left == -10 and Budget(None).share == 0.0
+
+
+def test_rows_are_counted(cfg) -> None:
+    filled, data = read_data(cfg)
+    assert plan.num_rows(filled, data, baseline=True) == pytest.approx(2 + 2 * plan.JUDGED)
+    filled.method.ema = 0.9
+    assert plan.num_rows(filled, data, baseline=False) == pytest.approx(2 + 2 * plan.JUDGED)
