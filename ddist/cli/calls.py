@@ -28,7 +28,7 @@ from ddist.tasks import distill as distilling
 from ddist.tasks import evaluate as evaluating
 from ddist.tasks.build import MakeSource
 from ddist.tasks.config import conf_dir, option_names, register_resolvers
-from ddist.tasks.plan import Clock
+from ddist.tasks.cost import Clock
 
 LIGHTNING = ("pytorch_lightning", "lightning_fabric")
 

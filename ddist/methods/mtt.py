@@ -25,7 +25,7 @@ from ddist.settings.ranges import NonNegativeInt, Positive, PositiveInt
 from ddist.synthetic.steps import SMALLEST, StepSizes, best_step_size
 
 FARTHEST = 100.0  # a step size that many times larger or smaller than its start has diverged
-NUM_TRIALS = 3  # experts and epochs by which a step size is chosen to start from
+NUM_TRIALS = 2  # experts and epochs by which a step size is chosen to start from
 log = logging.getLogger(__name__)
 
 

@@ -95,6 +95,7 @@ RULES: Mapping[str, Callable[[Facts], Any]] = {
     "method.batch_real": batch_real,
     "trainer.precision": precision,
     "evaluation.precision": precision,
+    "trajectories.precision": precision,
 }
 """What the settings become that say ``auto``, by their dotted names."""
 

@@ -21,11 +21,12 @@ from ddist.tasks.build import MakeSource
 from ddist.tasks.checks import check_precision, check_run, check_trained
 from ddist.tasks.claim import claim, kept_in, where
 from ddist.tasks.config import borrowed_ipcs, to_plain
+from ddist.tasks.cost import Clock
 from ddist.tasks.dashboards import finishing
 from ddist.tasks.fitting import describe, fit
 from ddist.tasks.jobs import is_job
 from ddist.tasks.memory import check_memory
-from ddist.tasks.plan import Clock, judge_of, with_budget
+from ddist.tasks.plan import judge_of, with_budget
 from ddist.tasks.results import evaluate, publish
 from ddist.tasks.rows import KeptRows
 from ddist.tasks.run import Run, build_run

@@ -1,61 +1,42 @@
 """How a budget is divided: what the evaluation takes is measured first, and cut to its share."""
 
 import logging
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 
 from hydra.utils import get_object
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.evaluation import Evaluator, Replay, Training
 from ddist.formatting import format_duration, parse_duration
 from ddist.init import InitialWeights
-from ddist.seeding import generator
+from ddist.methods.mtt import last_epoch
 from ddist.settings.auto import AUTO, budget
-from ddist.synthetic.start import start_images
-from ddist.synthetic.steps import spread_over_steps
-from ddist.tasks.build import FindTeacher, build_evaluator
+from ddist.tasks.build import FindTeacher
+from ddist.tasks.cost import (
+    Clock,
+    Cost,
+    changed,
+    evaluator_of,
+    measured,
+    seconds_per_image,
+    stand_in,
+)
 from ddist.tasks.names import chosen
-from ddist.tasks.timing import seconds_of, tested_on_fewer
 
 log = logging.getLogger(__name__)
 
 SHARE = 0.4
 """Most of a budget that goes into the evaluation, of what is left once the data is read."""
+PREPARING = 0.3
+"""Most of a budget that goes into what the first step needs: experts, teachers, embeddings."""
+EMBEDDING = "method.embedding.epochs"
 FINISHING = 6.0
 """Seconds that are kept for pictures, the page and the table."""
 LEAST_NETWORKS = 3  # that are left of more: with two, an interval says nothing
 LEAST_EPOCHS = 10
 JUDGED = 0.2
 """The part of a row that it takes to judge a set beside its start (see tasks/selection.py)."""
-FEW_TESTED, MORE_TESTED = 100, 400
-
-
-class Clock:
-    """Counts the seconds of a command, ``before`` of which are over."""
-
-    def __init__(self, before: float) -> None:
-        self._began = time.monotonic() - before
-
-    def seconds(self) -> float:
-        return time.monotonic() - self._began
-
-
-@dataclass(frozen=True)
-class Cost:
-    """The seconds that a row of results takes: ``fixed``, and more for each of ``networks`` at
-    ``per_network`` for a pass over the set, and ``testing``."""
-
-    fixed: float
-    per_pass: float
-    testing: float
-
-    def seconds(self, networks: int, passes: int) -> float:
-        return self.fixed + networks * (passes * self.per_pass + self.testing)
 
 
 def with_budget(cfg: DictConfig) -> DictConfig:
@@ -76,6 +57,46 @@ def with_budget(cfg: DictConfig) -> DictConfig:
     filled = cfg.copy()
     filled.budget = chosen_budget
     return filled
+
+
+def prepared_within_budget(cfg: DictConfig, data: RealData, clock: Clock) -> DictConfig:
+    """Return ``cfg`` with fewer experts, and shorter training of a teacher and of an embedding,
+    where all of it would take more than its share of a budget."""
+    wanted = {name: images for name, images in preparations(cfg, data).items() if images}
+    if cfg.budget is None or not wanted:
+        return cfg
+    left = max(0.0, parse_duration(cfg.budget) - clock.seconds() - FINISHING)
+    one = seconds_per_image(cfg, data)
+    needed = one * sum(OmegaConf.select(cfg, name) * wanted[name] for name in wanted)
+    if needed <= PREPARING * left:
+        return cfg
+    shorter, share = cfg.copy(), PREPARING * left / needed
+    for name in wanted:
+        number = max(1, int(share * OmegaConf.select(cfg, name)))
+        OmegaConf.update(shorter, name, number)
+    log.info(
+        "What the first step needs would take %s of the budget: %s.",
+        format_duration(needed),
+        " ".join(f"{name}={OmegaConf.select(shorter, name)}" for name in wanted),
+    )
+    return shorter
+
+
+def preparations(cfg: DictConfig, data: RealData) -> dict[str, int]:
+    """Return the settings that say how much is trained before the first step, and the images that
+    each unit of them takes; 0 where nothing is."""
+    num_images = len(data.train)
+    method = cfg.method
+    images = dict.fromkeys(("trajectories.num_experts", "teacher.epochs", EMBEDDING), 0)
+    if "trajectories" in method and "num_experts" in cfg.trajectories:
+        epochs = last_epoch(method.max_start_epoch, method.expert_epochs)
+        images["trajectories.num_experts"] = epochs * num_images
+    if "epochs" in cfg.teacher and ("teacher" in method or cfg.teacher.store):
+        images["teacher.epochs"] = num_images
+    if "embedding" in method:
+        most = method.train_per_class or num_images
+        images[EMBEDDING] = min(num_images, most * data.num_classes)
+    return images
 
 
 def within_budget(
@@ -153,61 +174,6 @@ def cut(cost: Cost, networks: int, passes: int, allowed: float) -> tuple[int, in
     return networks, passes
 
 
-def measured(
-    evaluator: partial[Evaluator],
-    protocol: Training | Replay,
-    distilled: DistilledDataset,
-    data: RealData,
-    passes: int,
-) -> Cost:
-    """Return what a row costs, from few networks, passes and test images."""
-    together = min(protocol.num_networks, protocol.chunk, LEAST_NETWORKS)
-
-    def seconds(networks: int, epochs: int, tested: int) -> float:
-        settings = {"num_networks": networks}
-        if isinstance(protocol, Training):
-            settings["epochs"] = epochs
-        else:
-            settings["tuning_networks"] = min(protocol.tuning_networks, networks)
-        few = tested_on_fewer(data, tested)
-        short = evaluator(settings)
-        return seconds_of(partial(Evaluator.run, short, distilled, few))
-
-    seconds(together, 1, FEW_TESTED)  # warms up
-    base = seconds(together, 1, FEW_TESTED)
-    tested = seconds(together, 1, MORE_TESTED) - base
-    testing = max(0.0, tested) / (MORE_TESTED - FEW_TESTED) * len(data.test) / together
-    if isinstance(protocol, Replay):
-        return Cost(0.0, base / together, testing)
-    longer = max(0.0, seconds(together, 1 + min(3, passes), FEW_TESTED) - base) / min(3, passes)
-    return Cost(max(0.0, base - longer), longer / together, testing)
-
-
-def evaluator_of(
-    cfg: DictConfig,
-    settings: Mapping[str, int] | None = None,
-    *,
-    data: RealData,
-    init: InitialWeights,
-    teacher: FindTeacher,
-) -> Evaluator:
-    """Build the evaluator of ``cfg`` with other ``evaluation.*`` ``settings``."""
-    short = cfg if settings is None else changed(cfg, settings)
-    return build_evaluator(short, "network", data, init, teacher)
-
-
-def changed(cfg: DictConfig, settings: Mapping[str, int]) -> DictConfig:
-    """Return ``cfg`` with other ``evaluation.*`` ``settings``; a protocol of other epochs has a
-    name of its own, as no two protocols share a column."""
-    other = cfg.copy()
-    for name, value in settings.items():
-        # a copy would merge, and leave some of the rows by the number of images
-        other.evaluation[name] = value
-    if "epochs" in settings:
-        other.evaluation.name = f"{cfg.evaluation.name}, {settings['epochs']} epochs"
-    return other
-
-
 def judge_of(
     cfg: DictConfig, data: RealData, init: InitialWeights, teacher: FindTeacher
 ) -> Evaluator:
@@ -220,25 +186,3 @@ def judge_of(
         passes = protocol.schedule(cfg.ipc * data.num_classes).passes
         settings["epochs"] = max(LEAST_EPOCHS, passes // 4)
     return evaluator_of(cfg, settings, data=data, init=init, teacher=teacher)
-
-
-def stand_in(cfg: DictConfig, data: RealData) -> DistilledDataset:
-    """Return random real images in the place of the set that is to be learned."""
-    each = cfg.ipc * cfg.synthetic.factor**2  # training images, whatever is stored
-    labels, step_index = spread_over_steps([each] * data.num_classes, data.num_classes, 1)
-    images = start_images("real", data, labels, generator(cfg.seed, "plan"))
-    return DistilledDataset(
-        images=images.cpu(),
-        labels=labels,
-        step_index=step_index,
-        normalization=data.normalization.state(),
-        meta={
-            "dataset": data.name,
-            "method": "random",
-            "ipc": cfg.ipc,
-            "num_classes": data.num_classes,
-            "class_names": list(data.class_names),
-            "image_shape": list(data.image_shape),
-        },
-        config="",
-    )

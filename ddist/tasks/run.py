@@ -23,9 +23,10 @@ from ddist.tasks.build import (
     shared_teacher,
 )
 from ddist.tasks.config import differences, to_plain
+from ddist.tasks.cost import Clock
 from ddist.tasks.names import chosen_names, without_network
 from ddist.tasks.networks import uses_network
-from ddist.tasks.plan import Clock, within_budget
+from ddist.tasks.plan import prepared_within_budget, within_budget
 from ddist.teachers.labels import check_stored
 
 
@@ -67,6 +68,7 @@ def build_run(
     cfg, data = read_data(cfg, source)
     if not get_object(cfg.method._target_).learns:
         data.to(find_device(cfg.trainer.accelerator))  # no fitting, which would move it
+    cfg = prepared_within_budget(cfg, data, clock)
     init, teacher = build_init(cfg, data), shared_teacher(cfg, data)
     cfg, reserve = within_budget(cfg, data, init, teacher, clock, baseline=baseline)
     evaluator = build_evaluator(cfg, names["network"], data, init, teacher)

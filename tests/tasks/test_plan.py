@@ -9,10 +9,12 @@ from omegaconf import DictConfig
 
 from ddist.callbacks.schedule import Budget
 from ddist.init import Random
+from ddist.tasks import cost as costs
 from ddist.tasks import plan
 from ddist.tasks.build import read_data
 from ddist.tasks.config import conf_dir, register_resolvers
-from ddist.tasks.plan import Cost, changed, cut, measured, stand_in
+from ddist.tasks.cost import Clock, Cost, changed, measured, stand_in
+from ddist.tasks.plan import cut
 
 WORDS = ("dataset=digits", "method=dm", "network.width=4", "paths.data=.", "paths.run=.",
          "evaluation.precision=32-true")  # fmt: skip
@@ -47,14 +49,14 @@ class Seconds:
             passes = protocol.schedule(len(distilled.images)).passes
             return 1.0 + protocol.num_networks * (0.5 * passes + 0.01 * len(few.test))
 
-        monkeypatch.setattr(plan, "seconds_of", of)
+        monkeypatch.setattr(costs, "seconds_of", of)
 
 
 def test_a_row_costs_what_its_parts_cost(cfg, monkeypatch: pytest.MonkeyPatch) -> None:
     Seconds(monkeypatch)
     filled, data = read_data(cfg)
     evaluator = partial(
-        plan.evaluator_of, filled, data=data, init=Random("default", 0), teacher=None
+        costs.evaluator_of, filled, data=data, init=Random("default", 0), teacher=None
     )
     protocol = evaluator().protocol
     cost = measured(evaluator, protocol, stand_in(filled, data), data, 400)
@@ -92,3 +94,22 @@ def test_rows_are_counted(cfg) -> None:
     assert plan.num_rows(filled, data, baseline=True) == pytest.approx(2 + 2 * plan.JUDGED)
     filled.method.ema = 0.9
     assert plan.num_rows(filled, data, baseline=False) == pytest.approx(2 + 2 * plan.JUDGED)
+
+
+def test_what_the_first_step_needs_is_cut_to_its_share(
+    cfg, monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
+    words = ["method=mtt", *WORDS[0:1], *WORDS[2:], f"paths.cache={tmp_path}", "budget=100s"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("config", words)
+    filled, data = read_data(cfg)
+    needs = plan.preparations(filled, data)
+    assert needs["trajectories.num_experts"] == len(data.train) * 4  # starts 0 to 3, one epoch each
+    assert needs["teacher.epochs"] == needs[plan.EMBEDDING] == 0
+    one = 0.3 * 94 / (2 * needs["trajectories.num_experts"])  # two experts fit
+    monkeypatch.setattr(plan, "seconds_per_image", lambda *_: one)
+    assert plan.prepared_within_budget(filled, data, Clock(0.0)).trajectories.num_experts == 1
+    monkeypatch.setattr(plan, "seconds_per_image", lambda *_: 0.99 * one)
+    assert plan.prepared_within_budget(filled, data, Clock(0.0)).trajectories.num_experts == 2
+    monkeypatch.setattr(plan, "seconds_per_image", lambda *_: one / 2)
+    assert plan.prepared_within_budget(filled, data, Clock(0.0)) is filled

@@ -1,0 +1,145 @@
+"""What parts of a run take on this machine, measured on little of each."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from omegaconf import DictConfig
+
+from ddist.artifact.dataset import DistilledDataset
+from ddist.data import RealData
+from ddist.evaluation import Evaluator, Replay, Training
+from ddist.init import InitialWeights, Random
+from ddist.inner.fit import fit
+from ddist.inner.recipe import TrainingRecipe
+from ddist.seeding import generator
+from ddist.synthetic.start import start_images
+from ddist.synthetic.steps import spread_over_steps
+from ddist.tasks.build import FindTeacher, build_evaluator
+from ddist.tasks.networks import build_network
+from ddist.tasks.timing import seconds_of, tested_on_fewer
+
+FEW_TESTED, MORE_TESTED = 100, 400
+TOGETHER = 3  # networks that are timed at a time
+
+
+class Clock:
+    """Counts the seconds of a command, ``before`` of which are over."""
+
+    def __init__(self, before: float) -> None:
+        self._began = time.monotonic() - before
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The seconds that a row of results takes: ``fixed``, and more for each of ``networks`` at
+    ``per_network`` for a pass over the set, and ``testing``."""
+
+    fixed: float
+    per_pass: float
+    testing: float
+
+    def seconds(self, networks: int, passes: int) -> float:
+        return self.fixed + networks * (passes * self.per_pass + self.testing)
+
+
+def seconds_per_image(cfg: DictConfig, data: RealData) -> float:
+    """Return the seconds that an image takes in the training of a network."""
+    network = build_network(cfg.network, data)
+    few = stand_in(cfg, data)
+    recipe = TrainingRecipe(
+        epochs=1,
+        batch_size=128,
+        optimizer="sgd",
+        lr=0.01,
+        momentum=0.0,
+        weight_decay=0.0,
+        precision=cfg.trainer.precision if cfg.trainer.precision == "bf16-mixed" else "32-true",
+    )
+    weights = Random("default", cfg.seed).held_out(network, 1)
+    once = partial(
+        fit, network, weights, few.images, few.labels, recipe, generators=[generator(cfg.seed)]
+    )
+    once()  # warms up
+    return seconds_of(once) / len(few.images)
+
+
+def measured(
+    evaluator: partial[Evaluator],
+    protocol: Training | Replay,
+    distilled: DistilledDataset,
+    data: RealData,
+    passes: int,
+) -> Cost:
+    """Return what a row costs, from few networks, passes and test images."""
+    together = min(protocol.num_networks, protocol.chunk, TOGETHER)
+
+    def seconds(networks: int, epochs: int, tested: int) -> float:
+        settings = {"num_networks": networks}
+        if isinstance(protocol, Training):
+            settings["epochs"] = epochs
+        else:
+            settings["tuning_networks"] = min(protocol.tuning_networks, networks)
+        few = tested_on_fewer(data, tested)
+        short = evaluator(settings)
+        return seconds_of(partial(Evaluator.run, short, distilled, few))
+
+    seconds(together, 1, FEW_TESTED)  # warms up
+    base = seconds(together, 1, FEW_TESTED)
+    tested = seconds(together, 1, MORE_TESTED) - base
+    testing = max(0.0, tested) / (MORE_TESTED - FEW_TESTED) * len(data.test) / together
+    if isinstance(protocol, Replay):
+        return Cost(0.0, base / together, testing)
+    longer = max(0.0, seconds(together, 1 + min(3, passes), FEW_TESTED) - base) / min(3, passes)
+    return Cost(max(0.0, base - longer), longer / together, testing)
+
+
+def evaluator_of(
+    cfg: DictConfig,
+    settings: Mapping[str, int] | None = None,
+    *,
+    data: RealData,
+    init: InitialWeights,
+    teacher: FindTeacher,
+) -> Evaluator:
+    """Build the evaluator of ``cfg`` with other ``evaluation.*`` ``settings``."""
+    short = cfg if settings is None else changed(cfg, settings)
+    return build_evaluator(short, "network", data, init, teacher)
+
+
+def changed(cfg: DictConfig, settings: Mapping[str, int]) -> DictConfig:
+    """Return ``cfg`` with other ``evaluation.*`` ``settings``; a protocol of other epochs has a
+    name of its own, as no two protocols share a column."""
+    other = cfg.copy()
+    for name, value in settings.items():
+        # a copy would merge, and leave some of the rows by the number of images
+        other.evaluation[name] = value
+    if "epochs" in settings:
+        other.evaluation.name = f"{cfg.evaluation.name}, {settings['epochs']} epochs"
+    return other
+
+
+def stand_in(cfg: DictConfig, data: RealData) -> DistilledDataset:
+    """Return random real images in the place of the set that is to be learned."""
+    each = cfg.ipc * cfg.synthetic.factor**2  # training images, whatever is stored
+    labels, step_index = spread_over_steps([each] * data.num_classes, data.num_classes, 1)
+    images = start_images("real", data, labels, generator(cfg.seed, "plan"))
+    return DistilledDataset(
+        images=images.cpu(),
+        labels=labels,
+        step_index=step_index,
+        normalization=data.normalization.state(),
+        meta={
+            "dataset": data.name,
+            "method": "random",
+            "ipc": cfg.ipc,
+            "num_classes": data.num_classes,
+            "class_names": list(data.class_names),
+            "image_shape": list(data.image_shape),
+        },
+        config="",
+    )
