@@ -55,7 +55,8 @@ def data_dir() -> Path:
 def real_data(tmp_path: Path) -> "Callable[..., RealData]":
     """``real_data(name, seed=0, root=…, **options)``: conf/dataset/<name>.yaml with ``options``.
 
-    Not yet loaded, never downloaded. ``source`` options are merged, other options replace.
+    Not yet loaded, never downloaded. ``source`` options are merged, other options replace. Nothing
+    is held out, unless ``validation`` says so.
     """
     from omegaconf import OmegaConf
 
@@ -66,7 +67,11 @@ def real_data(tmp_path: Path) -> "Callable[..., RealData]":
     def build(name: str, *, seed: int = 0, root: Path = tmp_path, **options: Any) -> "RealData":
         config = read_option("dataset", name)
         batch_size = options.pop("batch_size", None)
-        config = OmegaConf.merge(config, {"download": False, **options})
+        config = OmegaConf.merge(config, {"download": False, "validation": 0.0, **options})
+        if "folder" in config:  # that of the source, by its short name
+            folder = config.pop("folder")
+            if OmegaConf.is_interpolation(config.source, "folder"):
+                config.source.folder = folder
         data = make(config, seed=seed, root=root, cache=tmp_path / "cache")
         assert isinstance(data, RealData)
         return data.feeding(batch_size, None)

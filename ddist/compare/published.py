@@ -11,6 +11,7 @@ import yaml
 
 from ddist.compare.gather import Accuracy, Figure
 from ddist.compare.settings import Setup
+from ddist.settings.auto import AUTO, PUBLISHED_WIDTH, blocks
 
 Networks = Mapping[str, Mapping[str, Any]]
 """The settings of conf/network, by name."""
@@ -145,7 +146,8 @@ def mismatches(setup: Setup, published: PublishedFigure, networks: Networks) -> 
     if setup.network not in published.networks:
         return [f"network {setup.network}, published {' or '.join(published.networks)}"]
     reasons = []
-    settings = {**network_settings(setup.network, networks), **published.settings}
+    usual = network_settings(setup.network, networks, published.dataset)
+    settings = {**usual, **published.settings}
     for path, expected in settings.items():
         value = network_setting(setup, path, networks)
         unknown = value is None and path not in published.settings  # of an older run
@@ -155,11 +157,13 @@ def mismatches(setup: Setup, published: PublishedFigure, networks: Networks) -> 
     return reasons + image_mismatches(setup, published)
 
 
-def network_settings(network: str, networks: Networks) -> dict[str, Any]:
-    """Return the settings of conf/network that are given there, by their dotted names."""
+def network_settings(network: str, networks: Networks, dataset: str) -> dict[str, Any]:
+    """Return the settings of conf/network that are given there, by their dotted names; those that
+    follow the data are the field's for ``dataset``."""
     settings = networks.get(network.partition(" ")[0], {}).items()
+    auto = {"depth": blocks(document()["images"][dataset]["size"]), "width": PUBLISHED_WIDTH}
     return {
-        f"network.{name}": value
+        f"network.{name}": auto[name] if value == AUTO else value
         for name, value in settings
         if (name == "_target_" or not name.startswith("_"))
         and not (isinstance(value, str) and ("${" in value or value == "???"))
@@ -187,8 +191,21 @@ def network_setting(setup: Setup, path: str, networks: Networks) -> Any:
     describe, the one in conf/network."""
     group, _, name = path.partition(".")
     if group == "network" and not setup.own_network:
-        return networks.get(setup.network.partition(" ")[0], {}).get(name)
+        value = networks.get(setup.network.partition(" ")[0], {}).get(name)
+        return further_setting(setup, name) if value == AUTO else value
     return setup.setting(path)
+
+
+def further_setting(setup: Setup, name: str) -> int | None:
+    """Return the width or depth that followed the data of a run, in a network that its config does
+    not describe; None where that is not known. Earlier runs had the same for all data."""
+    if "recipe" not in setup.config:
+        return {"depth": 3, "width": PUBLISHED_WIDTH}[name]
+    if name == "width":
+        return None if setup.config["recipe"] is None else PUBLISHED_WIDTH
+    images = document()["images"].get(setup.dataset, {})
+    size = setup.setting("dataset.size") or images.get("size")
+    return None if size is None else blocks(size)
 
 
 def format_value(value: Any) -> str:

@@ -39,8 +39,14 @@ class Facts:
 
 
 def depth(facts: Facts) -> int:
-    """Return the blocks of a ConvNet: the field's 3 for 28 and 32 pixels, 4 for 64, 5 for 128."""
-    return max(1, round(log2(facts.side)) - 2)
+    """Return the blocks of a ConvNet, see :func:`blocks`."""
+    return blocks(facts.side)
+
+
+def blocks(side: int) -> int:
+    """Return the blocks for images of ``side`` pixels: the field's 3 for 28 and 32, 4 for 64, 5
+    for 128."""
+    return max(1, round(log2(side)) - 2)
 
 
 def width(facts: Facts) -> int:

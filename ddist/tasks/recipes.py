@@ -40,6 +40,8 @@ class RecipeLoader(ConfigLoaderImpl):
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         rest = (run_mode, from_shell, validate_sweep_overrides)
+        # Hydra has no null for the option of a group.
+        overrides = ["~recipe" if word == "recipe=null" else word for word in overrides]
         implied = self.implied(config_name, overrides, run_mode)
         if not implied:
             return super().load_configuration(config_name, overrides, *rest)

@@ -11,7 +11,7 @@ from ddist.compare.gather import Accuracy, read
 from ddist.compare.published import KNOWN, compare, document, published_figures
 from ddist.tasks.config import conf_dir
 from ddist.tasks.results import published_full
-from ddist.tasks.usual import usual_networks
+from tests.usual import usual_option
 
 NETWORKS = {"convnet": {"width": 128, "depth": 3}}
 
@@ -141,7 +141,7 @@ def test_what_is_published_of_all_images_stands_beside_its_own_network_only(
 ) -> None:
     config = {
         **changes,
-        "network": {**usual_networks()[network], **changes.get("network", {})},
+        "network": {**usual_option("network", network), **changes.get("network", {})},
         "dataset": {"size": None, "channels": None, "subset": None, **changes.get("dataset", {})},
     }
     found = published_full(config, {"dataset": dataset, "init": "random"}, [network])
@@ -157,6 +157,20 @@ def test_further_networks_have_rows_of_their_own() -> None:
     config = {"evaluation": {"networks": ["mlp", "convnet"]}, "network": {}, "dataset": {}}
     found = published_full(config, {"dataset": "cifar10", "init": "random"}, ["mlp", "convnet"])
     assert [(name, row["network"]) for name, row in found.items()] == [("full:convnet", "convnet")]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "dataset", "expected"),
+    [
+        ("dm/cifar10", "cifar10", ["full:convnet"]),
+        ("dm/tiny_imagenet", "tiny_imagenet", ["full:convnet"]),  # of four blocks
+        (None, "cifar10", []),  # as wide as the machine was fast
+    ],
+)
+def test_further_networks_follow_the_data(recipe, dataset, expected) -> None:
+    config = {"evaluation": {"networks": ["mlp", "convnet"]}, "recipe": recipe}
+    found = published_full(config, {"dataset": dataset, "init": "random"}, ["mlp", "convnet"])
+    assert list(found) == expected
 
 
 def test_no_setting_holds_a_published_figure() -> None:

@@ -77,7 +77,7 @@ def test_pictures_are_decoded_once_and_again_when_one_changes(
 def test_mistakes_are_named(
     real_data: Factory, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(DdistError, match=r"needs a folder: set dataset\.source\.folder"):
+    with pytest.raises(DdistError, match=r"needs a folder: set dataset\.folder"):
         real_data("imagefolder").load()
     with pytest.raises(DdistError, match=r"There is no folder .*nowhere"):
         read(real_data, folder / "nowhere")

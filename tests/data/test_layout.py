@@ -173,7 +173,7 @@ def test_what_is_no_layout_is_named(real_data: Factory, tmp_path: Path) -> None:
         ):
             read(real_data, tmp_path / "flat", test=test)
     paint_classes(tmp_path / "outer" / "inner" / "train", 2)
-    with pytest.raises(DdistError, match=r"set dataset\.source\.folder=.*outer/inner"):
+    with pytest.raises(DdistError, match=r"set dataset\.folder=.*outer/inner"):
         read(real_data, tmp_path / "outer")
     paint_classes(tmp_path / "both" / "train", 2)
     paint_classes(tmp_path / "both" / "training", 2)

@@ -41,6 +41,17 @@ def test_the_median_shorter_side_rounded_down(
     assert choose_size(paint(tmp_path / "p", shapes), tmp_path / "cache", 128) == expected
 
 
+@pytest.mark.parametrize(
+    ("side", "most", "expected"),
+    [(64, 64, None), (200, 64, 64), (200, 128, 128), (128, 128, None), (65, 64, 64)],
+)
+def test_pictures_of_one_size_are_brought_to_the_most_for_the_machine(
+    side: int, most: int, expected: int | None, tmp_path: Path
+) -> None:
+    paths = paint(tmp_path / "p", [(side, side)] * 3)
+    assert choose_size(paths, tmp_path / "cache", most) == expected
+
+
 def test_orientation_changes_the_sides_places(tmp_path: Path) -> None:
     upright, turned = tmp_path / "a.jpg", tmp_path / "b.jpg"
     Image.new("RGB", (50, 40)).save(upright)
@@ -69,6 +80,7 @@ def test_mixed_pictures_are_read_in_the_chosen_size_which_is_said(
     with caplog.at_level(logging.INFO, "ddist"):
         data = real_data("imagefolder", source={"folder": str(tmp_path / "p")}).load()
     assert data.image_shape == (3, 32, 32) and data.facts["size"] == 32
-    assert "sides from 33 to 50 pixels: all are brought to 32x32 (dataset.size=64" in caplog.text
+    assert "sides from 33 to 50 pixels: all are brought to 32x32, which" in caplog.text
+    assert "(dataset.size=64 chooses another size)" in caplog.text
     asked = real_data("imagefolder", source={"folder": str(tmp_path / "p")}, size=32).load()
     assert torch.equal(asked.train.x, data.train.x) and "size" not in asked.facts

@@ -19,8 +19,8 @@ from ddist.init.schemes import draw_weights
 from ddist.inner.fit import fit
 from ddist.networks import MLP, ConvNet, Network, Weights
 from ddist.seeding import generator
-from ddist.tasks.config import read_option
 from ddist.tasks.targets import make
+from tests.usual import usual_option
 
 CONF = Path(__file__).parents[2] / "conf"
 SHAPE = (1, 8, 8)
@@ -29,7 +29,7 @@ SHAPE = (1, 8, 8)
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> RealData:
     """100 of them, ten of each class."""
-    config = read_option("dataset", "digits")
+    config = usual_option("dataset", "digits")
     folder = tmp_path_factory.mktemp("data")
     data: RealData = make({**config, "subset": 10}, seed=0, root=folder, cache=folder)
     return data.load()

@@ -29,6 +29,12 @@ _EXPERTS = (
     "method.lr.step_sizes=1e-7",
 )  # fmt: skip
 
+
+def _paper(method: str) -> tuple[str, ...]:
+    """Return the words for ``method`` with its paper's settings, which has none for the digits."""
+    return (f"method={method}", f"recipe={method}/_paper")
+
+
 # A name: the words after ``ddist``.
 RUNS: dict[str, tuple[str, ...]] = {
     "dd": (*_FEW, "steps=4", "evaluation.epoch_grid=[1]"),
@@ -45,32 +51,32 @@ RUNS: dict[str, tuple[str, ...]] = {
         *_FEW, "init=pretrained", "init.num_networks=4", "init.epochs=1", "init.subset=20",
         "dataset.subset=30", "steps=3", "evaluation.epoch_grid=[1]",
     ),
-    "rat": (*_FEW, *_EPOCHS, "method=rat", "network=mlp", "steps=3", "method.student_steps=6",
+    "rat": (*_FEW, *_EPOCHS, *_paper("rat"), "network=mlp", "steps=3", "method.student_steps=6",
             "method.window=3", "method.min_burn_in=1", "method.batch_real=64"),
-    "dc": (*_MATCHING, "method=dc", "steps=3"),
-    "dsa_multiformation": (*_MATCHING, "method=dsa", "synthetic=multiformation", "steps=3"),
-    "idc": (*_MATCHING, "method=idc", "steps=3", "ipc=1", "method.updates=2",
+    "dc": (*_MATCHING, *_paper("dc"), "steps=3"),
+    "dsa_multiformation": (*_MATCHING, *_paper("dsa"), "synthetic=multiformation", "steps=3"),
+    "idc": (*_MATCHING, *_paper("idc"), "steps=3", "ipc=1", "method.updates=2",
             "method.student_images=64"),
-    "dm_zca": (*_MATCHING, "method=dm", "dataset.normalize=zca", "steps=3"),
-    "cafe": (*_MATCHING, "method=cafe", "method.query_per_class=10", "method.max_student_epochs=2",
-             "method.window=2", "steps=3"),
-    "ncfm": (*_MATCHING, "method=ncfm", "init=random", "method.calibration=0",
+    "dm_zca": (*_MATCHING, *_paper("dm"), "dataset.normalize=zca", "steps=3"),
+    "cafe": (*_MATCHING, *_paper("cafe"), "method.query_per_class=10", "method.window=2",
+             "method.max_student_epochs=2", "steps=3"),
+    "ncfm": (*_MATCHING, *_paper("ncfm"), "init=random", "method.calibration=0",
              "method.num_frequencies=64", "steps=3", "ipc=1"),
-    "mtt": (*_EXPERTS, "method=mtt"),
-    "tesla": (*_EXPERTS, "method=tesla"),
-    "ftd": (*_EXPERTS, "method=ftd", "method.ema=0.5"),
-    "ddpp": (*_EXPERTS, "method=ddpp"),
-    "datm": (*_EXPERTS, "method=datm", "method.first_max_start_epoch=1", "method.growth_steps=3"),
-    "kip": (*_FEW[:2], "method=kip", "ipc=2", "steps=4", "method.real_per_class=10"),
+    "mtt": (*_EXPERTS, *_paper("mtt")),
+    "tesla": (*_EXPERTS, *_paper("tesla")),
+    "ftd": (*_EXPERTS, *_paper("ftd"), "method.ema=0.5"),
+    "ddpp": (*_EXPERTS, *_paper("ddpp")),
+    "datm": (*_EXPERTS, *_paper("datm"), "method.first_max_start_epoch=1", "method.growth_steps=3"),
+    "kip": (*_FEW[:2], *_paper("kip"), "ipc=2", "steps=4", "method.real_per_class=10"),
     "frepo": (
-        *_FEW, *_EPOCHS, "method=frepo", "network.depth=2", "network.width=[8,16]", "ipc=2",
+        *_FEW, *_EPOCHS, *_paper("frepo"), "network.depth=2", "network.width=[8,16]", "ipc=2",
         "method.num_pool=2", "method.max_updates=2", "method.batch_real=32", "steps=3",
         "compile=false",
     ),
     "ddoq": (*_FEW, *_EPOCHS, *_CONVNET, "method=ddoq", "generative.steps=5", "generative.width=4",
              "ipc=2"),
-    "sre2l": (*_FEW, "method=sre2l", *_CONVNET, "teacher.epochs=1", "evaluation.epochs=2",
-              "steps=3", "network=convnet_bn"),
+    "sre2l": (*_FEW, "method=sre2l", "dataset.validation=0.0", *_CONVNET, "teacher.epochs=1",
+              "evaluation.epochs=2", "steps=3", "network=convnet_bn"),
     "rded": (*_FEW, *_CONVNET, "method=rded", "network=convnet_bn", "teacher.epochs=1",
              "evaluation.epochs=2", "method.factor=2", "method.candidates=20"),
     "herding": (*_FEW, *_EPOCHS, "method=herding", "network=mlp", "evaluation=dc2021", "ipc=2"),

@@ -12,8 +12,8 @@ from ddist.errors import DdistError
 from ddist.init import Pretrained, Random
 from ddist.inner.predict import accuracy
 from ddist.networks import MLP, ConvNet, Weights
-from ddist.tasks.config import read_option
 from ddist.tasks.targets import make
+from tests.usual import usual_option
 
 CONF = Path(__file__).parents[2] / "conf"
 SHAPE = (1, 8, 8)
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def digits(folder: Path) -> RealData:
-    config = read_option("dataset", "digits")
+    config = usual_option("dataset", "digits")
     data: RealData = make(config, seed=0, root=folder, cache=folder)
     return data.load()
 

@@ -15,6 +15,7 @@ from ddist.networks.layers import ACTIVATIONS, NORMS, POOLINGS
 from ddist.seeding import generator
 from ddist.tasks.config import option_names, read_option
 from ddist.tasks.targets import make
+from tests.usual import usual_option
 
 CIFAR, MNIST = (3, 32, 32), (1, 28, 28)
 PLAIN = {"relu": F.relu, "leaky_relu": F.leaky_relu, "gelu": F.gelu, "sigmoid": torch.sigmoid,
@@ -119,7 +120,7 @@ REFERENCES: dict[str, Callable[..., Tensor]] = {
 
 def build(name: str, shape: tuple[int, int, int], **options: object) -> Network:
     """In double precision, all its parameters random, those of normalisation too."""
-    config = read_option("network", name)
+    config = usual_option("network", name)
     network: Network = make({**config, **options}, num_classes=10, image_shape=shape).double()
     for number, (key, w) in enumerate(network.named_parameters()):
         noise = torch.randn(w.shape, generator=generator(0, "w", number), dtype=w.dtype)

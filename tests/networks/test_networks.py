@@ -12,13 +12,14 @@ from ddist.networks import ConvNet, Network, Timm, Weights
 from ddist.seeding import generator
 from ddist.tasks.config import option_names, read_option
 from ddist.tasks.targets import make
+from tests.usual import usual_option
 
 CIFAR, MNIST = (3, 32, 32), (1, 28, 28)
 SMALL = {"convnet": {"width": 8}, "mlp": {"widths": [16]}}
 
 
 def build(name: str, shape: tuple[int, int, int], **options: object) -> Network:
-    config = read_option("network", name)
+    config = usual_option("network", name)
     network = make({**config, **options}, num_classes=10, image_shape=shape)
     assert isinstance(network, Network)
     return network
@@ -29,7 +30,7 @@ def images(shape: tuple[int, int, int], num: int = 3) -> Tensor:
 
 
 BATCH_NORM = {"convnet_bn": {}, "vgg11_bn": {}, "resnet18_bn": {},
-              "convnet_wide_bn": {"width": [128, 256, 512]}}  # fmt: skip
+              "convnet_wide_bn": {"depth": 3, "width": [128, 256, 512]}}  # fmt: skip
 
 
 def test_every_config_is_covered() -> None:
