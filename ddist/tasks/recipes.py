@@ -19,6 +19,8 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 USUAL = "dm"
 """The method of a command that names none, on data that config.yaml's has no recipe for: of those
 that learn in minutes the most accurate (docs/results)."""
+NONE = "~recipe"
+"""Hydra's word for ``recipe=null``: the value of a group is a name to it, or none is chosen."""
 PAPER = "_paper"
 """The section of what a method has on all of its paper's datasets."""
 
@@ -40,6 +42,7 @@ class RecipeLoader(ConfigLoaderImpl):
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         rest = (run_mode, from_shell, validate_sweep_overrides)
+        overrides = [NONE if word == "recipe=null" else word for word in overrides]
         implied = self.implied(config_name, overrides, run_mode)
         if not implied:
             return super().load_configuration(config_name, overrides, *rest)
