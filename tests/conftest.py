@@ -55,7 +55,8 @@ def data_dir() -> Path:
 def real_data(tmp_path: Path) -> "Callable[..., RealData]":
     """``real_data(name, seed=0, root=…, **options)``: conf/dataset/<name>.yaml with ``options``.
 
-    Not yet loaded, never downloaded. ``source`` options are merged, other options replace.
+    Not yet loaded, never downloaded. ``source`` options are merged, other options replace. Nothing
+    is held out, unless ``validation`` says so.
     """
     from omegaconf import OmegaConf
 
@@ -66,7 +67,7 @@ def real_data(tmp_path: Path) -> "Callable[..., RealData]":
     def build(name: str, *, seed: int = 0, root: Path = tmp_path, **options: Any) -> "RealData":
         config = read_option("dataset", name)
         batch_size = options.pop("batch_size", None)
-        config = OmegaConf.merge(config, {"download": False, **options})
+        config = OmegaConf.merge(config, {"download": False, "validation": 0.0, **options})
         data = make(config, seed=seed, root=root, cache=tmp_path / "cache")
         assert isinstance(data, RealData)
         return data.feeding(batch_size, None)
@@ -167,3 +168,16 @@ def living_bytes() -> "type[LivingBytes]":
     from tests.living import LivingBytes
 
     return LivingBytes
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A clock that stands still until the test says how many seconds pass."""
+    now = 1000.0
+
+    def later(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    return later
