@@ -31,8 +31,9 @@ ONE_STEP = [
     "method.scheduler=null", "method.batch_real=64", "evaluation.epoch_grid=[1]",
 ]  # fmt: skip
 DC_STEP = [
-    *COMMON, "method=dc", "method.optimizer.momentum=0", "method.real_per_class=8",
-    "network.width=8", "network.depth=2", "evaluation.epochs=1", "compile=false",
+    *COMMON, "method=dc", "recipe=dc/_paper", "method.optimizer.momentum=0",
+    "method.real_per_class=8", "network.width=8", "network.depth=2", "evaluation.epochs=1",
+    "compile=false",
 ]  # fmt: skip
 TWO = ["trainer.devices=2", "trainer.strategy=ddp", "trainer.accelerator=cpu"]
 
