@@ -172,3 +172,16 @@ def living_bytes() -> "type[LivingBytes]":
     from tests.living import LivingBytes
 
     return LivingBytes
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """A clock that stands still until the test says how many seconds pass."""
+    now = 1000.0
+
+    def later(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    return later

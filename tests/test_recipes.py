@@ -77,6 +77,13 @@ def test_every_recipe_composes_and_says_something_and_the_command_line_wins(
     )
 
 
+def test_null_is_no_recipe() -> None:
+    words = ("method=dm", "dataset=cifar10")
+    assert composed(*words).recipe == "dm/cifar10"
+    assert composed(*words, "recipe=null").recipe is None
+    assert settings(*words, "recipe=null") == settings(*words, "~recipe")
+
+
 @pytest.mark.parametrize(("method", "dataset", "own"), RECIPES, ids=NAMES)
 def test_a_recipe_belongs_to_a_method_and_a_dataset(
     method: str, dataset: str, own: dict[str, Any]

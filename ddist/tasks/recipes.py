@@ -19,6 +19,8 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 USUAL = "dm"
 """The method of a command that names none, on data that config.yaml's has no recipe for: of those
 that learn in minutes the most accurate (docs/results)."""
+NONE = "~recipe"
+"""Hydra's word for ``recipe=null``: the value of a group is a name to it, or none is chosen."""
 PAPER = "_paper"
 """The section of what a method has on all of its paper's datasets."""
 
@@ -39,23 +41,19 @@ class RecipeLoader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        rest = (run_mode, from_shell, validate_sweep_overrides)
-        # Hydra has no null for the option of a group.
-        overrides = ["~recipe" if word == "recipe=null" else word for word in overrides]
+        overrides = [NONE if word == "recipe=null" else word for word in overrides]
         implied = self.implied(config_name, overrides, run_mode)
-        if not implied:
-            return super().load_configuration(config_name, overrides, *rest)
+        rest = (run_mode, from_shell, validate_sweep_overrides)
         config = super().load_configuration(config_name, [*overrides, *implied], *rest)
-        typed = [
-            word
-            for word in OverridesParser.create(config_loader=self).parse_overrides(overrides)
-            if not word.is_hydra_override()
-        ]
-        naming = config.hydra.job.config.override_dirname
-        config.hydra.overrides.task = [word.input_line for word in typed]
-        config.hydra.job.override_dirname = get_overrides_dirname(
-            typed, list(naming.exclude_keys), naming.item_sep, naming.kv_sep
-        )
+        config.recipe = config.hydra.runtime.choices.get("recipe")
+        if implied:  # nobody typed it
+            parsed = OverridesParser.create(config_loader=self).parse_overrides(overrides)
+            typed = [word for word in parsed if not word.is_hydra_override()]
+            naming = config.hydra.job.config.override_dirname
+            config.hydra.overrides.task = [word.input_line for word in typed]
+            config.hydra.job.override_dirname = get_overrides_dirname(
+                typed, list(naming.exclude_keys), naming.item_sep, naming.kv_sep
+            )
         return config
 
     def implied(
@@ -89,22 +87,17 @@ def install(loader: type[RecipeLoader] = RecipeLoader) -> None:
 
 
 def register_recipes(folder: Path) -> None:
-    """Make the recipes in the files of ``folder`` options of Hydra's, ``recipe=METHOD/DATASET``,
-    and ``none`` for a method's settings for any data.
+    """Make the recipes in the files of ``folder`` options of Hydra's, ``recipe=METHOD/DATASET``.
 
     A file has a section for each of its methods, and in it one for each dataset that the method has
     settings for: null where those are ``_paper``'s, from which all of the method start. One with
-    ``defaults: [/recipe/METHOD/DATASET]`` starts from another, which goes before it. Each sets
-    ``recipe``, its own name.
+    ``defaults: [/recipe/METHOD/DATASET]`` starts from another, which goes before it.
     Somebody's own folder of YAML files may have ``recipe/METHOD/DATASET.yaml``, which Hydra takes
     first.
     """
-    store = ConfigStore.instance().store
-    store("none.yaml", {"recipe": None}, "recipe", package="_global_", provider="ddist")
     for _, method, dataset, settings in recipes(folder):
         group, name = f"recipe/{method}", f"{dataset}.yaml"
-        node = {**settings, "recipe": f"{method}/{dataset}"}
-        store(name, node, group, package="_global_", provider="ddist")
+        ConfigStore.instance().store(name, settings, group, package="_global_", provider="ddist")
 
 
 @cache

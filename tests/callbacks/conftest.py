@@ -87,16 +87,3 @@ def toy_run(tmp_path: Path) -> Callable[..., tuple[Toy, Trainer]]:
         return module, trainer
 
     return run
-
-
-@pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """A clock that stands still until the test says how many seconds pass."""
-    now = 1000.0
-
-    def later(seconds: float) -> None:
-        nonlocal now
-        now += seconds
-
-    monkeypatch.setattr("time.monotonic", lambda: now)
-    return later

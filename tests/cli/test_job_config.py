@@ -110,7 +110,7 @@ def test_other_mistakes_are_refused_as_before(jobs: Jobs) -> None:
 
 def test_a_preset_varies_around_the_value_of_the_jobs(jobs: Jobs) -> None:
     def rates(methods: str) -> str:
-        (sweep,) = jobs("sweep=lr", f"method={methods}", each=[])
+        (sweep,) = jobs("sweep=lr", f"method={methods}", "dataset=mnist", each=[])
         return str(sweep.hydra.sweeper.params["method.lr.images"])
 
     assert rates("dc,dsa") == "0.01,0.03,0.1,0.3,1"  # dd, which is not among them, has others
@@ -118,6 +118,8 @@ def test_a_preset_varies_around_the_value_of_the_jobs(jobs: Jobs) -> None:
         DdistError, match=r"varies around method\.lr\.images, which is not the same"
     ):
         rates("dc,dm")
-    jobs("sweep=lr", "method=dc,dm", "method.lr.images=1,2", each=[])  # which are the same for all
+    jobs(
+        "sweep=lr", "method=dc,dm", "dataset=mnist", "method.lr.images=1,2", each=[]
+    )  # which are the same for all
     with pytest.raises(DdistError, match=r"No method of this sweep has method\.lr\.images"):
         rates("kmeans,herding")

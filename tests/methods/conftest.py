@@ -21,7 +21,7 @@ from ddist.methods import DD, Method
 from ddist.methods.matching import Matching
 from ddist.networks import MLP, ConvNet
 from ddist.objectives import classification
-from ddist.tasks.build import build_data, build_init, build_method
+from ddist.tasks.build import build_init, build_method, read_data
 from ddist.tasks.config import conf_dir, register_resolvers
 from tests.methods.every import COMMON, METHODS, NETWORK, Experts, Run
 from tests.pixel import pixel
@@ -149,7 +149,7 @@ def make_every(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
                  *METHODS[name][0], *words)  # fmt: skip
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             cfg = compose("config", list(words))
-        data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
+        cfg, data = read_data(cfg)
         init = build_init(cfg, data)
 
         def build() -> Method:

@@ -10,7 +10,7 @@ from ddist.methods import Method
 from ddist.networks import Weights
 
 NETWORK = ("network=mlp", "network.widths=[8]")
-COMMON = ("dataset=digits", "ipc=2", "compile=false", "steps=3")
+COMMON = ("dataset=digits", "dataset.validation=0", "ipc=2", "compile=false", "steps=3")
 AUGMENTED = ("augment=dsa", "augment.flip=false")
 MATCHING = ("method.real_per_class=4", *AUGMENTED)
 STUDENTS = (*MATCHING, "method.student_batch_size=8")
@@ -20,7 +20,7 @@ TEACHER = (
     "teacher.network={_target_: ddist.networks.ConvNet, _partial_: true, depth: 1, width: 4, "
     "norm: batch, pooling: avg, activation: relu}", "teacher.epochs=1",
 )  # fmt: skip
-POOL = ("init.num_networks=9", "init.num_held_out=1", "init.epochs=1")
+POOL = ("init=experts", "init.num_networks=9", "init.num_held_out=1", "init.epochs=1")
 
 # Its settings, its streams, and which of them are drawn from once per outer step alone: networks
 # that are trained from step to step serve all of a step's batches.

@@ -223,7 +223,8 @@ def test_the_student_goes_through_a_checkpoint(make: Make) -> None:
 
 
 SHELL = (
-    "method=cafe", "network.width=8", "network.depth=2", "ipc=2", "method.real_per_class=8",
+    "method=cafe", "recipe=cafe/_paper", "network.width=8", "network.depth=2", "ipc=2",
+    "method.real_per_class=8",
     "method.query_per_class=10", "method.max_student_epochs=4", "method.window=2",
     "evaluation.num_networks=2", "evaluation.epochs=3",
 )  # fmt: skip

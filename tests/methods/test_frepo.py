@@ -309,8 +309,9 @@ def test_mistakes_are_sentences(make: Make, changes: dict[str, Any], sentence: s
 # -- from the shell --------------------------------------------------------------------------------
 
 SHELL = (
-    "method=frepo", "network.depth=2", "network.width=[8,16]", "ipc=2", "method.num_pool=3",
-    "method.max_updates=2", "method.batch_real=64", "evaluation.num_networks=1", "compile=false",
+    "method=frepo", "recipe=frepo/_paper", "network.depth=2", "network.width=[8,16]", "ipc=2",
+    "method.num_pool=3", "method.max_updates=2", "method.batch_real=64",
+    "evaluation.num_networks=1", "compile=false",
 )  # fmt: skip
 
 

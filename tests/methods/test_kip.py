@@ -169,7 +169,7 @@ def test_other_methods_refuse_numbers_as_labels(make_dd: Callable[..., Any], lab
 # -- from the shell --------------------------------------------------------------------------------
 
 NETWORK = ("evaluation=dc2021", "network=mlp", "evaluation.num_networks=1", "compile=false")
-SHELL = ("method=kip", "ipc=2", "steps=8", "method.real_per_class=20")
+SHELL = ("method=kip", "recipe=kip/_paper", "ipc=2", "steps=8", "method.real_per_class=20")
 
 
 @pytest.mark.parametrize("labels", ["hard", "free", "solved"])

@@ -251,15 +251,17 @@ def test_fp16_where_losses_are_differentiated_once(ddist: Any, name: str) -> Non
     images = {}
     for precision in ("32-true", "16-mixed"):
         done = ddist(
-            f"method={name}", "steps=6", "network.width=8", "network.depth=2", *FP16[name],
-            "evaluation=knn", "task.baseline=false", "compile=false", f"hydra.run.dir={precision}",
+            f"method={name}", f"recipe={name}/_paper", "steps=6", "network.width=8",
+            "network.depth=2", *FP16[name], "evaluation=knn", "task.baseline=false",
+            "compile=false", f"hydra.run.dir={precision}",
             f"trainer.precision={precision}", "trainer.accelerator=cpu",
         )  # fmt: skip
         assert done.code == 0, done.err
         images[precision] = DistilledDataset.load(ddist.folder / precision / "distilled").images
     full, half = images.values()
-    start = ddist(f"method={name}", "steps=0", "evaluation=knn", "hydra.run.dir=start",
-                  "network.width=8", "network.depth=2", "task.baseline=false")  # fmt: skip
+    start = ddist(f"method={name}", f"recipe={name}/_paper", "steps=0", "evaluation=knn",
+                  "hydra.run.dir=start", "network.width=8", "network.depth=2",
+                  "task.baseline=false")  # fmt: skip
     assert start.code == 0, start.err
     moved = full - DistilledDataset.load(ddist.folder / "start" / "distilled").images
     assert half.isfinite().all()
@@ -360,7 +362,7 @@ SHELL = (
 
 @pytest.mark.parametrize("method", ["dm", "dc", "dsa", "idc"])
 def test_a_run_from_the_shell(results_of: Callable[..., dict[str, Any]], method: str) -> None:
-    found = results_of(f"method={method}", *SHELL)
+    found = results_of(f"method={method}", f"recipe={method}/_paper", *SHELL)
     assert found["method"] == method and found["network"] == "convnet"
     assert found["protocol"] == {"dc": "dc2021", "idc": "idc"}.get(method, "dc2021_dsa")
     assert set(found["baselines"]) == {"random"}
@@ -371,6 +373,6 @@ def test_killed_along_a_student_it_ends_with_the_same_bits(
 ) -> None:
     """Step 4 of students that live for 3 steps: the second student has been trained once."""
     assert same_after_a_kill(
-        4, "method=dc", *SHELL, "augment=dsa", "method.updates=3", "method.student_epochs=2",
-        "steps=6",
+        4, "method=dc", "recipe=dc/_paper", *SHELL, "augment=dsa", "method.updates=3",
+        "method.student_epochs=2", "steps=6",
     )  # fmt: skip

@@ -423,11 +423,13 @@ QUICK = (
 
 
 def test_ftd_is_resumed_exactly_with_its_average(same_after_a_kill: Any) -> None:
-    assert same_after_a_kill(3, "method=ftd", "method.ema=0.5", "method.clip=2", *QUICK)
+    assert same_after_a_kill(
+        3, "method=ftd", "recipe=ftd/_paper", "method.ema=0.5", "method.clip=2", *QUICK
+    )
 
 
 def test_both_sets_of_ftd_are_evaluated(results_of: Any) -> None:
-    results = results_of("method=ftd", *QUICK)
+    results = results_of("method=ftd", "recipe=ftd/_paper", *QUICK)
     assert results["protocol"] == "mtt"
     assert results["baselines"].keys() == {"raw"}
 

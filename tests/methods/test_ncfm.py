@@ -171,7 +171,8 @@ def test_calibration_needs_trained_networks(make: Make) -> None:
 
 
 SHELL = (
-    "method=ncfm", "steps=3", "network.width=8", "network.depth=2", "method.real_per_class=8",
+    "method=ncfm", "recipe=ncfm/_paper", "steps=3", "network.width=8", "network.depth=2",
+    "method.real_per_class=8",
     "method.num_frequencies=64", "evaluation.num_networks=2", "evaluation.epochs=3",
 )  # fmt: skip
 

@@ -237,7 +237,8 @@ def test_what_cannot_be(make: Make, changes: dict[str, Any], message: str) -> No
 # -- from the shell --------------------------------------------------------------------------------
 
 QUICK = (
-    "method=rat", "network=mlp", "network.widths=[16]", "method.student_steps=12",
+    "method=rat", "recipe=rat/_paper", "network=mlp", "network.widths=[16]",
+    "method.student_steps=12",
     "method.window=4", "method.student_lr=0.02", "method.batch_real=100",
     "evaluation.num_networks=1", "task.baseline=false", "compile=false",
 )  # fmt: skip

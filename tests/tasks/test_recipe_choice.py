@@ -18,7 +18,7 @@ def composed(*words: str, hydra: bool = False) -> DictConfig:
     [
         ("method=frepo dataset=cifar10", "frepo/cifar10", "frepo", [128, 256, 512]),
         ("method=frepo dataset=imagefolder", None, "short", "auto"),
-        ("method=frepo dataset=cifar10 recipe=none", None, "short", "auto"),
+        ("method=frepo dataset=cifar10 recipe=null", None, "short", "auto"),
         ("method=frepo dataset=imagefolder recipe=frepo/cifar10", "frepo/cifar10", "frepo",
          [128, 256, 512]),
         ("method=mtt dataset=cifar10 evaluation=dc2021", "mtt/cifar10", "dc2021", "auto"),
