@@ -17,6 +17,7 @@ from ddist.callbacks import Interrupt
 from ddist.callbacks.schedule import find_budget, find_callback
 from ddist.settings.auto import AUTO
 from ddist.stages.stopping import keeping
+from ddist.tasks.advice import advice
 from ddist.tasks.build import MakeSource
 from ddist.tasks.checks import check_precision, check_run, check_trained
 from ddist.tasks.claim import claim, kept_in, where
@@ -118,6 +119,8 @@ def distil(built: Run, clock: Clock, *, baseline: bool) -> float | None:
         distilled.save(folder / "distilled")
         publish(results, confusion, distilled, folder, built.logger)
         rows.remove()
+    for line in advice(results, built.evaluator, len(distilled.images), folder / "distilled"):
+        log.info(line)
     log.info("The images: %s", folder / "distilled" / "grid.png")
     return searched(selection)
 

@@ -1,0 +1,48 @@
+"""What a run says at its end: whether it was worth it, and what to do with the images."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ddist.evaluation import Evaluator, Replay, Training
+
+BATCH = 128
+
+
+def advice(
+    results: Mapping[str, Any], evaluator: Evaluator, num_images: int, folder: Path
+) -> list[str]:
+    """Return the last lines of a run that left its set of ``num_images`` in ``folder``."""
+    ours, random = results["evaluation"][0], results["baselines"].get("random")
+    protocol, how = evaluator.protocol, "To train on them"
+    lines = [
+        f"    images = ddist.load({str(folder)!r}).as_dataset()  # normalised; classes by number",
+        f"    batches = torch.utils.data.DataLoader(images, batch_size={BATCH}, shuffle=True)",
+    ]
+    if isinstance(protocol, Replay):
+        lines = [f"    steps = ddist.load({str(folder)!r}).replay()  # images, labels, step size"]
+    if isinstance(protocol, Training):
+        passes = protocol.schedule(num_images).passes
+        how += f", for some {passes} epochs ({percent(ours)} to expect)"
+    return [
+        *([] if random is None else [worth(ours, random)]),
+        f"{how}:",
+        f"    import ddist{'' if isinstance(protocol, Replay) else ', torch'}",
+        *lines,
+    ]
+
+
+def worth(ours: Mapping[str, Any], random: Mapping[str, Any]) -> str:
+    """Return a sentence that compares a set with random real images."""
+    gain = ours["accuracy_mean"] - random["accuracy_mean"]
+    unsure = (ours["accuracy_ci95"] or 0.0) + (random["accuracy_ci95"] or 0.0)
+    both = f"{percent(ours)} beside {percent(random)} of as many random real images"
+    if abs(gain) <= unsure:
+        return f"No difference that the networks show: {both}."
+    if gain < 0:
+        return f"Distilling made it worse: {both}. Random real images do better here."
+    return f"Distilling was worth it: {both}."
+
+
+def percent(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['accuracy_mean']:.1f} %"

@@ -1,0 +1,168 @@
+"""ddist.distill and ddist.evaluate do what the command does."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+import ddist
+from ddist.data.sources.memory import arrays_of
+
+QUICK: dict[str, Any] = {
+    "steps": 3, "threads": 1, "network": "mlp", "evaluation.num_networks": 2,
+    "evaluation.epochs": 3,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("DDIST_CACHE", str(tmp_path / "cache"))
+    yield
+    assert not GlobalHydra.instance().is_initialized() and HydraConfig.instance().cfg is None
+
+
+@pytest.fixture
+def shapes() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Three classes of 20 images [12, 12], bright in a third of their own."""
+    random = np.random.default_rng(0)
+    x = random.integers(0, 60, (60, 12, 12), dtype=np.uint8)
+    y = np.repeat(np.arange(3), 20)
+    for image, label in zip(x, y, strict=True):
+        image[:, 4 * label : 4 * label + 4] += 150
+    return x, y
+
+
+class Pictures(Dataset[tuple[Image.Image, int]]):
+    """PIL pictures and labels, as torchvision's folders give them."""
+
+    classes = ("left", "middle", "right")
+
+    def __init__(self, x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(self.x[index]).convert("RGB"), int(self.y[index])
+
+
+def test_arrays_are_distilled_and_evaluated(shapes: Any) -> None:
+    distilled = ddist.distill(shapes, method="dm", ipc=2, **QUICK)
+    assert distilled.images.shape == (6, 1, 12, 12)
+    (row,) = distilled.results["evaluation"]
+    assert row["num_networks"] == 2 and row["network"] == "mlp"
+    assert distilled.results["data"]["test_split"]["drawn_share"] == 0.2
+    quick = {"evaluation.num_networks": 2, "evaluation.epochs": 30, "threads": 1}
+    (again,) = ddist.evaluate(distilled, shapes, **quick)
+    assert again["accuracy_mean"] > 0.9  # bright thirds are easy to tell apart
+
+
+def test_the_same_call_twice_and_the_command_give_the_same_images(
+    shapes: Any, tmp_path: Path
+) -> None:
+    first, second = (ddist.distill(shapes, method="dm", ipc=1, **QUICK) for _ in range(2))
+    assert torch.equal(first.images, second.images)
+    x, y = shapes
+    held_out = arrays_of((x, y), None, None)
+    np.savez(
+        tmp_path / "shapes.npz",
+        x_train=held_out.x_train[:, 0], y_train=held_out.y_train,
+        x_test=held_out.x_test[:, 0], y_test=held_out.y_test,
+    )  # fmt: skip
+    by_file = ddist.distill(
+        "arrays",
+        method="dm",
+        ipc=1,
+        **QUICK,
+        **{"dataset.source.file": str(tmp_path / "shapes.npz")},
+    )
+    assert torch.equal(first.images, by_file.images)
+
+
+def test_datasets_keep_their_class_names_and_are_the_same_as_their_arrays(shapes: Any) -> None:
+    x, y = shapes
+    pictures = arrays_of(Pictures(x, y), None, None)
+    assert pictures.class_names == ("left", "middle", "right")
+    assert pictures.x_train.shape == (48, 3, 12, 12) and len(pictures.y_test) == 12
+    assert torch.bincount(pictures.y_test).tolist() == [4, 4, 4]
+    tensors = TensorDataset(torch.from_numpy(x).unsqueeze(1) / 255, torch.from_numpy(y))
+    plain = arrays_of(tensors, None, None)
+    assert torch.equal(plain.x_train, pictures.x_train[:, :1])
+    some = arrays_of(Subset(Pictures(x, y), range(0, 60, 2)), Pictures(x, y), None)
+    assert some.class_names == pictures.class_names
+    assert (len(some.y_train), len(some.y_test)) == (30, 60)
+
+
+def test_a_network_may_be_a_function(shapes: Any) -> None:
+    made = []
+
+    def small(num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+        made.append(image_shape)
+        channels, height, width = image_shape
+        return nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(channels * height * width, 5),
+            nn.ReLU(),
+            nn.Linear(5, num_classes),
+        )
+
+    distilled = ddist.distill(shapes, method="dm", ipc=1, **{**QUICK, "network": small})
+    assert distilled.results["network"] == "small" and set(made) == {(1, 12, 12)}
+
+
+def test_nothing_is_left_but_where_it_is_asked_for(shapes: Any, tmp_path: Path) -> None:
+    ddist.distill(shapes, method="dm", ipc=1, folder=tmp_path / "run", **QUICK)
+    assert (tmp_path / "run" / "results.json").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "run"
+    ]  # mlp and dm keep nothing in the cache
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"method": "dmm"}, "did you mean dm"),
+        ({"ipc": 0}, "at least 1"),
+        ({"stps": 3}, "did you mean steps"),
+        ({"budget": "soon"}, "A time such as"),
+    ],
+)
+def test_mistakes_are_ddist_errors(arguments: dict[str, Any], said: str, shapes: Any) -> None:
+    with pytest.raises(ddist.DdistError, match=said):
+        ddist.distill(shapes, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("/nowhere", "no folder /nowhere"),
+        (3, "of type int"),
+        ((torch.zeros(4, 8, 8), [0, 1]), "4 images and 2 labels"),
+        (TensorDataset(torch.randn(4, 1, 8, 8), torch.arange(4)), r"outside \[0, 1\]"),
+        (TensorDataset(torch.zeros(4, 1, 8, 8)), "pairs"),
+    ],
+)
+def test_odd_data_is_named(data: Any, said: str) -> None:
+    with pytest.raises(ddist.DdistError, match=said):
+        ddist.distill(data, method="dm")
+
+
+def test_pictures_of_several_sizes_need_one(shapes: Any) -> None:
+    class Odd(Pictures):
+        def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+            picture, label = super().__getitem__(index)
+            return picture.resize((12 + index % 2, 14)), label
+
+    with pytest.raises(ddist.DdistError, match="from 12 to 14 pixels"):
+        ddist.distill(Odd(*shapes), method="dm")
+    x: Tensor = arrays_of(Odd(*shapes), None, 8).x_train  # type: ignore[assignment]
+    assert x.shape[1:] == (3, 8, 8)
