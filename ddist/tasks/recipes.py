@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from hydra._internal import hydra as hydra_internal
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_repository import IConfigRepository
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
@@ -68,15 +69,20 @@ class RecipeLoader(ConfigLoaderImpl):
         listed = self.compute_defaults_list(config_name, overrides, run_mode)
         choices = listed.overrides.known_choices
         method, dataset = choices.get("method"), choices.get("dataset")
-        if self.has_recipe(method, dataset):
+        # With the folders of hydra.searchpath, where somebody's own may lie.
+        _, found = self._parse_overrides_and_create_caching_repo(config_name, overrides)
+        if has_recipe(found, method, dataset):
             return [f"recipe={method}/{dataset}"]
         if {"method", "experiment"} & named:
             return []
-        usual = f"method={USUAL}"
-        return [usual, f"recipe={USUAL}/{dataset}"] if self.has_recipe(USUAL, dataset) else [usual]
+        usual = [f"method={USUAL}"]
+        if has_recipe(found, USUAL, dataset):
+            usual.append(f"recipe={USUAL}/{dataset}")
+        return usual
 
-    def has_recipe(self, method: str | None, dataset: str | None) -> bool:
-        return bool(self.repository.config_exists(f"recipe/{method}/{dataset}"))
+
+def has_recipe(repository: IConfigRepository, method: str | None, dataset: str | None) -> bool:
+    return bool(repository.config_exists(f"recipe/{method}/{dataset}"))
 
 
 def install(loader: type[RecipeLoader] = RecipeLoader) -> None:
