@@ -53,16 +53,20 @@ def start(words: list[str], folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=folder, env=env, start_new_session=True, **pipes)
 
 
-def two_ranks(ddist: Any, words: list[str], run: str = "run", steps: int = 1) -> torch.Tensor:
+def two_ranks(
+    ddist: Any, words: list[str], run: str = "run", steps: int = 1, before: str = ""
+) -> torch.Tensor:
     """The images after ``ddist`` with these words has run in two processes, which are told what
-    torchrun tells its own."""
+    torchrun tells its own, and run ``before`` first."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "tests"}
     told |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), "2") | {"GROUP_RANK": "0"}
     ends = [
-        ddist.start(*words, *TWO, f"hydra.run.dir={run}", RANK=rank, LOCAL_RANK=rank, **told)
+        ddist.start(
+            *words, *TWO, f"hydra.run.dir={run}", before=before, RANK=rank, LOCAL_RANK=rank, **told
+        )
         for rank in "01"
     ]
     first, second = (end() for end in ends)
@@ -127,6 +131,33 @@ def test_two_ranks_move_the_images_as_one_with_both_students(ddist: Any) -> None
     expected = torch.autograd.grad(total, start)[0]
     assert expected.norm() > 1e-3
     torch.testing.assert_close(moved, expected, rtol=1e-3, atol=1e-6)
+
+
+UNEVEN = """
+import os
+from pathlib import Path
+from ddist.callbacks import Budget
+from ddist.methods import Annealed
+rank = os.environ["RANK"]
+Budget.share = property(lambda self: (0.5, 0.8)[int(rank)])
+reach = Annealed.reach
+def written(self, progress):
+    reach(self, progress)
+    with Path(f"rates{rank}.txt").open("a") as file:
+        print(progress, *self.get_last_lr(), file=file)
+Annealed.reach = written
+"""
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
+def test_both_ranks_anneal_by_the_clock_of_the_first(ddist: Any) -> None:
+    words = [*COMMON, "method=dm", "network.width=8", "network.depth=2", "evaluation.epochs=1",
+             "method.real_per_class=8", "compile=false", "budget=1h", "steps=3"]  # fmt: skip
+    two_ranks(ddist, words, steps=3, before=UNEVEN)
+    first, second = (ddist.folder.joinpath(f"rates{rank}.txt").read_text() for rank in "01")
+    assert first == second
+    rows = [[float(word) for word in line.split()] for line in first.splitlines()]
+    assert rows == [pytest.approx(row) for row in ([0.5, 0.5], [2 / 3, 0.25], [1.0, 0.0])]
 
 
 def second_rank(first: int) -> int:
