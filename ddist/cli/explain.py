@@ -24,6 +24,7 @@ from ddist.cli.suggest import (
 )
 from ddist.errors import DdistError, chain, in_own_code
 from ddist.tasks.config import composed_apart
+from ddist.tasks.recipes import NONE
 
 PLUGINS = {
     "hydra_joblib_launcher": ("joblib", "launchers"),
@@ -44,6 +45,7 @@ LOST_RANK = r"gloo.*(connection|timed out|timeout)|nccl.*(timeout|remote)|connec
 def explain(error: BaseException, overrides: Sequence[str] = ()) -> str:
     """Return one sentence for ``error``, which came of the command line's ``overrides``: what is
     wrong and, where it is known, what to do."""
+    overrides = [NONE if word == "recipe=null" else word for word in overrides]
     try:
         return sentence(error, overrides)
     except OverrideParseException as unread:  # something was found wrong before all were read

@@ -83,13 +83,13 @@ def cut_validation(
     return split.take(left), split.take(validation)
 
 
-SPARE, MOST_SPARE = 0.1, 1000
+SPARE, MOST_SPARE, LEAST_LEFT = 0.1, 1000, 4
 
 
 def spare(split: Split) -> float:
     """Return the fraction of ``split`` that can be spared for selection: ``SPARE``, at most
-    ``MOST_SPARE`` images, or 0 where a class has a single one."""
-    if min(split.counts) < 2:
+    ``MOST_SPARE`` images, or 0 where a class would keep fewer than ``LEAST_LEFT``."""
+    if min(split.counts) <= LEAST_LEFT:
         return 0.0
     return min(SPARE, MOST_SPARE / len(split))
 

@@ -24,8 +24,6 @@ EVERY = ("steps=150", "trainer.log_every_n_steps=1")
 MATCHING = (*SHORT, *EVERY)
 # Real images leave gradients, and characteristic functions, little to gain in so few steps.
 FROM_NOISE = (*MATCHING, "synthetic.start=noise")
-# Labels of experts as young as these say little: sets of theirs are no better than their start.
-CLASSES = ("method.label_start=classes",)
 EXPERTS = (
     *SHORT, *EVERY, "trajectories.num_experts=4", "trajectories.batch_size=64",
     "method.max_start_epoch=3",
@@ -51,7 +49,7 @@ RUNS = {
     "average": Run(TRAINED, None, 7),
     "cafe": Run(MATCHING, 0.85, 12),
     "d4m": Run((*TRAINED, "generative=pca"), None, 7),
-    "datm": Run((*EXPERTS, "method.growth_steps=20", *CLASSES), 0.82, 12),
+    "datm": Run((*EXPERTS, "method.growth_steps=20"), 0.82, 12),
     "dc": Run((*FROM_NOISE, "method.updates=1"), 0.88, 6),
     "dd": Run((*REPLAYED, *EVERY, "method.scheduler=null"), 0.83, 5),
     "ddoq": Run((*TRAINED, "generative=pca"), None, 7),
@@ -70,7 +68,7 @@ RUNS = {
     "ncfm": Run((*FROM_NOISE, "method.num_frequencies=64"), 0.87, 6),
     "rat": Run((*SHORT, *EVERY), 0.985, 12),
     "sre2l": Run((*TRAINED, *EVERY, *TEACHER), 0.83, None),
-    "tesla": Run((*EXPERTS, "synthetic.labels=hard", *CLASSES), 0.84, 12),
+    "tesla": Run(EXPERTS, 0.84, 12),
 }  # fmt: skip
 
 
