@@ -325,14 +325,16 @@ def compose_run(words: list[str], options: Options) -> Any:
     register_resolvers()
     words = [*words, "dataset=cifar10", "dataset.verify=false", "dataset.download=false"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose("config", [*words, f"paths.data={options.data}"])
+        cfg = compose("config", [*words, f"paths.data={options.data}"])
+    cfg.recipe = cfg.recipe or "any"  # so that networks are the papers' on any machine
+    return cfg
 
 
 def matching_step(name: str, ipc: int, real: int, options: Options) -> tuple[float, int]:
     """In a fresh process: median seconds of a step by Lightning's loop, and the peak in bytes."""
     from pytorch_lightning import Callback, Trainer
 
-    from ddist.tasks.build import build_data, build_init, build_method
+    from ddist.tasks.build import build_init, build_method, read_data
 
     torch.set_num_threads(options.threads)
     keep_freed_memory()
@@ -340,7 +342,7 @@ def matching_step(name: str, ipc: int, real: int, options: Options) -> tuple[flo
     if name in ("dc", "dsa"):
         words.append("method.student_epochs=0")
     cfg = compose_run(words, options)
-    data = build_data(cfg, per_class=real)
+    cfg, data = read_data(cfg)
     method = build_method(cfg, data, build_init(cfg, data))
     seconds: list[float] = []
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
@@ -369,12 +371,13 @@ def matching_step(name: str, ipc: int, real: int, options: Options) -> tuple[flo
 def plain_step(name: str, ipc: int, real: int, options: Options) -> tuple[float, int]:
     """In a fresh process: the same step as the papers write it, one class after the other."""
     from ddist.augment import Siamese
-    from ddist.tasks.build import build_data
+    from ddist.tasks.build import read_data
     from ddist.tasks.targets import make
 
     torch.set_num_threads(options.threads)
     cfg = compose_run([f"method={name}", f"ipc={ipc}"], options)
-    data = build_data(cfg).to(options.device)
+    cfg, data = read_data(cfg)
+    data.to(options.device)
     network = plain_network(cfg, data, options)
     augment: Siamese = make(cfg.augment)
     x_syn = torch.randn(10, ipc, *data.image_shape, device=options.device, requires_grad=True)
@@ -450,14 +453,14 @@ def evaluation_table(options: Options) -> Table:
 
 def evaluation_seconds(ipc: int, networks: int, precision: str, options: Options) -> float:
     """In a fresh process: the protocol as ``ddist`` runs it, on random real images."""
-    from ddist.tasks.build import build_data, build_evaluator, build_init, build_method
+    from ddist.tasks.build import build_evaluator, build_init, build_method, read_data
 
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     words = ["method=random", "network=convnet", "evaluation=dc2021", f"ipc={ipc}"]
     evaluated = [f"evaluation.num_networks={networks}", f"evaluation.precision={precision}"]
     cfg = compose_run([*words, *evaluated], options)
-    data = build_data(cfg)
+    cfg, data = read_data(cfg)
     init = build_init(cfg, data)
     method = build_method(cfg, data, init)
     data.to(options.device)
@@ -480,11 +483,12 @@ def plain_evaluation_seconds(ipc: int, options: Options) -> float:
     """In a fresh process: one network, 301 epochs and the test images, by DataLoaders."""
     from torch.utils.data import DataLoader, TensorDataset
 
-    from ddist.tasks.build import build_data
+    from ddist.tasks.build import read_data
 
     torch.set_num_threads(options.threads)
     cfg = compose_run(["network=convnet", f"ipc={ipc}"], options)
-    data = build_data(cfg).to(options.device)
+    cfg, data = read_data(cfg)
+    data.to(options.device)
     network = plain_network(cfg, data, options)
     x = data.images(data.class_indices(ipc, torch.Generator().manual_seed(0))).flatten(0, 1)
     y = torch.arange(10, device=options.device).repeat_interleave(ipc)

@@ -8,9 +8,12 @@ from typing import Any
 import yaml
 from hydra._internal import hydra as hydra_internal
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
-from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -34,6 +37,10 @@ class RecipeLoader(ConfigLoaderImpl):
     paper's protocol and network, which are other groups.
     """
 
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self._read: dict[str, ConfigResult | None] = {}
+
     def load_configuration(
         self,
         config_name: str | None,
@@ -43,6 +50,7 @@ class RecipeLoader(ConfigLoaderImpl):
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         overrides = [NONE if word == "recipe=null" else word for word in overrides]
+        self._read = {}  # files are read once for the choices and for all that they hold
         implied = self.implied(config_name, overrides, run_mode)
         rest = (run_mode, from_shell, validate_sweep_overrides)
         config = super().load_configuration(config_name, [*overrides, *implied], *rest)
@@ -56,6 +64,16 @@ class RecipeLoader(ConfigLoaderImpl):
                 typed, list(naming.exclude_keys), naming.item_sep, naming.kv_sep
             )
         return config
+
+    def _parse_overrides_and_create_caching_repo(
+        self, config_name: str | None, overrides: list[str]
+    ) -> tuple[list[Override], CachingConfigRepository]:
+        parsed, repository = super()._parse_overrides_and_create_caching_repo(
+            config_name, overrides
+        )
+        repository.cache = self._read | repository.cache
+        self._read = repository.cache
+        return parsed, repository
 
     def implied(
         self, config_name: str | None, overrides: list[str], run_mode: RunMode
@@ -109,10 +127,10 @@ def register_recipes(folder: Path) -> None:
 @cache
 def recipes(folder: Path) -> list[tuple[Path, str, str, Any]]:
     """Return (file, method, dataset, settings) of all recipes in the files of ``folder``."""
-    return list(_read(folder))
+    return list(_sections(folder))
 
 
-def _read(folder: Path) -> Iterator[tuple[Path, str, str, Any]]:
+def _sections(folder: Path) -> Iterator[tuple[Path, str, str, Any]]:
     for file in sorted(folder.glob("*.yaml")):
         for method, sections in yaml.load(file.read_text(), LOADER).items():
             for dataset, settings in sections.items():

@@ -14,12 +14,11 @@ from plan import METHODS, Setting
 from steps import Watch, config, train
 
 from ddist.artifact.dataset import DistilledDataset
-from ddist.data import RealData
 from ddist.init import Random
 from ddist.inner.fit import fit
 from ddist.inner.recipe import TrainingRecipe
 from ddist.seeding import generator
-from ddist.tasks.build import build_data, build_evaluator, build_init, build_method, build_network
+from ddist.tasks.build import build_evaluator, build_init, build_method, build_network, read_data
 
 SECONDS = 4.0
 """For so long each is measured, three times at least."""
@@ -109,7 +108,8 @@ def timed(run: Callable[[], object], setting: Setting) -> dict[str, Any]:
 def experts(cfg: Any, setting: Setting) -> dict[str, Any]:
     """Of five experts, stacked where that is faster; compiled ones one by one. Per batch and
     expert."""
-    data = build_data(cfg).to(setting.device)
+    cfg, data = read_data(cfg)
+    data.to(setting.device)
     network = build_network(cfg.network, data).to(setting.device)
     compiled, num, few = cfg.compile, 5, data.train.x[: 4 * 256]
     batches = -(-len(few) // 256)
@@ -133,7 +133,7 @@ def experts(cfg: Any, setting: Setting) -> dict[str, Any]:
 
 def evaluation(cfg: Any, setting: Setting) -> dict[str, Any]:
     """The protocol dc2021 on random real images, per network."""
-    data = build_data(cfg)
+    cfg, data = read_data(cfg)
     data.to(setting.device)
     init = build_init(cfg, data)
     method = build_method(cfg, data, init)
@@ -156,7 +156,8 @@ _OWN: dict[str, Callable[..., dict[str, Any]]] = {"experts": experts, "evaluatio
 
 
 def plain_loop(name: str, cfg: Any, setting: Setting) -> dict[str, Any]:
-    data: RealData = build_data(cfg).to(setting.device)
+    cfg, data = read_data(cfg)
+    data.to(setting.device)
     options = Options(setting.device, torch.get_num_threads(), 1, True, setting.folder)
     loops = {
         "mtt": plain.trajectory, "tesla": plain.trajectory, "frepo": plain.frepo, "kip": plain.kip,

@@ -15,8 +15,9 @@ from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
 from ddist.data import RealData
-from ddist.tasks.build import build_data, build_init, build_method, shared_teacher
+from ddist.tasks.build import build_init, build_method, read_data, shared_teacher
 from ddist.tasks.config import conf_dir, register_resolvers
+from ddist.tasks.recipes import PAPER, recipes
 
 
 @cache
@@ -32,8 +33,13 @@ def config(setting: Setting, *words: str) -> DictConfig:
         "dataset=arrays", f"dataset.source.file={random_images(setting)}",
         f"paths.cache={setting.folder / 'cache'}", f"hydra.run.dir={setting.folder / 'run'}",
     ]  # fmt: skip
+    methods = {word.removeprefix("method=") for word in words}
+    papers = [m for _, m, section, _ in recipes(conf_dir() / "recipe") if section == PAPER]
+    paper = [f"recipe={method}/{PAPER}" for method in papers if method in methods]
     # A copy: what is composed once is shared.
-    return DictConfig({**composed(*where, *words)})
+    cfg = DictConfig({**composed(*where, *paper, *words)})
+    cfg.recipe = cfg.recipe or "any"  # so that networks are the papers' on any machine
+    return cfg
 
 
 @dataclass
@@ -86,7 +92,7 @@ def train(
     """Take up to ``max_steps`` outer steps of the method of ``cfg`` by Lightning; the data, on the
     device by then."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    data = build_data(cfg, cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
+    cfg, data = read_data(cfg)
     method = build_method(cfg, data, build_init(cfg, data), shared_teacher(cfg, data))
     trainer = Trainer(
         max_steps=max_steps, accelerator="cpu" if device == "cpu" else "gpu", devices=1,

@@ -88,7 +88,7 @@ MISTAKES = [
     ("trainer.strategy=nonsense", "This machine cannot run the trainer as asked: You selected an"),
     ("trainer.precision=64-true", "trainer.precision=64-true is more than anything here is"),
     ("method.lr.images=${nothing}", "The configuration does not work at method.lr.images: "),
-    ("method.optimizer.momentum=-1 method=dsa method.real_per_class=4",
+    ("method.optimizer.momentum=-1 method=dsa recipe=dsa/_paper method.real_per_class=4",
      "method.optimizer cannot work: Invalid momentum value: -1."),
     ("method.scheduler.step_size=0", "method.scheduler cannot work with what it was given: torch."),
     ("experiment=paper/imagenet10_dit dataset=digits",

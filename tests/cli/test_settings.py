@@ -52,12 +52,12 @@ def test_each_setting_is_shown_with_its_value_its_origin_and_its_meaning(ddist) 
         "network=convnet_bn", "teacher=trained",
     )  # fmt: skip
     assert found["method"] == ["dc", "command line"]
-    assert found["evaluation"] == ["dc2021", "method dc"]
+    assert found["evaluation"] == ["short", "method _learned"]
     assert found["init"] == ["random", "default"]
     assert found["ipc"][:2] == ["12", "command line"]
     assert found["method.student_lr"][:2] == ["7", "command line"]
     assert found["method.lr.images"] == ["2.0", "recipe dc/digits", "of the outer optimizer"]
-    assert found["method.updates"][:2] == ["10", "method dc, row ipc=10"]
+    assert found["method.updates"][:2] == ["10", "method dc"]
     assert found["method.augment"][:2] == ["as augment", "method _matching"]
     assert found["init.scheme"][:2] == ["default", "method _matching"]
     assert "torch" in found["init.scheme"][2]  # as the file of init=random says

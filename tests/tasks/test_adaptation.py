@@ -38,7 +38,14 @@ def shared(shared_ddist: Any) -> Any:
     return shared_ddist
 
 
-TARGET = ("dataset=arrays", "dataset.source.file=mirror.npz", "network=mlp", "network.widths=[16]")
+TARGET = (
+    "method=dd",
+    "recipe=dd/_paper",
+    "dataset=arrays",
+    "dataset.source.file=mirror.npz",
+    "network=mlp",
+    "network.widths=[16]",
+)
 
 
 def results(folder: Path) -> dict[str, Any]:
