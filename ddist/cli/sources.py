@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from ddist.tasks.config import conf_dir
-from ddist.tasks.recipes import recipes
+from ddist.tasks.recipes import NONE, RecipeLoader, recipes
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,10 @@ class Composition:
 def composition(words: Iterable[str], config_name: str = "config") -> Composition:
     """Return where the settings of a command line of ``words`` come from; Hydra is initialised."""
     loader = GlobalHydra.instance().config_loader()
-    listed = loader.compute_defaults_list(config_name, list(words), RunMode.RUN)
+    assert isinstance(loader, RecipeLoader)
+    typed = [NONE if word == "recipe=null" else word for word in words]
+    implied = loader.implied(config_name, typed, RunMode.RUN)
+    listed = loader.compute_defaults_list(config_name, [*typed, *implied], RunMode.RUN)
     roots = [Path(entry.path) for entry in loader.get_sources() if entry.scheme() == "file"]
     sources = []
     for entry in listed.defaults:
@@ -58,11 +61,18 @@ def composition(words: Iterable[str], config_name: str = "config") -> Compositio
             sources.append(Source(path, entry.package or "", said))
     choosers = {
         group: "command line"
+        if override.external_override and not is_implied(group, implied)
+        else "default"
         if override.external_override
         else str(override.containing_config_path)
         for group, override in listed.overrides.override_metadata.items()
     }
     return Composition(sources, choosers)
+
+
+def is_implied(group: str, implied: Iterable[str]) -> bool:
+    """Tell whether the option of ``group`` follows from others, though no file chooses it."""
+    return any(word.startswith(f"{group}=") for word in implied)
 
 
 def of_recipe(option: str) -> dict[str, str] | None:

@@ -56,7 +56,8 @@ def test_each_setting_is_shown_with_its_value_its_origin_and_its_meaning(ddist) 
     assert found["init"] == ["random", "default"]
     assert found["ipc"][:2] == ["12", "command line"]
     assert found["method.student_lr"][:2] == ["7", "command line"]
-    assert found["method.lr.images"] == ["2.0", "recipe dc/digits", "of the outer optimizer"]
+    rate = ["2.0", "recipe dc/digits", "of the outer optimizer, in standard deviations of a pixel"]
+    assert found["method.lr.images"] == rate
     assert found["method.updates"][:2] == ["10", "method dc"]
     assert found["method.augment"][:2] == ["as augment", "method _matching"]
     assert found["init.scheme"][:2] == ["default", "method _matching"]

@@ -38,14 +38,8 @@ def shared(shared_ddist: Any) -> Any:
     return shared_ddist
 
 
-TARGET = (
-    "method=dd",
-    "recipe=dd/_paper",
-    "dataset=arrays",
-    "dataset.source.file=mirror.npz",
-    "network=mlp",
-    "network.widths=[16]",
-)
+TARGET = ("dataset=arrays", "dataset.source.file=mirror.npz", "network=mlp", "network.widths=[16]")
+PAPER = ("method=dd", "recipe=dd/_paper")
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -56,7 +50,7 @@ def results(folder: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("fixed", [False, True])
 def test_the_sources_networks_start_on_the_target(shared: Any, fixed: bool) -> None:
     folder = shared.folder / f"adapted_{fixed}"
-    done = shared(*TARGET, *POOL, "init.source=digits", f"init.fixed={str(fixed).lower()}",
+    done = shared(*TARGET, *PAPER, *POOL, "init.source=digits", f"init.fixed={str(fixed).lower()}",
                   "method.student_epochs=5", "method.step_size=0.1", "steps=300",
                   "method.lr.images=0.1", "method.unroll=autograd", "method.batch_real=256",
                   "evaluation.epoch_grid=[1,3]", "reference.measure=true",
