@@ -49,8 +49,9 @@ class Cost:
 
 def seconds_per_image(cfg: DictConfig, data: RealData) -> float:
     """Return the seconds that an image takes in the training of a network."""
-    network = build_network(cfg.network, data)
+    network = build_network(cfg.network, data).to(data.device)
     few = stand_in(cfg, data)
+    x, y = few.images.to(data.device), few.labels.to(data.device)
     recipe = TrainingRecipe(
         epochs=1,
         batch_size=128,
@@ -61,9 +62,7 @@ def seconds_per_image(cfg: DictConfig, data: RealData) -> float:
         precision=cfg.trainer.precision if cfg.trainer.precision == "bf16-mixed" else "32-true",
     )
     weights = Random("default", cfg.seed).held_out(network, 1)
-    once = partial(
-        fit, network, weights, few.images, few.labels, recipe, generators=[generator(cfg.seed)]
-    )
+    once = partial(fit, network, weights, x, y, recipe, generators=[generator(cfg.seed)])
     once()  # warms up
     return seconds_of(once) / len(few.images)
 

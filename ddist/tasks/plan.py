@@ -1,7 +1,10 @@
 """How a budget is divided: what the evaluation takes is measured first, and cut to its share."""
 
+import json
 import logging
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +16,7 @@ from ddist.init import InitialWeights
 from ddist.methods.mtt import last_epoch
 from ddist.settings.auto import AUTO, budget
 from ddist.tasks.build import FindTeacher
+from ddist.tasks.claim import NOTE
 from ddist.tasks.cost import (
     Clock,
     Cost,
@@ -65,21 +69,41 @@ def prepared_within_budget(cfg: DictConfig, data: RealData, clock: Clock) -> Dic
     wanted = {name: images for name, images in preparations(cfg, data).items() if images}
     if cfg.budget is None or not wanted:
         return cfg
+    if begun := begun_with(cfg, list(wanted)):
+        return with_settings(cfg, begun)  # measured once, as other experts are another run
     left = max(0.0, parse_duration(cfg.budget) - clock.seconds() - FINISHING)
     one = seconds_per_image(cfg, data)
     needed = one * sum(OmegaConf.select(cfg, name) * wanted[name] for name in wanted)
     if needed <= PREPARING * left:
         return cfg
-    shorter, share = cfg.copy(), PREPARING * left / needed
-    for name in wanted:
-        number = max(1, int(share * OmegaConf.select(cfg, name)))
-        OmegaConf.update(shorter, name, number)
+    share = PREPARING * left / needed
+    fewer = {name: max(1, int(share * OmegaConf.select(cfg, name))) for name in wanted}
     log.info(
         "What the first step needs would take %s of the budget: %s.",
         format_duration(needed),
-        " ".join(f"{name}={OmegaConf.select(shorter, name)}" for name in wanted),
+        " ".join(f"{name}={number}" for name, number in fewer.items()),
     )
-    return shorter
+    return with_settings(cfg, fewer)
+
+
+def begun_with(cfg: DictConfig, names: Sequence[str]) -> dict[str, int]:
+    """Return the settings ``names`` of the run in the folder, which goes on; none where there is no
+    such run, or one of them is named now."""
+    note = Path(cfg.paths.run) / NOTE
+    if not (cfg.resume and note.exists()) or chosen(*names):
+        return {}
+    earlier = OmegaConf.create(json.loads(note.read_text()))
+    copies = {name: name if name == EMBEDDING else f"method.{name}" for name in names}
+    numbers = {name: OmegaConf.select(earlier, copy) for name, copy in copies.items()}
+    return {name: number for name, number in numbers.items() if number is not None}
+
+
+def with_settings(cfg: DictConfig, settings: Mapping[str, int]) -> DictConfig:
+    """Return a copy of ``cfg`` with other ``settings``, by their dotted names."""
+    other = cfg.copy()
+    for name, value in settings.items():
+        OmegaConf.update(other, name, value)
+    return other
 
 
 def preparations(cfg: DictConfig, data: RealData) -> dict[str, int]:
@@ -137,7 +161,8 @@ def within_budget(
         passes = protocol.schedule(len(distilled.images)).passes
     cost = measured(evaluator, protocol, distilled, data, passes)
     rows = num_rows(cfg, data, baseline)
-    allowed = SHARE * max(0.0, left) / rows
+    learns = get_object(cfg.method._target_).learns
+    allowed = (SHARE if learns else 1.0) * max(0.0, left) / rows
     fewer, short = cut(cost, networks, passes, allowed)
     reserve = FINISHING + rows * cost.seconds(fewer, short)
     if (fewer, short) == (networks, passes):

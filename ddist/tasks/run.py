@@ -66,8 +66,9 @@ def build_run(
     any work, where parts do not fit."""
     names, before = chosen_names(), to_plain(cfg)
     cfg, data = read_data(cfg, source)
-    if not get_object(cfg.method._target_).learns:
-        data.to(find_device(cfg.trainer.accelerator))  # no fitting, which would move it
+    # Fitting would move it, later.
+    if cfg.budget is not None or not get_object(cfg.method._target_).learns:
+        data.to(find_device(cfg.trainer.accelerator))
     cfg = prepared_within_budget(cfg, data, clock)
     init, teacher = build_init(cfg, data), shared_teacher(cfg, data)
     cfg, reserve = within_budget(cfg, data, init, teacher, clock, baseline=baseline)

@@ -113,3 +113,10 @@ def test_what_the_first_step_needs_is_cut_to_its_share(
     assert plan.prepared_within_budget(filled, data, Clock(0.0)).trajectories.num_experts == 2
     monkeypatch.setattr(plan, "seconds_per_image", lambda *_: one / 2)
     assert plan.prepared_within_budget(filled, data, Clock(0.0)) is filled
+    # A run that goes on keeps the experts that it began with, however much time there is now.
+    (tmp_path / "settings.json").write_text('{"method": {"trajectories": {"num_experts": 2}}}')
+    filled.paths.run = str(tmp_path)
+    monkeypatch.setattr(plan, "chosen", lambda *names: False)
+    assert plan.prepared_within_budget(filled, data, Clock(0.0)).trajectories.num_experts == 2
+    monkeypatch.setattr(plan, "chosen", lambda *names: True)
+    assert plan.prepared_within_budget(filled, data, Clock(0.0)).trajectories.num_experts == 3
