@@ -448,4 +448,4 @@ def test_every_method_runs_from_the_shell(results_of: Any, ddist: Any, words: An
     assert 0 <= results["evaluation"][0]["accuracy_mean"] <= 1
     set_ = DistilledDataset.load(ddist.folder / "run" / "distilled")
     assert set_.step_sizes is not None and set_.step_sizes.shape == (1, 1)
-    assert set_.labels.is_floating_point() == (words[0] != "method=ddpp")
+    assert set_.labels.is_floating_point() == (words[0] == "method=datm")

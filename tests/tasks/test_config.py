@@ -97,10 +97,9 @@ def test_how_settings_are_called_and_where_they_are_from_is_none_of_them() -> No
 
 def test_a_method_is_read_with_what_it_starts_from() -> None:
     found = read_option("method", "datm")
-    assert found._target_ == "ddist.methods.DATM" and found.label_start == "experts"
-    assert (
-        found.expert_epochs == 1 and found.scheduler._target_ == "ddist.methods.Annealed"
-    )  # MTT's
+    assert found._target_ == "ddist.methods.DATM" and found.growth_steps == 100
+    assert found.expert_epochs == 1  # MTT's
+    assert found.scheduler._target_ == "ddist.methods.Annealed"  # of all that learn
     assert "steps" not in found
 
 
