@@ -10,14 +10,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import rich
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
 from ddist.artifact.dataset import DistilledDataset
 from ddist.cli.explain import explain
+from ddist.cli.main import LIGHTNING_LOGGERS
 from ddist.cli.validate import check_config
 from ddist.compare.gather import RESULTS
 from ddist.data.sources.memory import arrays_of
@@ -27,10 +26,8 @@ from ddist.synthetic.earlier import classes_of
 from ddist.tasks import distill as distilling
 from ddist.tasks import evaluate as evaluating
 from ddist.tasks.build import MakeSource
-from ddist.tasks.config import conf_dir, option_names, register_resolvers
+from ddist.tasks.config import composed_apart, option_names, read_option, register_resolvers
 from ddist.tasks.cost import Clock
-
-LIGHTNING = ("pytorch_lightning", "lightning_fabric")
 
 MakeNetwork = Callable[[int, tuple[int, int, int]], nn.Module]
 """Makes a network from (number of classes, (channels, height, width))."""
@@ -121,37 +118,36 @@ def composed(
     words += [f"hydra.run.dir={folder}", f"hydra.runtime.output_dir={folder}"]
     register_resolvers()
     running, console = HydraConfig.instance().cfg, rich.get_console()
-    hydra, quiet = GlobalHydra.instance().hydra, console.quiet
+    quiet, levels = console.quiet, {n: logging.getLogger(n).level for n in LIGHTNING_LOGGERS}
     try:
         with ExitStack() as stack:
-            if network is not None and not isinstance(network, str):
-                described = stack.enter_context(given_network(network))
-            GlobalHydra.instance().hydra = None
-            stack.enter_context(initialize_config_dir(str(conf_dir()), version_base="1.3"))
             try:
-                cfg = compose("config", words, return_hydra_config=True)
+                cfg = composed_apart(words, with_hydra=True)
                 with open_dict(cfg):
                     if network is not None and not isinstance(network, str):
-                        cfg.network = described
-                        cfg.hydra.runtime.choices["network"] = described["factory"].split("-")[0]
+                        cfg.network = stack.enter_context(given_network(network))
+                        cfg.hydra.runtime.choices["network"] = cfg.network.factory
                     HydraConfig.instance().set_config(cfg)
                     del cfg.hydra
                 check_config(cfg)
             except Exception as error:
                 raise DdistError(explain(error, words)) from None
             console.quiet = True
-            for name in LIGHTNING:  # which says at each start what devices it has
+            for name in LIGHTNING_LOGGERS:  # which say at each start what devices there are
                 logging.getLogger(name).setLevel(logging.WARNING)
             yield cfg, source
     finally:
-        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = hydra, running
-        console.quiet = quiet
+        HydraConfig.instance().cfg, console.quiet = running, quiet
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def data_words(train: Any, test: Any, size: int | None) -> tuple[list[str], MakeSource | None]:
     """Return the words that choose the dataset, and the source of what is in memory."""
     if not isinstance(train, str | Path):
-        return ["dataset=arrays"], lambda _: arrays_of(train, test, size)
+        folder = read_option("dataset", "imagefolder").source  # of which a part is drawn likewise
+        drawn = (folder.test_share, folder.split_seed)
+        return ["dataset=arrays"], lambda _: arrays_of(train, test, size, *drawn)
     if test is not None and not isinstance(test, str | Path):
         raise DdistError("test has to be a folder too, where train is one.")
     if not Path(train).is_dir() and str(train) in option_names("dataset"):

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,7 +19,7 @@ from ddist.cli.explain import explain
 from ddist.cli.suggest import did_you_mean, flatten, near
 from ddist.errors import DdistError
 from ddist.tasks.config import to_plain
-from ddist.tasks.recipes import RecipeLoader
+from ddist.tasks.recipes import RecipeLoader, say_typed
 
 
 @dataclass(frozen=True)
@@ -51,28 +52,26 @@ class JobConfigLoader(RecipeLoader):
         config_name: str | None,
         overrides: list[str],
         run_mode: RunMode,
-        from_shell: bool = True,
-        validate_sweep_overrides: bool = True,
+        *rest: Any,
+        **named: Any,
     ) -> DictConfig:
-        rest = (run_mode, from_shell, validate_sweep_overrides)
+        load = partial(super().load_configuration, config_name)
         try:
-            return super().load_configuration(config_name, overrides, *rest)
+            return load(overrides, run_mode, *rest, **named)
         except ConfigCompositionException:
             if run_mode != RunMode.MULTIRUN:
                 raise
             words = self.read(config_name, overrides)
             without = [str(word.input_line) for word in words.all if word not in words.settings]
-            config = super().load_configuration(config_name, without, *rest)
+            config = load(without, run_mode, *rest, **named)
             if not self.of_sweep(config).swept:
                 raise
             refused = [
                 setting.input_line for setting in words.settings if not applies(setting, config)
             ]
         fitting = [text for text in overrides if text not in refused]
-        config = super().load_configuration(config_name, fitting, *rest)
-        config.hydra.overrides.task = [
-            word.input_line for word in words.all if not word.is_hydra_override()
-        ]
+        config = load(fitting, run_mode, *rest, **named)
+        say_typed(config, words.all)
         return config
 
     def load_sweep_config(
@@ -96,12 +95,8 @@ class JobConfigLoader(RecipeLoader):
             sentence = explain(error, sweep_overrides)
         fitting = [text for text in sweep_overrides if text not in refused]
         config = super().load_sweep_config(master_config, fitting)
-        naming = config.hydra.job.config.override_dirname
         with open_dict(config):
-            config.hydra.overrides.task = list(sweep_overrides)
-            config.hydra.job.override_dirname = get_overrides_dirname(
-                words.all, list(naming.exclude_keys), naming.item_sep, naming.kv_sep
-            )
+            say_typed(config, words.all)
             config.task = {"_target_": f"{__name__}.refuse", "sentence": sentence}
         return config
 

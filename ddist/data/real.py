@@ -13,13 +13,12 @@ from torch import Tensor
 
 from ddist.artifact.normalization import Normalization
 from ddist.data.augmentation import crop_flip
-from ddist.data.classes import choose_classes, take_classes, untested_classes
+from ddist.data.classes import untested_classes
 from ddist.data.ondisk import parts
 from ddist.data.sources.base import Arrays, Request, check_arrays
 from ddist.data.sources.convert import as_arrays
 from ddist.data.split import (
     Split,
-    convert,
     cut_validation,
     draw,
     draw_of_each_class,
@@ -27,8 +26,7 @@ from ddist.data.split import (
     spare,
 )
 from ddist.data.stream import Endless
-from ddist.data.whole import fingerprint, fit_normalization
-from ddist.errors import DdistError
+from ddist.data.whole import chosen_splits, fingerprint, fit_normalization
 from ddist.seeding import generator as seeded
 from ddist.settings.ranges import Positive, PositiveInt
 
@@ -122,31 +120,19 @@ class RealData(LightningDataModule):
             return self
         arrays = as_arrays(self.name, self._source(self._request))
         check_arrays(self.name, arrays)
-        all_names = arrays.class_names
         wanted = None if arrays.has_wanted_classes else self._request.classes
-        chosen = choose_classes(self.name, all_names, wanted)
-        self.class_names = tuple(all_names[c] for c in chosen)
-        x, y = take_classes(arrays.x_train, arrays.y_train, chosen, len(all_names))
-        train = convert(Split.sort(x, y, self.num_classes), *self._form)
+        self.class_names, train, self.test = chosen_splits(self.name, arrays, wanted, *self._form)
         if self._subset is not None:
             train = limit_classes(train, self._subset, seeded(self.seed, "subset"))
         self.validation = None
-        share = spare(train) if self._validation is None else self._validation
-        if share:
+        if share := spare(train) if self._validation is None else self._validation:
             stream = seeded(self.seed, "validation")
             train, self.validation = cut_validation(train, share, stream)
         self.normalization = self._fit(train.x)
-        x, y = take_classes(arrays.x_test, arrays.y_test, chosen, len(all_names))
-        if len(y) == 0:
-            raise DdistError(f"{self.name} has no test image of the classes that were chosen.")
-        self.test = convert(Split.sort(x, y, self.num_classes), *self._form)
         untested = untested_classes(self.name, self.class_names, self.test.counts)
         self.facts = {**arrays.facts, **({"untested_classes": untested} if untested else {})}
         self.train = train
         return self
-
-    def prepare_data(self) -> None:
-        self.load()
 
     def setup(self, stage: str | None = None) -> None:
         self.load()
@@ -183,24 +169,23 @@ class RealData(LightningDataModule):
     def limited(self, most: int, *keys: int | str) -> "RealData":
         """Return this data with at most ``most`` training images of each class, drawn by the
         generator (seed, keys); the rest is shared."""
-        few = copy(self)
-        few.train = limit_classes(self.train, most, seeded(self.seed, *keys))
-        few._fingerprint = None  # its own
-        return few
+        return self._with(train=limit_classes(self.train, most, seeded(self.seed, *keys)))
 
     def feeding(self, batch_size: int | None, per_class: int | None) -> "RealData":
         """Return this data with what :meth:`train_dataloader` gives: batches of ``batch_size``
         images or, for methods that look at each class by itself, the indices of ``per_class``
         images of each class; both None where nothing is needed."""
-        feeding = copy(self)
-        feeding.batch_size, feeding.per_class = batch_size, per_class
-        return feeding
+        return self._with(batch_size=batch_size, per_class=per_class)
 
     def normalized_by(self, normalization: Normalization) -> "RealData":
         """Return this data with another normalisation, such as that of a distilled set."""
-        other = copy(self)
-        other.normalization, other._fingerprint = normalization, None
-        return other
+        return self._with(normalization=normalization)
+
+    def _with(self, **other: Any) -> "RealData":
+        """Return a copy with ``other`` attributes, and a fingerprint of its own."""
+        changed = copy(self)
+        vars(changed).update(other, _fingerprint=None)
+        return changed
 
     def fingerprint(self) -> str:
         """Return 16 hex digits that change with the training images, labels or normalisation.

@@ -1,6 +1,6 @@
 """One split of a dataset, sorted by class, so that a class is a slice and never a search."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from ddist.data.ondisk import Images
 from ddist.data.pixels import to_channels, to_size
 from ddist.errors import DdistError
+from ddist.seeding import generator as seeded
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,25 @@ def num_held_out(count: int, fraction: float) -> int:
     """Return how many of ``count`` images are held out: ``fraction`` of them, but at least one, and
     never all."""
     return min(max(1, round(fraction * count)), count - 1)
+
+
+def draw_test(
+    labels: Sequence[int], class_names: Sequence[str], share: float, seed: int
+) -> set[int]:
+    """Draw a stratified test split of images with these ``labels``, and return its rows.
+
+    A class gives ``share`` of its images, but at least one, and keeps at least one: a class of one
+    image has none to test. Each class is drawn by the generator (seed, "test", its name), whatever
+    other classes there are.
+    """
+    of_class: dict[int, list[int]] = {}
+    for row, label in enumerate(labels):
+        of_class.setdefault(label, []).append(row)
+    drawn: set[int] = set()
+    for label, rows in of_class.items():
+        order = torch.randperm(len(rows), generator=seeded(seed, "test", class_names[label]))
+        drawn.update(rows[k] for k in order[: num_held_out(len(rows), share)].tolist())
+    return drawn
 
 
 def convert(split: Split, channels: int | None, size: int | None) -> Split:

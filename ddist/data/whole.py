@@ -1,4 +1,4 @@
-"""What is computed once from all training images: their normalisation and their fingerprint."""
+"""What is made once of all images: their splits, the normalisation and the fingerprint."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 
 from ddist.artifact.normalization import Normalization, Unit
+from ddist.data.classes import choose_classes, take_classes
 from ddist.data.ondisk import Images
+from ddist.data.sources.base import Arrays
+from ddist.data.split import Split, convert
 from ddist.data.statistics import channel_statistics, mean_std
 from ddist.data.whitening import cached_zca, hash_tensors
+from ddist.errors import DdistError
 from ddist.storage.cache import cached_tensors
 
 
@@ -57,3 +61,23 @@ def _once(
     if isinstance(x, Tensor):
         return compute()
     return cached_tensors(cache / "decoded" / f"{x.key}{key}.safetensors", compute)
+
+
+def chosen_splits(
+    name: str,
+    arrays: Arrays,
+    wanted: Sequence[int | str] | None,
+    channels: int | None,
+    size: int | None,
+) -> tuple[tuple[str, ...], Split, Split]:
+    """Return the names of the ``wanted`` classes of the dataset ``name``, or of all, and the images
+    of these to train on and to test with, converted (see :func:`ddist.data.split.convert`)."""
+    names = arrays.class_names
+    chosen = choose_classes(name, names, wanted)
+    train, test = (
+        convert(Split.sort(*take_classes(x, y, chosen, len(names)), len(chosen)), channels, size)
+        for x, y in ((arrays.x_train, arrays.y_train), (arrays.x_test, arrays.y_test))
+    )
+    if len(test) == 0:
+        raise DdistError(f"{name} has no test image of the classes that were chosen.")
+    return tuple(names[c] for c in chosen), train, test

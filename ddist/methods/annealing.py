@@ -11,8 +11,7 @@ class Annealed(LRScheduler):
     """Half a wave of the cosine, from the rates down to 0, over the run: of its steps or of the
     time that it has for them, whichever has more behind it.
 
-    So rates have fallen at the end of a run of any length, also of one that a budget ends, and
-    more steps are never worse for a rate that is too large for the last ones.
+    So rates have fallen at the end of a run of any length, also of one that a budget ends.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:

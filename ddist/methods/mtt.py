@@ -25,7 +25,7 @@ from ddist.settings.ranges import NonNegativeInt, Positive, PositiveInt
 from ddist.synthetic.steps import SMALLEST, StepSizes, best_step_size
 
 FARTHEST = 100.0  # a step size that many times larger or smaller than its start has diverged
-NUM_TRIALS = 2  # experts and epochs by which a step size is chosen to start from
+NUM_TRIALS = 3  # experts and epochs by which a step size is chosen to start from
 log = logging.getLogger(__name__)
 
 
@@ -213,9 +213,7 @@ class MTT(Method):
         the experts at their last epoch."""
         num = min(self.num_teachers, self.trajectories.num_experts)
         teachers = [self.trajectories.read(self.network, k, self.last_epoch) for k in range(num)]
-        stacked = {
-            name: torch.stack([teacher[name] for teacher in teachers]) for name in teachers[0]
-        }
+        stacked = {name: torch.stack([w[name] for w in teachers]) for name in teachers[0]}
         return (predict(self.network, stacked, x) for x in batches)
 
     def figures(self) -> dict[str, float]:

@@ -26,7 +26,6 @@ class Facts:
         accelerator: whether there is one to compute on.
         recipe: whether a paper's settings for this dataset are in use.
         bf16: whether the device computes in bfloat16 by itself, and so faster.
-        seconds: the budget of the whole command; None without one.
     """
 
     side: int
@@ -35,7 +34,6 @@ class Facts:
     accelerator: bool
     recipe: bool
     bf16: bool
-    seconds: float | None
 
 
 def depth(facts: Facts) -> int:
@@ -111,4 +109,4 @@ EARLY = ("budget", "dataset.validation")
 
 def may_be_auto(place: str) -> bool:
     """Tell whether the setting at ``place`` may say ``auto``."""
-    return place in (*RULES, *EARLY) or place.startswith("teacher.network.")
+    return place.removeprefix("teacher.") in (*RULES, *EARLY)

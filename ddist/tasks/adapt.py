@@ -6,9 +6,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ddist.data import RealData
-from ddist.formatting import parse_duration
 from ddist.settings.auto import AUTO, RULES, Facts
-from ddist.tasks.config import to_plain
+from ddist.tasks.config import to_plain, with_settings
 
 BF16 = ("avx512_bf16", "amx_tile")
 """What processors call their instructions for bfloat16."""
@@ -24,22 +23,17 @@ def adapted(cfg: DictConfig, data: RealData) -> DictConfig:
     }
     if not chosen:
         return cfg
-    filled = cfg.copy()
-    for name, value in chosen.items():
-        OmegaConf.update(filled, name, value)
     log.info("By the data and this machine: %s.", " ".join(f"{k}={chosen[k]}" for k in chosen))
-    return filled
+    return with_settings(cfg, chosen)
 
 
 def adapted_network(network: DictConfig, cfg: DictConfig, data: RealData) -> DictConfig:
     """Return the settings of a network that is not the run's own, likewise."""
-    facts = facts_of(cfg, data)
-    return DictConfig(
-        {
-            name: RULES[f"network.{name}"](facts) if value == AUTO else value
-            for name, value in to_plain(network).items()
-        }
-    )
+    settings, facts = to_plain(network), facts_of(cfg, data)
+    for name, value in settings.items():
+        if value == AUTO and f"network.{name}" in RULES:
+            settings[name] = RULES[f"network.{name}"](facts)
+    return DictConfig(settings)
 
 
 def facts_of(cfg: DictConfig, data: RealData) -> Facts:
@@ -52,7 +46,6 @@ def facts_of(cfg: DictConfig, data: RealData) -> Facts:
         accelerator=accelerator,
         recipe=cfg.recipe is not None,
         bf16=has_bf16(accelerator),
-        seconds=None if cfg.budget in (None, AUTO) else parse_duration(cfg.budget),
     )
 
 

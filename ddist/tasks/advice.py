@@ -12,7 +12,8 @@ BATCH = 128
 def advice(
     results: Mapping[str, Any], evaluator: Evaluator, num_images: int, folder: Path
 ) -> list[str]:
-    """Return the last lines of a run that left its set of ``num_images`` in ``folder``."""
+    """Return the last lines of a run that left its set in ``folder``, with ``num_images`` to train
+    on."""
     ours, random = results["evaluation"][0], results["baselines"].get("random")
     protocol, how = evaluator.protocol, "To train on them"
     lines = [

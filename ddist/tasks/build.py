@@ -48,12 +48,7 @@ def find_device(accelerator: str) -> torch.device:
     return torch.device("cpu") if current is None or accelerator == "cpu" else current
 
 
-def build_data(
-    cfg: DictConfig,
-    batch_size: int | None = None,
-    per_class: int | None = None,
-    source: MakeSource | None = None,
-) -> RealData:
+def build_data(cfg: DictConfig, source: MakeSource | None = None) -> RealData:
     """Return the dataset of ``cfg``, or of ``source`` instead of its own, with its images read."""
     # A YAML file of somebody's own may have been written for an earlier version.
     config = upgrade({"dataset": to_plain(cfg.dataset)})["dataset"]
@@ -71,13 +66,13 @@ def build_data(
         root=cfg.paths.data,
         cache=cfg.paths.cache,
     )
-    return data.load().feeding(batch_size, per_class)
+    return data.load()
 
 
 def read_data(cfg: DictConfig, source: MakeSource | None = None) -> tuple[DictConfig, RealData]:
     """Return ``cfg`` with the settings filled in that follow the data (see
     :func:`ddist.tasks.adapt.adapted`), and the dataset with what its method draws from it."""
-    data = build_data(cfg, source=source)
+    data = build_data(cfg, source)
     cfg = adapted(cfg, data)
     return cfg, data.feeding(cfg.method.get("batch_real"), cfg.method.get("real_per_class"))
 

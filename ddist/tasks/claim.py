@@ -5,13 +5,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from ddist.compare.settings import learned
 from ddist.errors import DdistError
 from ddist.storage.atomic import write_file_whole
-from ddist.tasks.config import differences, learned_settings
+from ddist.tasks.config import differences, learned_settings, with_settings
 from ddist.tasks.jobs import is_job
 from ddist.tasks.upgrade import upgrade
 
@@ -81,9 +81,7 @@ def as_plain(cfg: DictConfig) -> dict[str, Any]:
 
 def with_steps(cfg: DictConfig, steps: int) -> DictConfig:
     """Return a copy of ``cfg`` with that many outer steps, and whatever follows from them."""
-    other = cfg.copy()
-    OmegaConf.update(other, "steps", steps)
-    return other
+    return with_settings(cfg, {"steps": steps})
 
 
 def place() -> str:

@@ -162,13 +162,13 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def composed_apart(overrides: Iterable[str]) -> DictConfig:
-    """Return the config that a command line of ``overrides`` composes, within a run or without one.
-    Raise Hydra's errors."""
+def composed_apart(overrides: Iterable[str], *, with_hydra: bool = False) -> DictConfig:
+    """Return the config that a command line of ``overrides`` composes, within a run or without one,
+    Hydra's own settings too if ``with_hydra``. Raise Hydra's errors."""
     running, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return compose("config", list(overrides))
+            return compose("config", list(overrides), return_hydra_config=with_hydra)
     finally:
         GlobalHydra.instance().hydra = running
 
@@ -220,6 +220,14 @@ def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, An
             changed |= differences(old.get(key), new.get(key), f"{prefix}{key}.")
         return changed
     return {} if old == new else {prefix[:-1]: (old, new)}
+
+
+def with_settings(cfg: DictConfig, settings: Mapping[str, Any]) -> DictConfig:
+    """Return a copy of ``cfg`` with other ``settings``, by their dotted names, whole."""
+    other = cfg.copy()
+    for name, value in settings.items():
+        OmegaConf.update(other, name, value, merge=False)
+    return other
 
 
 def to_plain(cfg: DictConfig, *, resolve: bool = True) -> dict[str, Any]:

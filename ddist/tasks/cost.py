@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
-from ddist.evaluation import Evaluator, Replay, Training
+from ddist.evaluation import Evaluator, Protocol, Replay, Training
 from ddist.init import InitialWeights, Random
 from ddist.inner.fit import fit
 from ddist.inner.recipe import TrainingRecipe
@@ -17,6 +17,7 @@ from ddist.seeding import generator
 from ddist.synthetic.start import start_images
 from ddist.synthetic.steps import spread_over_steps
 from ddist.tasks.build import FindTeacher, build_evaluator
+from ddist.tasks.config import with_settings
 from ddist.tasks.networks import build_network
 from ddist.tasks.timing import seconds_of, tested_on_fewer
 
@@ -36,8 +37,8 @@ class Clock:
 
 @dataclass(frozen=True)
 class Cost:
-    """The seconds that a row of results takes: ``fixed``, and more for each of ``networks`` at
-    ``per_network`` for a pass over the set, and ``testing``."""
+    """The seconds that a row of results takes: ``fixed``, and of each network ``per_pass`` over the
+    set, and ``testing``."""
 
     fixed: float
     per_pass: float
@@ -69,20 +70,23 @@ def seconds_per_image(cfg: DictConfig, data: RealData) -> float:
 
 def measured(
     evaluator: partial[Evaluator],
-    protocol: Training | Replay,
+    protocol: Protocol,
     distilled: DistilledDataset,
     data: RealData,
     passes: int,
 ) -> Cost:
     """Return what a row costs, from few networks, passes and test images."""
-    together = min(protocol.num_networks, protocol.chunk, TOGETHER)
+    together = 1
+    if isinstance(protocol, Training | Replay):
+        together = min(protocol.num_networks, protocol.chunk, TOGETHER)
 
     def seconds(networks: int, epochs: int, tested: int) -> float:
-        settings = {"num_networks": networks}
+        settings = {}
         if isinstance(protocol, Training):
-            settings["epochs"] = epochs
-        else:
-            settings["tuning_networks"] = min(protocol.tuning_networks, networks)
+            settings = {"num_networks": networks, "epochs": epochs}
+        elif isinstance(protocol, Replay):
+            tuning = min(protocol.tuning_networks, networks)
+            settings = {"num_networks": networks, "tuning_networks": tuning}
         few = tested_on_fewer(data, tested)
         short = evaluator(settings)
         return seconds_of(partial(Evaluator.run, short, distilled, few))
@@ -91,7 +95,7 @@ def measured(
     base = seconds(together, 1, FEW_TESTED)
     tested = seconds(together, 1, MORE_TESTED) - base
     testing = max(0.0, tested) / (MORE_TESTED - FEW_TESTED) * len(data.test) / together
-    if isinstance(protocol, Replay):
+    if not isinstance(protocol, Training):
         return Cost(0.0, base / together, testing)
     longer = max(0.0, seconds(together, 1 + min(3, passes), FEW_TESTED) - base) / min(3, passes)
     return Cost(max(0.0, base - longer), longer / together, testing)
@@ -113,19 +117,21 @@ def evaluator_of(
 def changed(cfg: DictConfig, settings: Mapping[str, int]) -> DictConfig:
     """Return ``cfg`` with other ``evaluation.*`` ``settings``; a protocol of other epochs has a
     name of its own, as no two protocols share a column."""
-    other = cfg.copy()
-    for name, value in settings.items():
-        # a copy would merge, and leave some of the rows by the number of images
-        other.evaluation[name] = value
+    names: dict[str, str] = {}
     if "epochs" in settings:
-        other.evaluation.name = f"{cfg.evaluation.name}, {settings['epochs']} epochs"
-    return other
+        names = {"name": f"{cfg.evaluation.name}, {settings['epochs']} epochs"}
+    return with_settings(cfg, {f"evaluation.{k}": v for k, v in {**settings, **names}.items()})
+
+
+def num_examples(cfg: DictConfig) -> int:
+    """Return the images of a class that networks train on, however few are stored."""
+    return int(cfg.ipc * cfg.synthetic.factor**2)
 
 
 def stand_in(cfg: DictConfig, data: RealData) -> DistilledDataset:
     """Return random real images in the place of the set that is to be learned."""
-    each = cfg.ipc * cfg.synthetic.factor**2  # training images, whatever is stored
-    labels, step_index = spread_over_steps([each] * data.num_classes, data.num_classes, 1)
+    counts = [num_examples(cfg)] * data.num_classes
+    labels, step_index = spread_over_steps(counts, data.num_classes, 1)
     images = start_images("real", data, labels, generator(cfg.seed, "plan"))
     return DistilledDataset(
         images=images.cpu(),

@@ -12,7 +12,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning import Callback
 
-from ddist.artifact.dataset import DistilledDataset
 from ddist.callbacks import Interrupt
 from ddist.callbacks.schedule import find_budget, find_callback
 from ddist.settings.auto import AUTO
@@ -31,7 +30,7 @@ from ddist.tasks.plan import judge_of, with_budget
 from ddist.tasks.results import evaluate, publish
 from ddist.tasks.rows import KeptRows
 from ddist.tasks.run import Run, build_run
-from ddist.tasks.selection import Judgement, judge, outer_loss, searched, select
+from ddist.tasks.selection import judge, outer_loss, searched, select
 from ddist.tasks.sweep import decisive, finished
 from ddist.tasks.timing import since_start
 from ddist.teachers.labels import with_labels
@@ -71,7 +70,7 @@ def distil(built: Run, clock: Clock, *, baseline: bool) -> float | None:
     claim(folder, cfg)
     say_borrowed(cfg)
     with finishing(built.logger, cfg):
-        start = describe(cfg, method, 0)
+        start = describe(cfg, method, 0) if is_judged(built) else None
         trainer = fit(cfg, method, folder, built.logger, make_callbacks(built, clock))
         if not trainer.is_global_zero:
             return None
@@ -86,9 +85,12 @@ def distil(built: Run, clock: Clock, *, baseline: bool) -> float | None:
         variants = {
             name: replace(distilled, **tensors) for name, tensors in method.variants().items()
         }
-        judgement = judged(built, start, distilled)
-        if judgement is not None and judgement.worse:
-            distilled, variants = replace(start, meta={**distilled.meta, "kept": "start"}), {}
+        judgement = None
+        if start is not None:
+            few = judge_of(cfg, data, built.init, built.teacher)
+            judgement = judge(few, start, distilled, data)
+            if judgement.worse:
+                distilled, variants = replace(start, meta={**distilled.meta, "kept": "start"}), {}
         if cfg.teacher.store:
             label = partial(
                 with_labels,
@@ -119,18 +121,17 @@ def distil(built: Run, clock: Clock, *, baseline: bool) -> float | None:
         distilled.save(folder / "distilled")
         publish(results, confusion, distilled, folder, built.logger)
         rows.remove()
-    for line in advice(results, built.evaluator, len(distilled.images), folder / "distilled"):
+    num_examples = len(distilled.images) * distilled.factor**2
+    for line in advice(results, built.evaluator, num_examples, folder / "distilled"):
         log.info(line)
     log.info("The images: %s", folder / "distilled" / "grid.png")
     return searched(selection)
 
 
-def judged(built: Run, start: DistilledDataset, end: DistilledDataset) -> Judgement | None:
-    """Compare the set with its start, where images were held out for that."""
-    cfg, data = built.cfg, built.data
-    if not built.method.learns or data.validation is None or cfg.dataset.validation != AUTO:
-        return None
-    return judge(judge_of(cfg, data, built.init, built.teacher), start, end, data)
+def is_judged(built: Run) -> bool:
+    """Tell whether images were held out to compare the set with its start."""
+    automatic = built.cfg.dataset.validation == AUTO
+    return built.method.learns and automatic and built.data.validation is not None
 
 
 def make_callbacks(built: Run, clock: Clock) -> list[Callback]:

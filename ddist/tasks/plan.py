@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +17,14 @@ from ddist.methods.mtt import last_epoch
 from ddist.settings.auto import AUTO, budget
 from ddist.tasks.build import FindTeacher
 from ddist.tasks.claim import NOTE
+from ddist.tasks.config import with_settings
 from ddist.tasks.cost import (
     Clock,
     Cost,
     changed,
     evaluator_of,
     measured,
+    num_examples,
     seconds_per_image,
     stand_in,
 )
@@ -58,9 +60,7 @@ def with_budget(cfg: DictConfig) -> DictConfig:
             chosen_budget,
             cfg.steps,
         )
-    filled = cfg.copy()
-    filled.budget = chosen_budget
-    return filled
+    return with_settings(cfg, {"budget": chosen_budget})
 
 
 def prepared_within_budget(cfg: DictConfig, data: RealData, clock: Clock) -> DictConfig:
@@ -96,14 +96,6 @@ def begun_with(cfg: DictConfig, names: Sequence[str]) -> dict[str, int]:
     copies = {name: name if name == EMBEDDING else f"method.{name}" for name in names}
     numbers = {name: OmegaConf.select(earlier, copy) for name, copy in copies.items()}
     return {name: number for name, number in numbers.items() if number is not None}
-
-
-def with_settings(cfg: DictConfig, settings: Mapping[str, int]) -> DictConfig:
-    """Return a copy of ``cfg`` with other ``settings``, by their dotted names."""
-    other = cfg.copy()
-    for name, value in settings.items():
-        OmegaConf.update(other, name, value)
-    return other
 
 
 def preparations(cfg: DictConfig, data: RealData) -> dict[str, int]:
@@ -151,11 +143,8 @@ def within_budget(
             format_duration(FINISHING),
         )
     evaluator = partial(evaluator_of, cfg, data=data, init=init, teacher=teacher)
-    protocol = evaluator().protocol
-    if not isinstance(protocol, Training | Replay):
-        return cfg, FINISHING
-    distilled = stand_in(cfg, data)
-    networks = protocol.num_networks
+    protocol, distilled = evaluator().protocol, stand_in(cfg, data)
+    networks = protocol.num_networks if isinstance(protocol, Training | Replay) else 1
     passes = 1
     if isinstance(protocol, Training):
         passes = protocol.schedule(len(distilled.images)).passes
@@ -208,6 +197,6 @@ def judge_of(
     if isinstance(protocol, Training | Replay):
         settings["num_networks"] = min(LEAST_NETWORKS, protocol.num_networks)
     if isinstance(protocol, Training):
-        passes = protocol.schedule(cfg.ipc * data.num_classes).passes
+        passes = protocol.schedule(num_examples(cfg) * data.num_classes).passes
         settings["epochs"] = max(LEAST_EPOCHS, passes // 4)
     return evaluator_of(cfg, settings, data=data, init=init, teacher=teacher)

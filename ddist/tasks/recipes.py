@@ -1,6 +1,6 @@
 """The settings of methods on datasets (conf/recipe), as options that Hydra composes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -21,8 +20,8 @@ from omegaconf import DictConfig
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 USUAL = "dm"
-"""The method of a command that names none, on data that config.yaml's has no recipe for: of those
-that learn in minutes the most accurate (docs/results)."""
+"""The method of a command that names none, on data that config.yaml's has no recipe for: of the
+four that were tried on photos the furthest above random ones (docs/own-pictures.md)."""
 NONE = "~recipe"
 """Hydra's word for ``recipe=null``: the value of a group is a name to it, or none is chosen."""
 PAPER = "_paper"
@@ -39,41 +38,35 @@ class RecipeLoader(ConfigLoaderImpl):
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
-        self._read: dict[str, ConfigResult | None] = {}
+        self._shared: CachingConfigRepository | None = None
 
     def load_configuration(
         self,
         config_name: str | None,
         overrides: list[str],
         run_mode: RunMode,
-        from_shell: bool = True,
-        validate_sweep_overrides: bool = True,
+        *rest: Any,
+        **named: Any,
     ) -> DictConfig:
         overrides = [NONE if word == "recipe=null" else word for word in overrides]
-        self._read = {}  # files are read once for the choices and for all that they hold
-        implied = self.implied(config_name, overrides, run_mode)
-        rest = (run_mode, from_shell, validate_sweep_overrides)
-        config = super().load_configuration(config_name, [*overrides, *implied], *rest)
+        parsed, self._shared = self._parse_overrides_and_create_caching_repo(config_name, overrides)
+        try:  # files are read once for the choices and for all that they hold
+            implied = self.implied(config_name, overrides, run_mode)
+            words = [*overrides, *implied]
+            config = super().load_configuration(config_name, words, run_mode, *rest, **named)
+        finally:
+            self._shared = None
         config.recipe = config.hydra.runtime.choices.get("recipe")
         if implied:  # nobody typed it
-            parsed = OverridesParser.create(config_loader=self).parse_overrides(overrides)
-            typed = [word for word in parsed if not word.is_hydra_override()]
-            naming = config.hydra.job.config.override_dirname
-            config.hydra.overrides.task = [word.input_line for word in typed]
-            config.hydra.job.override_dirname = get_overrides_dirname(
-                typed, list(naming.exclude_keys), naming.item_sep, naming.kv_sep
-            )
+            say_typed(config, parsed)
         return config
 
     def _parse_overrides_and_create_caching_repo(
         self, config_name: str | None, overrides: list[str]
     ) -> tuple[list[Override], CachingConfigRepository]:
-        parsed, repository = super()._parse_overrides_and_create_caching_repo(
-            config_name, overrides
-        )
-        repository.cache = self._read | repository.cache
-        self._read = repository.cache
-        return parsed, repository
+        if self._shared is None:
+            return super()._parse_overrides_and_create_caching_repo(config_name, overrides)
+        return OverridesParser.create().parse_overrides(overrides), self._shared
 
     def implied(
         self, config_name: str | None, overrides: list[str], run_mode: RunMode
@@ -97,6 +90,16 @@ class RecipeLoader(ConfigLoaderImpl):
         if has_recipe(found, USUAL, dataset):
             usual.append(f"recipe={USUAL}/{dataset}")
         return usual
+
+
+def say_typed(config: DictConfig, words: Sequence[Override]) -> None:
+    """Have ``config`` name the settings among ``words`` as all that were typed."""
+    typed = [word for word in words if not word.is_hydra_override()]
+    naming = config.hydra.job.config.override_dirname
+    config.hydra.overrides.task = [word.input_line for word in typed]
+    config.hydra.job.override_dirname = get_overrides_dirname(
+        typed, list(naming.exclude_keys), naming.item_sep, naming.kv_sep
+    )
 
 
 def has_recipe(repository: IConfigRepository, method: str | None, dataset: str | None) -> bool:

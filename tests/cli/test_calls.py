@@ -1,5 +1,6 @@
 """ddist.distill and ddist.evaluate do what the command does."""
 
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,18 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 import ddist
-from ddist.data.sources.memory import arrays_of
+from ddist.data.sources.memory import arrays_of as arrays_with
+from ddist.networks.given import given
+from ddist.tasks.config import composed_apart
 
 QUICK: dict[str, Any] = {
     "steps": 3, "threads": 1, "network": "mlp", "evaluation.num_networks": 2,
     "evaluation.epochs": 3,
 }  # fmt: skip
+
+
+def arrays_of(train: Any, test: Any, size: int | None) -> Any:
+    return arrays_with(train, test, size, 0.2, 0)
 
 
 @pytest.fixture(autouse=True)
@@ -95,8 +102,8 @@ def test_datasets_keep_their_class_names_and_are_the_same_as_their_arrays(shapes
     assert pictures.x_train.shape == (48, 3, 12, 12) and len(pictures.y_test) == 12
     assert torch.bincount(pictures.y_test).tolist() == [4, 4, 4]
     tensors = TensorDataset(torch.from_numpy(x).unsqueeze(1) / 255, torch.from_numpy(y))
-    plain = arrays_of(tensors, None, None)
-    assert torch.equal(plain.x_train, pictures.x_train[:, :1])
+    plain, same = arrays_of(tensors, tensors, None), arrays_of(Pictures(x, y), tensors, None)
+    assert torch.equal(plain.x_train, same.x_train[:, :1])
     some = arrays_of(Subset(Pictures(x, y), range(0, 60, 2)), Pictures(x, y), None)
     assert some.class_names == pictures.class_names
     assert (len(some.y_train), len(some.y_test)) == (30, 60)
@@ -166,3 +173,26 @@ def test_pictures_of_several_sizes_need_one(shapes: Any) -> None:
         ddist.distill(Odd(*shapes), method="dm")
     x: Tensor = arrays_of(Odd(*shapes), None, 8).x_train  # type: ignore[assignment]
     assert x.shape[1:] == (3, 8, 8)
+
+
+def test_the_same_images_are_drawn_for_testing_as_of_a_folder(shapes: Any, tmp_path: Path) -> None:
+    x, y = shapes
+    for index, (image, label) in enumerate(zip(x, y, strict=True)):
+        folder = tmp_path / "pictures" / Pictures.classes[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).convert("RGB").save(folder / f"{index:03d}.png")
+    by_folder = ddist.distill(tmp_path / "pictures", method="dm", ipc=1, **QUICK)
+    by_dataset = ddist.distill(Pictures(x, y), method="dm", ipc=1, **QUICK)
+    assert torch.equal(by_folder.images, by_dataset.images)
+    assert by_folder.results["data"] == by_dataset.results["data"]
+
+
+def test_defaults_are_the_commands() -> None:
+    defaults = inspect.signature(ddist.distill).parameters
+    cfg = composed_apart([])
+    assert all(defaults[name].default == cfg[name] for name in ("ipc", "budget"))
+
+
+def test_a_network_of_a_past_process_is_a_sentence() -> None:
+    with pytest.raises(ddist.DdistError, match="was a function in Python"):
+        given("small", 3, (1, 12, 12))

@@ -84,7 +84,7 @@ def two_ranks(
 def images_and_gradients(ranks: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """The images before the step, and each rank's gradient, computed here without a Trainer."""
     cfg = composed(ONE_STEP)
-    data = build_data(cfg, cfg.method.batch_real)
+    data = build_data(cfg).feeding(cfg.method.batch_real, None)
     init = build_init(cfg, data)
     method = build_method(cfg, data, init)
     assert isinstance(method, DD)
@@ -116,7 +116,7 @@ def test_two_ranks_move_the_images_as_one_with_both_students(ddist: Any) -> None
     real images."""
     images = two_ranks(ddist, DC_STEP)
     cfg = composed(DC_STEP)
-    data = build_data(cfg, per_class=cfg.method.real_per_class)
+    data = build_data(cfg).feeding(None, cfg.method.real_per_class)
     init = build_init(cfg, data)
     method = build_method(cfg, data, init)
     assert isinstance(method, DC)

@@ -19,6 +19,7 @@ from ddist.settings.auto import (
     budget,
     depth,
     held_out,
+    may_be_auto,
     operations,
     precision,
     real_per_class,
@@ -28,8 +29,7 @@ from ddist.tasks.adapt import adapted
 from ddist.tasks.build import read_data
 from ddist.tasks.config import conf_dir, register_resolvers
 
-OWN = Facts(side=64, num_classes=10, num_images=5000, accelerator=False, recipe=False, bf16=True,
-            seconds=None)  # fmt: skip
+OWN = Facts(side=64, num_classes=10, num_images=5000, accelerator=False, recipe=False, bf16=True)
 
 
 def composed(*words: str) -> DictConfig:
@@ -123,3 +123,8 @@ def test_early_ones_have_a_place() -> None:
     assert cfg.budget == AUTO and cfg.dataset.validation == AUTO and set(EARLY) == {
         "budget", "dataset.validation"
     }  # fmt: skip
+
+
+def test_only_settings_with_a_rule_may_say_auto() -> None:
+    assert may_be_auto("network.width") and may_be_auto("teacher.network.depth")
+    assert not may_be_auto("network.norm") and not may_be_auto("teacher.network.norm")

@@ -13,11 +13,12 @@ from filelock import FileLock
 from ddist.data.classes import choose_classes
 from ddist.data.sources.base import Arrays, Request
 from ddist.data.sources.decode import USUAL, Colours, parse_colours
-from ddist.data.sources.layout import Listing, check_apart, draw_test, find_layout
+from ddist.data.sources.layout import Listing, check_apart, find_layout
 from ddist.data.sources.listing import class_folders, list_files, log_left_out, log_unsorted
 from ddist.data.sources.pictures import decode_pictures
 from ddist.data.sources.published import torchvision_datasets
 from ddist.data.sources.sizes import MOST, MOST_ON_CPU, choose_size
+from ddist.data.split import draw_test
 from ddist.errors import DdistError
 from ddist.formatting import size
 from ddist.settings.ranges import NonNegative, NonNegativeInt, Positive
@@ -62,7 +63,9 @@ def folder(
     train = _list_classes(layout.train, classes)
     facts: dict[str, Any] = {}
     if layout.test is None:
-        train, held_out = draw_test(train, classes, test_share, split_seed)
+        drawn = draw_test([label for _, label in train], classes, test_share, split_seed)
+        held_out = [picture for row, picture in enumerate(train) if row in drawn]
+        train = [picture for row, picture in enumerate(train) if row not in drawn]
         facts["test_split"] = {"drawn_share": test_share, "split_seed": split_seed}
         log.info(
             "%s has no test pictures: %g of each class, %d of %d pictures, are drawn for testing "

@@ -6,11 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from ddist.data.split import num_held_out
 from ddist.errors import DdistError
-from ddist.seeding import generator
 
 log = logging.getLogger(__name__)
 
@@ -106,27 +102,6 @@ def _class_folders(root: Path, subfolders: Sequence[str], test: str | None) -> P
 
 def _same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and os.path.samefile(one, other)
-
-
-def draw_test(
-    pictures: Listing, class_names: Sequence[str], share: float, seed: int
-) -> tuple[Listing, Listing]:
-    """Draw a stratified test split; return (the training pictures, the test pictures), each in the
-    order of ``pictures``.
-
-    A class gives ``share`` of its pictures, but at least one, and keeps at least one: a class of
-    one picture has no test picture. Each class is drawn by the generator (seed, "test", its name),
-    whatever other classes there are.
-    """
-    of_class: dict[int, list[int]] = {}
-    for row, (_, label) in enumerate(pictures):
-        of_class.setdefault(label, []).append(row)
-    drawn: set[int] = set()
-    for label, rows in of_class.items():
-        order = torch.randperm(len(rows), generator=generator(seed, "test", class_names[label]))
-        drawn.update(rows[k] for k in order[: num_held_out(len(rows), share)].tolist())
-    train = [picture for row, picture in enumerate(pictures) if row not in drawn]
-    return train, [picture for row, picture in enumerate(pictures) if row in drawn]
 
 
 def check_apart(train: Listing, test: Listing) -> None:

@@ -16,8 +16,7 @@ from ddist.storage.cache import cached_tensors
 log = logging.getLogger(__name__)
 
 MOST_ON_CPU, MOST = 64, 128
-"""The largest side that is chosen by itself: a step of 128 pixels takes a CPU some 4 times as long
-as one of 64."""
+"""The largest side that is chosen by itself; 128 pixels are 4 times as many as 64."""
 USUAL_SIDES = (28, 32, 64, 96, 128)
 """Pixels of a side that this field's networks are made for."""
 
