@@ -24,6 +24,7 @@ class Facts:
         num_classes: of the dataset.
         num_images: to train on.
         accelerator: whether there is one to compute on.
+        own: whether it is somebody's own data, for which no paper has a network.
         recipe: whether a paper's settings for this dataset are in use.
         bf16: whether the device computes in bfloat16 by itself, and so faster.
     """
@@ -32,6 +33,7 @@ class Facts:
     num_classes: int
     num_images: int
     accelerator: bool
+    own: bool
     recipe: bool
     bf16: bool
 
@@ -48,9 +50,9 @@ def blocks(side: int) -> int:
 
 
 def width(facts: Facts) -> int:
-    """Return the filters of a ConvNet's block: the field's 128; for data without a recipe, on a
-    CPU, as many as leave an image ``CPU_OPERATIONS``."""
-    if facts.recipe or facts.accelerator:
+    """Return the filters of a ConvNet's block: the field's 128; for somebody's own data, on a CPU,
+    as many as leave an image ``CPU_OPERATIONS``."""
+    if facts.recipe or facts.accelerator or not facts.own:
         return PUBLISHED_WIDTH
     widths = (128, 64, 32, 16)
     return next((w for w in widths if operations(facts, w) <= CPU_OPERATIONS), widths[-1])

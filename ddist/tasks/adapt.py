@@ -44,9 +44,16 @@ def facts_of(cfg: DictConfig, data: RealData) -> Facts:
         num_classes=data.num_classes,
         num_images=len(data.train),
         accelerator=accelerator,
+        own=is_own(str(cfg.dataset.source._target_)),
         recipe=cfg.recipe is not None,
         bf16=has_bf16(accelerator),
     )
+
+
+def is_own(source: str) -> bool:
+    """Tell whether a ``source`` reads somebody's own data, and not one of the field's datasets."""
+    package, _, function = source.rpartition(".")
+    return package != "ddist.data.sources" or function in ("folder", "arrays")
 
 
 def has_bf16(accelerator: bool) -> bool:

@@ -25,11 +25,13 @@ from ddist.settings.auto import (
     real_per_class,
     width,
 )
-from ddist.tasks.adapt import adapted
+from ddist.tasks.adapt import adapted, is_own
 from ddist.tasks.build import read_data
 from ddist.tasks.config import conf_dir, register_resolvers
 
-OWN = Facts(side=64, num_classes=10, num_images=5000, accelerator=False, recipe=False, bf16=True)
+OWN = Facts(
+    side=64, num_classes=10, num_images=5000, accelerator=False, own=True, recipe=False, bf16=True
+)
 
 
 def composed(*words: str) -> DictConfig:
@@ -46,7 +48,7 @@ def test_depth_is_the_fields_by_the_side_and_fits_any_image(side: int, blocks: i
     ConvNet(2, (1, side, side), blocks, 4, "none", "avg", "relu")(torch.zeros(1, 1, side, side))
 
 
-@pytest.mark.parametrize("change", [{"recipe": True}, {"accelerator": True}])
+@pytest.mark.parametrize("change", [{"recipe": True}, {"accelerator": True}, {"own": False}])
 def test_width_is_the_papers_where_a_paper_or_an_accelerator_is(change: dict[str, Any]) -> None:
     assert width(replace(OWN, **change)) == 128 > width(OWN)
 
@@ -128,3 +130,14 @@ def test_early_ones_have_a_place() -> None:
 def test_only_settings_with_a_rule_may_say_auto() -> None:
     assert may_be_auto("network.width") and may_be_auto("teacher.network.depth")
     assert not may_be_auto("network.norm") and not may_be_auto("teacher.network.norm")
+
+
+def test_the_fields_datasets_are_nobodys_own(tmp_path: Any) -> None:
+    for dataset in ("mnist", "cifar10", "tiny_imagenet", "cub200", "voc_crops", "digits"):
+        assert not is_own(composed(f"dataset={dataset}").dataset.source._target_), dataset
+    for dataset in ("imagefolder", "arrays"):
+        assert is_own(composed(f"dataset={dataset}").dataset.source._target_), dataset
+    assert is_own("mine.pictures")
+    words = ("dataset=digits", f"paths.cache={tmp_path}", "paths.data=.", "paths.run=.")
+    filled, _ = read_data(composed("method=random", "network=convnet", *words))
+    assert filled.network.width == 128  # whatever the machine: baselines stand beside papers
