@@ -1,7 +1,6 @@
 """Lightning callbacks and loggers: what a run shows, when it stops and what it can resume from."""
 
 from ddist.callbacks.checkpoint import Checkpoint
-from ddist.callbacks.guard import check_finite
 from ddist.callbacks.images import SaveImages
 from ddist.callbacks.interrupt import Interrupt
 from ddist.callbacks.loggers import (
@@ -23,7 +22,6 @@ __all__ = [
     "Progress",
     "SaveImages",
     "TimeEstimate",
-    "check_finite",
     "tensorboard_logger",
     "wandb_logger",
     "with_metrics_file",

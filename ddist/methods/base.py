@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ddist.artifact.grid import image_grid
-from ddist.callbacks.guard import check_finite
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init import InitialWeights
@@ -18,6 +17,7 @@ from ddist.inner.parts import footprint
 from ddist.inner.stacking import Precision
 from ddist.methods.moving import MovingAverage
 from ddist.methods.outer import OuterOptimizer
+from ddist.methods.recovery import Recovery, repair
 from ddist.networks import Weights
 from ddist.seeding import generator
 from ddist.settings.ranges import Momentum
@@ -95,6 +95,7 @@ class Method(OuterOptimizer):
         self.compiles: Compile = compile
         self.student_precision: Precision = student_precision
         self.average = None if ema is None else MovingAverage(self.synthetic.stored()[0], ema)
+        self.recovery = Recovery()
         self._unchecked: tuple[Tensor, int, dict[str, float], Tensor | None] | None = None
         # In a tuple, so that the student's unused parameters do not become the method's.
         self._students = (network,)
@@ -121,6 +122,7 @@ class Method(OuterOptimizer):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.check_loss()
+        self.recovery.mark(self)
         loss = self.outer_loss(batch)
         if not isinstance(loss, Tensor) or loss.ndim:
             shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
@@ -131,8 +133,8 @@ class Method(OuterOptimizer):
         optimizer: Optimizer = self.trainer.optimizers[0]
         rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
         self._unchecked = loss.detach(), self.global_step, rates, self.step_sizes()
-        if not self.checks_later(loss):
-            self.check_loss()
+        if not self.checks_later(loss) and not self.check_loss():
+            return self.training_step(batch, batch_idx)  # from earlier images, more slowly
         self.log("distill/loss", loss.detach(), prog_bar=True)
         return loss
 
@@ -141,14 +143,17 @@ class Method(OuterOptimizer):
         would leave that idle until the next step is prepared."""
         return loss.device.type != "cpu"
 
-    def check_loss(self) -> None:
-        """Raise a DdistError where the last outer loss, unless checked already, is not finite."""
-        if self._unchecked is not None:
-            unchecked, self._unchecked = self._unchecked, None
-            check_finite(*unchecked)
+    def check_loss(self) -> bool:
+        """Tell whether the last outer loss, unless checked already, is finite. Where it is not, go
+        back to earlier images and lower the rates; raise a DdistError where that does not help."""
+        if self._unchecked is None:
+            return True
+        unchecked, self._unchecked = self._unchecked, None
+        return self.recovery.finite(self, *unchecked)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.check_loss()
+        if not self.check_loss():
+            repair(checkpoint, self)
 
     def on_train_end(self) -> None:
         self.check_loss()

@@ -168,14 +168,14 @@ class FRePo(Method):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add every rank's pool to the checkpoint: [ranks, P, ...]."""
         super().on_save_checkpoint(checkpoint)
-        if self._pool is not None:
-            step, pool = self._pool
-            checkpoint["pool"] = {"step": step, "state": of_all_ranks(self, pool.state())}
+        at = self._saved if self._pool is None else (self._pool[0], self._pool[1].state())
+        if at is not None:
+            checkpoint["pool"] = {"step": at[0], "state": of_all_ranks(self, at[1])}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint.get("pool")
         if saved is not None:
-            self._saved = saved["step"], of_this_rank(self, saved["state"])
+            self._pool, self._saved = None, (saved["step"], of_this_rank(self, saved["state"]))
 
 
 def label_margin(y: Tensor) -> Tensor:

@@ -86,6 +86,8 @@ def describe(cfg: DictConfig, method: Method, steps: int) -> DistilledDataset:
     wishes = {k: v for k, v in to_plain(cfg.objective).items() if not k.startswith("_")}
     if wishes and "objective" in cfg.method:
         meta["objective"] = {"name": option_of("objective"), **wishes}
+    if method.recovery.steps:
+        meta["rates_lowered_at"] = method.recovery.steps
     if figures := method.figures():
         meta["figures"] = figures
     return DistilledDataset(

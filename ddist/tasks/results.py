@@ -91,6 +91,8 @@ def evaluate(
     results["evaluation"] = [row.to_dict() for row in rows]
     results["baselines"] = baselines
     results["cost"]["evaluate_seconds"] = time.monotonic() - started + kept.seconds
+    if lowered := distilled.meta.get("rates_lowered_at"):
+        results["provenance"]["rates_lowered_at"] = lowered
     if data.facts:  # what reading the data decided by itself
         results["data"] = dict(data.facts)
     if "figures" in distilled.meta:  # what else its method knew of it

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,11 @@ def judge(
 
 
 def outer_loss(trainer: pytorch_lightning.Trainer, folder: Path) -> float | None:
-    """Return the last outer loss; that in ``folder`` where a resumed run had no step left to do."""
+    """Return the last outer loss; that in ``folder`` where a resumed run had no step left to do.
+    None where it is no number: the images are those of before."""
     loss = trainer.callback_metrics.get("distill/loss")
     if loss is not None:
-        return float(loss)
+        return float(loss) if math.isfinite(loss) else None
     known = folder / "distilled" / "meta.json"
     outer_loss: float | None = None
     if known.exists():

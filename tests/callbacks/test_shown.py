@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 import rich
-import torch
 from rich.console import Console
 
-from ddist.callbacks import Progress, SaveImages, check_finite
-from ddist.errors import DdistError
+from ddist.callbacks import Progress, SaveImages
 from ddist.report.console import ConsoleHandler
 
 
@@ -49,18 +47,3 @@ def test_pictures_are_saved_evenly(toy_run, tmp_path: Path, count: int, steps: l
     folder = tmp_path / "images"
     toy_run(7, [SaveImages(folder, num_pictures=count)])
     assert [p.name for p in sorted(folder.glob("*"))] == [f"step_{n:06d}.png" for n in steps]
-
-
-def test_check_finite_says_where_and_what_to_try() -> None:
-    check_finite(torch.tensor(1.5), 3, {"images": 0.1}, None)
-    with pytest.raises(DdistError) as error:
-        check_finite(
-            torch.tensor(float("nan")), 3, {"images": 0.1}, torch.tensor([0.01, 0.02, 0.04])
-        )
-    text = str(error.value)
-    assert "nan at step 3" in text
-    assert "images 0.1" in text
-    assert "0.01 to 0.04" in text
-    assert "trainer.gradient_clip_val" in text
-    with pytest.raises(DdistError, match="inf at step 0"):
-        check_finite(torch.tensor(float("inf")), 0, {"images": 0.1}, None)
