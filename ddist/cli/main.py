@@ -19,6 +19,7 @@ from ddist.cli import sweep
 from ddist.cli.allocator import keep_freed_memory
 from ddist.cli.explain import explain
 from ddist.cli.job_config import JobConfigLoader
+from ddist.cli.threads import wait_briefly
 from ddist.cli.validate import check_config
 from ddist.errors import DdistError
 from ddist.stages.stopping import exit_status, farewell, leave_quickly, stop_on_signals
@@ -52,6 +53,7 @@ class JobFailed(Exception):
 
 def main() -> NoReturn:
     """Run the console script ``ddist``, and exit."""
+    wait_briefly()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors over instead of printing them
     sys.argv[1:] = without_dashes(sys.argv[1:])
     if "--version" in sys.argv[1:]:
