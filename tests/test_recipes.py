@@ -38,9 +38,12 @@ def composed(*overrides: str) -> DictConfig:
         return compose("config", list(overrides), return_hydra_config=True)
 
 
-def settings(*overrides: str) -> dict[str, Any]:
-    """What is learned, and how, with every interpolation resolved."""
+def settings(*overrides: str, **single: Any) -> dict[str, Any]:
+    """What is learned, and how, with every interpolation resolved; ``single`` settings are as if
+    they had been typed, which composing again would take long for."""
     cfg = composed(*overrides)
+    if single:
+        cfg = OmegaConf.merge(cfg, single)  # type: ignore[assignment]
     resolved = {group: OmegaConf.to_container(cfg[group], resolve=True) for group in GROUPS}
     return resolved | {"steps": cfg.steps, "ipc": cfg.ipc}
 
@@ -61,22 +64,26 @@ def test_every_method_composes_by_itself(method: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "dataset", "own"), RECIPES, ids=NAMES)
-def test_every_recipe_composes_and_says_something_and_the_command_line_wins(
+def test_every_recipe_composes_and_says_something(
     method: str, dataset: str, own: dict[str, Any]
 ) -> None:
     usual = {PAPER: "svhn", "imagenet1k": "imagefolder"}
     chosen = [f"method={method}", f"dataset={usual.get(dataset, dataset)}"]
     recipe = [f"recipe={method}/{dataset}"] if dataset in usual else []
-    with_recipe = settings(*chosen, *recipe, "ipc=10", "steps=7")
-    assert (with_recipe["ipc"], with_recipe["steps"]) == (10, 7)
-    assert composed(*chosen, *recipe, "ipc=10").steps > 0
-    assert composed(*chosen, *recipe).recipe == f"{method}/{dataset}"
-    without = [*chosen, "recipe=null"]
-    other_steps = "steps" in own and composed(*chosen, *recipe).steps != composed(*without).steps
-    assert other_steps or any(
-        settings(*chosen, *recipe, f"ipc={ipc}") != settings(*without, f"ipc={ipc}")
+    words, without = (*chosen, *recipe), (*chosen, "recipe=null")
+    assert composed(*words).recipe == f"{method}/{dataset}"
+    assert any(
+        settings(*words, ipc=ipc) != settings(*without, ipc=ipc)
         for ipc in (10, 100, 1)  # a table by ipc may have the method's own value at one of them
     )
+
+
+def test_the_command_line_wins_over_recipes() -> None:
+    for dataset in ("mnist", "cifar10"):
+        words = ("method=dc", f"dataset={dataset}")
+        typed = settings(*words, "ipc=10", "steps=7", "method.lr.images=0.3")
+        assert (typed["ipc"], typed["steps"], typed["method"]["lr"]["images"]) == (10, 7, 0.3)
+        assert typed["method"]["updates"] == settings(*words, ipc=10)["method"]["updates"] != 1
 
 
 def test_null_is_no_recipe() -> None:

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any, NoReturn
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -47,7 +48,31 @@ class JobConfigLoader(RecipeLoader):
     :func:`check_settings`), and a job whose own groups do not have it fails by itself.
     """
 
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self._of_mode: tuple[list[str], DictConfig] | None = None
+
     def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        *rest: Any,
+        **named: Any,
+    ) -> DictConfig:
+        """Compose. Hydra first asks for ``hydra.mode`` alone, and then for the very same config."""
+        if named.get("validate_sweep_overrides") is False:
+            config = self._load(config_name, overrides, run_mode, *rest, **named)
+            self._of_mode = overrides, config
+            return config
+        earlier, self._of_mode = self._of_mode, None
+        if run_mode == RunMode.RUN and earlier is not None and earlier[0] == overrides:
+            words = OverridesParser.create().parse_overrides(overrides)
+            self.validate_sweep_overrides_legal(words, run_mode, from_shell=True)
+            return earlier[1]
+        return self._load(config_name, overrides, run_mode, *rest, **named)
+
+    def _load(
         self,
         config_name: str | None,
         overrides: list[str],
