@@ -134,7 +134,7 @@ class Command:
 # A grid of one: a set without step sizes of its own is not tuned at length.
 TUNED = ("evaluation.step_size_grid=[0.03]", "evaluation.tuning_networks=1")
 EVALUATED = ("evaluation.num_networks=2", "evaluation.epoch_grid=[1]", *TUNED)
-QUICK = ("steps=3", *EVALUATED)
+QUICK = ("steps=3", *EVALUATED, "reference.coreset.select=null")
 
 
 @pytest.fixture(scope="session")

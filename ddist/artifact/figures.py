@@ -8,6 +8,7 @@ DISTILLED = "distilled images"
 BASELINES = {
     "no_adaptation": "no adaptation",
     "random": "random real images",
+    "coreset": "chosen real images",
     "raw": "the same, not averaged",
     "full": "all training images",
     "full_measured": "all training images, measured",

@@ -63,8 +63,9 @@ def distill(
     Raises:
         DdistError: something that the command would refuse.
     """
-    words = {"method": method, "ipc": ipc, "budget": budget, **settings}
-    words = {name: value for name, value in words.items() if value is not None or name == "budget"}
+    words = {"ipc": ipc, "budget": budget, **settings}
+    if method is not None:
+        words["method"] = method
     with ExitStack() as stack:
         if folder is None:
             folder = stack.enter_context(TemporaryDirectory(prefix="ddist-"))

@@ -26,6 +26,7 @@ class Facts:
         accelerator: whether there is one to compute on.
         own: whether it is somebody's own data, for which no paper has a network.
         recipe: whether a paper's settings for this dataset are in use.
+        learns: whether the method learns its images.
         bf16: whether the device computes in bfloat16 by itself, and so faster.
     """
 
@@ -35,6 +36,7 @@ class Facts:
     accelerator: bool
     own: bool
     recipe: bool
+    learns: bool
     bf16: bool
 
 
@@ -81,6 +83,11 @@ def precision(facts: Facts) -> str:
     return "bf16-mixed" if facts.bf16 and not facts.recipe else "32-true"
 
 
+def coreset(facts: Facts) -> str | None:
+    """Return how the real images are chosen that a set is shown beside: papers show random ones."""
+    return "kmeans_embedding" if facts.learns and not facts.recipe else None
+
+
 def held_out(recipe: bool, learns: bool) -> float | None:
     """Return ``dataset.validation``, which is needed before the data is read: papers hold nothing
     out; otherwise images that are to be better than their start are judged on what can be spared
@@ -102,6 +109,7 @@ RULES: Mapping[str, Callable[[Facts], Any]] = {
     "trainer.precision": precision,
     "evaluation.precision": precision,
     "trajectories.precision": precision,
+    "reference.coreset.select": coreset,
 }
 """What the settings become that say ``auto``, by their dotted names."""
 

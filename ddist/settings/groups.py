@@ -52,6 +52,11 @@ REFERENCE = {
         "batch_size": PositiveInt,
         "lr": NonNegative,
     },
+    "coreset": {
+        "select": Literal["herding", "kcenter", "kmeans_embedding"] | None,
+        "epochs": PositiveInt,
+        "per_class": PositiveInt,
+    },
 }
 INIT = {
     "source": str | None,

@@ -3,6 +3,7 @@
 import logging
 
 import torch
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from ddist.data import RealData
@@ -46,6 +47,7 @@ def facts_of(cfg: DictConfig, data: RealData) -> Facts:
         accelerator=accelerator,
         own=is_own(str(cfg.dataset.source._target_)),
         recipe=cfg.recipe is not None,
+        learns=bool(cfg.method) and get_object(cfg.method._target_).learns,
         bf16=has_bf16(accelerator),
     )
 

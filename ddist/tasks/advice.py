@@ -14,7 +14,7 @@ def advice(
 ) -> list[str]:
     """Return the last lines of a run that left its set in ``folder``, with ``num_images`` to train
     on."""
-    ours, random = results["evaluation"][0], results["baselines"].get("random")
+    ours, baselines = results["evaluation"][0], results["baselines"]
     protocol, how = evaluator.protocol, "To train on them"
     lines = [
         f"    images = ddist.load({str(folder)!r}).as_dataset()  # normalised; classes by number",
@@ -26,22 +26,28 @@ def advice(
         passes = protocol.schedule(num_images).passes
         how += f", for some {passes} epochs ({percent(ours)} to expect)"
     return [
-        *([] if random is None else [worth(ours, random)]),
+        *([worth(ours, baselines)] if "random" in baselines else []),
         f"{how}:",
         f"    import ddist{'' if isinstance(protocol, Replay) else ', torch'}",
         *lines,
     ]
 
 
-def worth(ours: Mapping[str, Any], random: Mapping[str, Any]) -> str:
-    """Return a sentence that compares a set with random real images."""
-    gain = ours["accuracy_mean"] - random["accuracy_mean"]
-    unsure = (ours["accuracy_ci95"] or 0.0) + (random["accuracy_ci95"] or 0.0)
-    both = f"{percent(ours)} beside {percent(random)} of as many random real images"
+def worth(ours: Mapping[str, Any], baselines: Mapping[str, Any]) -> str:
+    """Return a sentence that compares a set with the best of as many real images."""
+    real = {name: row for name, row in baselines.items() if name in ("random", "coreset")}
+    words = {"random": "random real images", "coreset": "chosen ones"}
+    both = f"{percent(ours)} beside {percent(real['random'])} of as many {words['random']}"
+    if "coreset" in real:
+        both += f" and {percent(real['coreset'])} of {words['coreset']}"
+    best = max(real.values(), key=lambda row: float(row["accuracy_mean"]))
+    gain = ours["accuracy_mean"] - best["accuracy_mean"]
+    unsure = (ours["accuracy_ci95"] or 0.0) + (best["accuracy_ci95"] or 0.0)
     if abs(gain) <= unsure:
         return f"No difference that the networks show: {both}."
     if gain < 0:
-        return f"Distilling made it worse: {both}. Random real images do better here."
+        better = "Chosen" if best is real.get("coreset") else "Random"
+        return f"Distilling was not worth it: {both}. {better} real images do better here."
     return f"Distilling was worth it: {both}."
 
 

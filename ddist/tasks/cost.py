@@ -13,6 +13,7 @@ from ddist.evaluation import Evaluator, Protocol, Replay, Training
 from ddist.init import InitialWeights, Random
 from ddist.inner.fit import fit
 from ddist.inner.recipe import TrainingRecipe
+from ddist.inner.stacking import Precision
 from ddist.seeding import generator
 from ddist.synthetic.start import start_images
 from ddist.synthetic.steps import spread_over_steps
@@ -48,7 +49,7 @@ class Cost:
         return self.fixed + networks * (passes * self.per_pass + self.testing)
 
 
-def seconds_per_image(cfg: DictConfig, data: RealData) -> float:
+def seconds_per_image(cfg: DictConfig, data: RealData, precision: Precision) -> float:
     """Return the seconds that an image takes in the training of a network."""
     network = build_network(cfg.network, data).to(data.device)
     few = stand_in(cfg, data)
@@ -60,7 +61,7 @@ def seconds_per_image(cfg: DictConfig, data: RealData) -> float:
         lr=0.01,
         momentum=0.0,
         weight_decay=0.0,
-        precision=cfg.trainer.precision if cfg.trainer.precision == "bf16-mixed" else "32-true",
+        precision=precision,
     )
     weights = Random("default", cfg.seed).held_out(network, 1)
     once = partial(fit, network, weights, x, y, recipe, generators=[generator(cfg.seed)])

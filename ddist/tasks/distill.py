@@ -111,6 +111,7 @@ def distil(built: Run, clock: Clock, *, baseline: bool) -> float | None:
             baseline=baseline,
             variants=variants,
             teacher=built.teacher,
+            chosen=built.chosen,
         )
         selection = select(rows, distilled, data, judgement)
         if selection is not None:

@@ -36,6 +36,12 @@ SHARE = 0.4
 """Most of a budget that goes into the evaluation, of what is left once the data is read."""
 PREPARING = 0.3
 """Most of a budget that goes into what the first step needs: experts, teachers, embeddings."""
+CHOOSING = 0.05
+"""Most of a budget that goes into choosing the real images that the set is shown beside."""
+CORESET = ("reference.coreset.epochs", "reference.coreset.per_class")
+EMBEDDED = 1 / 3
+"""What embedding an image takes, of training on it."""
+FEWEST = 3  # epochs, below which fewer images are taken
 EMBEDDING = "method.embedding.epochs"
 FINISHING = 6.0
 """Seconds that are kept for pictures, the page and the table."""
@@ -72,7 +78,8 @@ def prepared_within_budget(cfg: DictConfig, data: RealData, clock: Clock) -> Dic
     if begun := begun_with(cfg, list(wanted)):
         return with_settings(cfg, begun)  # measured once, as other experts are another run
     left = max(0.0, parse_duration(cfg.budget) - clock.seconds() - FINISHING)
-    one = seconds_per_image(cfg, data)
+    bf16 = cfg.trainer.precision == "bf16-mixed"
+    one = seconds_per_image(cfg, data, "bf16-mixed" if bf16 else "32-true")
     needed = one * sum(OmegaConf.select(cfg, name) * wanted[name] for name in wanted)
     if needed <= PREPARING * left:
         return cfg
@@ -86,6 +93,27 @@ def prepared_within_budget(cfg: DictConfig, data: RealData, clock: Clock) -> Dic
     return with_settings(cfg, fewer)
 
 
+def coreset_within_budget(cfg: DictConfig, data: RealData, clock: Clock) -> DictConfig:
+    """Return ``cfg`` with a choice of real images, beside the set, that takes its share of a
+    budget: from fewer epochs, then from fewer images."""
+    if cfg.budget is None or cfg.reference.coreset.select is None:
+        return cfg
+    if begun := begun_with(cfg, CORESET):
+        return with_settings(cfg, begun)
+    left = max(0.0, parse_duration(cfg.budget) - clock.seconds() - FINISHING)
+    allowed = CHOOSING * left / seconds_per_image(cfg, data, "32-true")
+    epochs, per_class = (OmegaConf.select(cfg, name) for name in CORESET)
+    images = sum(min(per_class, count) for count in data.train.counts)
+    if images * (epochs + EMBEDDED) <= allowed:
+        return cfg
+    epochs, most = int(allowed / images - EMBEDDED), epochs
+    if epochs < FEWEST:
+        epochs = min(most, FEWEST)
+        fewer = int(allowed / (epochs + EMBEDDED) / data.num_classes)
+        per_class = min(per_class, max(fewer, cfg.ipc))
+    return with_settings(cfg, dict(zip(CORESET, (epochs, per_class), strict=True)))
+
+
 def begun_with(cfg: DictConfig, names: Sequence[str]) -> dict[str, int]:
     """Return the settings ``names`` of the run in the folder, which goes on; none where there is no
     such run, or one of them is named now."""
@@ -93,7 +121,8 @@ def begun_with(cfg: DictConfig, names: Sequence[str]) -> dict[str, int]:
     if not (cfg.resume and note.exists()) or chosen(*names):
         return {}
     earlier = OmegaConf.create(json.loads(note.read_text()))
-    copies = {name: name if name == EMBEDDING else f"method.{name}" for name in names}
+    copied = ("trajectories", "teacher")  # to where the method has them
+    copies = {n: f"method.{n}" if n.startswith(copied) else n for n in names}
     numbers = {name: OmegaConf.select(earlier, copy) for name, copy in copies.items()}
     return {name: number for name, number in numbers.items() if number is not None}
 
@@ -175,7 +204,8 @@ def num_rows(cfg: DictConfig, data: RealData, baseline: bool) -> float:
     learns = get_object(cfg.method._target_).learns
     judged = learns and data.validation is not None
     variants = cfg.method.get("ema") is not None
-    return 1 + baseline + variants + (2 * JUDGED if judged else 0)
+    chosen = cfg.reference.coreset.select is not None
+    return 1 + baseline + chosen + variants + (2 * JUDGED if judged else 0)
 
 
 def cut(cost: Cost, networks: int, passes: int, allowed: float) -> tuple[int, int]:

@@ -25,14 +25,11 @@ from ddist.evaluation import Evaluator, Row
 from ddist.evaluation.evaluator import summarise
 from ddist.evaluation.full import train_on_all
 from ddist.init.imagenet import SOURCE as IMAGENET
-from ddist.objectives import Objective
 from ddist.report.course import course_picture, course_table, has_course
 from ddist.report.table import results_table
-from ddist.seeding import generator
 from ddist.storage.atomic import write_file_whole
 from ddist.storage.signature import signature
-from ddist.synthetic.earlier import classes_of
-from ddist.synthetic.start import start_images
+from ddist.tasks.beside import Chosen, chosen_real, random_real
 from ddist.tasks.build import FindTeacher
 from ddist.tasks.config import learned_settings, to_plain
 from ddist.tasks.dashboards import log_results
@@ -55,8 +52,10 @@ def evaluate(
     baseline: bool,
     variants: Mapping[str, DistilledDataset],
     teacher: FindTeacher,
+    chosen: Chosen | None = None,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Evaluate the set, its ``variants`` by their names and, with ``baseline``, a random real set.
+    """Evaluate the set, its ``variants`` by their names and, with ``baseline``, a random real set,
+    and ``chosen`` real images.
     Return the content of results.json, and the confusion of classes [C, C] where it was counted, by
     row: ``evaluation/0``, ``baselines/random``.
 
@@ -67,12 +66,15 @@ def evaluate(
     log.info("Evaluating under the protocol %s.", evaluator.protocol.name)
     rows = kept.run("the set", distilled, data)
     confusion = {f"evaluation/{i}": row.confusion for i, row in enumerate(rows)}
-    others = dict(variants)
+    real = {}
     if baseline:
-        others["random"] = random_real(distilled, data, cfg.seed, evaluator.objective)
-        if distilled.label_temperature is not None:  # the same teacher's labels for both
-            options = distilled.label_temperature, distilled.meta.get("label_top_k")
-            others["random"] = with_labels(others["random"], teacher(), *options)
+        real["random"] = random_real(distilled, data, cfg.seed, evaluator.objective)
+    if chosen is not None:
+        real["coreset"] = chosen_real(distilled, chosen)
+    if distilled.label_temperature is not None:  # the same teacher's labels for all
+        options = distilled.label_temperature, distilled.meta.get("label_top_k")
+        real = {name: with_labels(images, teacher(), *options) for name, images in real.items()}
+    others = {**variants, **real}
     baselines: dict[str, Any] = {}
     if adapts(cfg, data):
         before = named_rows("no_adaptation", evaluator.before(data))
@@ -188,43 +190,6 @@ def peak_memory_bytes() -> int:
         return 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def random_real(
-    distilled: DistilledDataset, data: RealData, seed: int, objective: Objective | None = None
-) -> DistilledDataset:
-    """Draw random real images of the same classes in the same steps: what distilling has to beat.
-    With an ``objective``, order the classes as methods do and label the images as it wants."""
-    soft = distilled.labels.ndim > 1
-    labels = classes_of(distilled) if soft or objective is not None else distilled.labels
-    say_repeated(data, labels)
-    images = start_images("real", data, labels, generator(seed, "baseline"))
-    if objective is not None:
-        labels = objective.targets(labels)
-    epochs = None if distilled.step_sizes is None else len(distilled.step_sizes)
-    return DistilledDataset(
-        images=images.cpu(),
-        labels=labels,
-        step_index=distilled.step_index,
-        normalization=distilled.normalization,
-        meta={**distilled.meta, "method": "random", "student_epochs": epochs, "factor": 1},
-        config="",
-    )
-
-
-def say_repeated(data: RealData, labels: Tensor) -> None:
-    """Log a line where a class has fewer images than ``labels`` asks for: then each stands in the
-    baseline several times, so that it has as many images and steps as what it is compared with."""
-    asked = torch.bincount(labels.cpu(), minlength=data.num_classes).tolist()
-    names = [
-        f"{name} ({count} for {most})"
-        for name, most, count in zip(data.class_names, asked, data.train.counts, strict=True)
-        if most > count
-    ]
-    if names:
-        log.info(
-            "Random real images are repeated in classes that have too few: %s.", ", ".join(names)
-        )
 
 
 def publish(

@@ -12,6 +12,7 @@ from ddist.data import RealData
 from ddist.evaluation import Evaluator
 from ddist.init import InitialWeights
 from ddist.methods import Method
+from ddist.tasks.beside import Chosen, coreset
 from ddist.tasks.build import (
     FindTeacher,
     MakeSource,
@@ -26,7 +27,7 @@ from ddist.tasks.config import differences, to_plain
 from ddist.tasks.cost import Clock
 from ddist.tasks.names import chosen_names, without_network
 from ddist.tasks.networks import uses_network
-from ddist.tasks.plan import prepared_within_budget, within_budget
+from ddist.tasks.plan import coreset_within_budget, prepared_within_budget, within_budget
 from ddist.teachers.labels import check_stored
 
 
@@ -46,6 +47,8 @@ class Run:
     """Returns the teacher that all parts share, which is trained or read at the first call."""
     evaluator: Evaluator
     """Tests distilled sets under the chosen networks by the chosen protocol."""
+    chosen: Chosen | None
+    """Real images that the set is shown beside, chosen by their embeddings."""
     logger: Logger
     """Takes the curves of the outer steps."""
     folder: Path
@@ -70,6 +73,7 @@ def build_run(
     if cfg.budget is not None or not get_object(cfg.method._target_).learns:
         data.to(find_device(cfg.trainer.accelerator))
     cfg = prepared_within_budget(cfg, data, clock)
+    cfg = coreset_within_budget(cfg, data, clock)
     init, teacher = build_init(cfg, data), shared_teacher(cfg, data)
     cfg, reserve = within_budget(cfg, data, init, teacher, clock, baseline=baseline)
     evaluator = build_evaluator(cfg, names["network"], data, init, teacher)
@@ -77,10 +81,24 @@ def build_run(
         teacher()  # which says before any work if its classes are others
         factor = cfg.synthetic.factor
         check_stored(cfg.teacher.top_k, data.num_classes, factor)
+    chosen = None if evaluator.objective else coreset(cfg, data, init)
     method = build_method(cfg, data, init, teacher)
     if not (uses_network(cfg.method) or uses_network(cfg.evaluation)):
         names = without_network(names)
     logger = instantiate(cfg.logger)
     folder = Path(cfg.paths.run)
     asked = {name: old for name, (old, _) in differences(before, to_plain(cfg)).items()}
-    return Run(cfg, data, init, method, teacher, evaluator, logger, folder, names, asked, reserve)
+    return Run(
+        cfg=cfg,
+        data=data,
+        init=init,
+        method=method,
+        teacher=teacher,
+        evaluator=evaluator,
+        chosen=chosen,
+        logger=logger,
+        folder=folder,
+        names=names,
+        asked=asked,
+        reserve=reserve,
+    )

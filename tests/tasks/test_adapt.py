@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from ddist.networks import ConvNet
+from ddist.settings import auto
 from ddist.settings.auto import (
     AUTO,
     CPU_OPERATIONS,
@@ -30,7 +31,14 @@ from ddist.tasks.build import read_data
 from ddist.tasks.config import conf_dir, register_resolvers
 
 OWN = Facts(
-    side=64, num_classes=10, num_images=5000, accelerator=False, own=True, recipe=False, bf16=True
+    side=64,
+    num_classes=10,
+    num_images=5000,
+    accelerator=False,
+    own=True,
+    recipe=False,
+    learns=True,
+    bf16=True,
 )
 
 
@@ -141,3 +149,9 @@ def test_the_fields_datasets_are_nobodys_own(tmp_path: Any) -> None:
     words = ("dataset=digits", f"paths.cache={tmp_path}", "paths.data=.", "paths.run=.")
     filled, _ = read_data(composed("method=random", "network=convnet", *words))
     assert filled.network.width == 128  # whatever the machine: baselines stand beside papers
+
+
+def test_chosen_real_images_stand_beside_what_no_paper_has_settings_for() -> None:
+    assert auto.coreset(OWN) == "kmeans_embedding"
+    assert auto.coreset(replace(OWN, recipe=True)) is None
+    assert auto.coreset(replace(OWN, learns=False)) is None

@@ -20,7 +20,7 @@ from ddist.networks import MLP
 from ddist.objectives import Poison
 from ddist.seeding import generator
 from ddist.synthetic.steps import spread_over_steps
-from ddist.tasks.results import random_real
+from ddist.tasks.beside import Chosen, chosen_real, random_real
 
 IPC, STEPS, EPOCHS = 3, 2, 4
 
@@ -54,6 +54,20 @@ def classes_of_images(images: Tensor, data: RealData) -> Tensor:
     same = (images[:, None] == train[None]).flatten(2).all(2)  # [N, M]
     assert same.any(1).all()
     return data.train.y[same.int().argmax(1)]
+
+
+def test_chosen_images_stand_where_the_distilled_ones_of_their_class_do(
+    make_set: Callable[..., DistilledDataset], digits: RealData
+) -> None:
+    distilled = make_set()
+    by_class = torch.cat(
+        [digits.images(torch.arange(s, s + IPC)) for s in digits.train.offsets[:10]]
+    )
+    chosen = chosen_real(distilled, Chosen("herding", by_class))
+    assert torch.equal(classes_of_images(chosen.images, digits), distilled.labels)
+    assert len(chosen.images.unique(dim=0)) == len(by_class)
+    assert chosen.meta["method"] == "herding" and chosen.step_sizes is None
+    assert torch.equal(chosen.step_index, distilled.step_index)
 
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])

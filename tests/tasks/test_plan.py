@@ -91,9 +91,32 @@ def test_a_reserve_ends_the_steps_earlier(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_rows_are_counted(cfg) -> None:
     filled, data = read_data(cfg)
+    assert plan.num_rows(filled, data, baseline=True) == pytest.approx(3 + 2 * plan.JUDGED)
+    filled.reference.coreset.select = None
     assert plan.num_rows(filled, data, baseline=True) == pytest.approx(2 + 2 * plan.JUDGED)
     filled.method.ema = 0.9
     assert plan.num_rows(filled, data, baseline=False) == pytest.approx(2 + 2 * plan.JUDGED)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "epochs", "per_class"),
+    [(1e-6, 20, 500), (2e-4, 10, 500), (1e-3, 3, 80), (1.0, 3, 1)],
+)
+def test_choosing_real_images_takes_its_share(
+    cfg, monkeypatch: pytest.MonkeyPatch, seconds: float, epochs: int, per_class: int
+) -> None:
+    """Of the digits' 121 or so per class, each of which takes so many seconds in training."""
+    monkeypatch.setattr(plan, "seconds_per_image", lambda *_: seconds)
+    cfg.budget = "1m"
+    filled, data = read_data(cfg)
+    settings = plan.coreset_within_budget(filled, data, Clock(0.0)).reference.coreset
+    assert (settings.epochs, settings.per_class) == (epochs, per_class)
+    images = sum(min(per_class, count) for count in data.train.counts)
+    allowed = plan.CHOOSING * (60 - plan.FINISHING)
+    assert seconds == 1.0 or images * (epochs + plan.EMBEDDED) * seconds <= allowed
+    filled.budget = None
+    unbound = plan.coreset_within_budget(filled, data, Clock(0.0)).reference.coreset
+    assert (unbound.epochs, unbound.per_class) == (20, 500)
 
 
 def test_what_the_first_step_needs_is_cut_to_its_share(

@@ -1,0 +1,104 @@
+"""What a distilled set is shown beside: as many real images, drawn or chosen."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from ddist.artifact.dataset import DistilledDataset
+from ddist.data import RealData
+from ddist.errors import DdistError
+from ddist.init import InitialWeights
+from ddist.objectives import Objective
+from ddist.seeding import generator
+from ddist.synthetic.earlier import classes_of
+from ddist.synthetic.start import start_images
+from ddist.tasks.build import build_method
+from ddist.tasks.config import read_option, to_plain, with_settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Real ``images`` [N, C, H, W], class by class, and the method that chose them."""
+
+    method: str
+    images: Tensor
+
+
+def random_real(
+    distilled: DistilledDataset, data: RealData, seed: int, objective: Objective | None = None
+) -> DistilledDataset:
+    """Draw random real images of the same classes in the same steps: what distilling has to beat.
+    With an ``objective``, order the classes as methods do and label the images as it wants."""
+    soft = distilled.labels.ndim > 1
+    labels = classes_of(distilled) if soft or objective is not None else distilled.labels
+    say_repeated(data, labels)
+    images = start_images("real", data, labels, generator(seed, "baseline"))
+    if objective is not None:
+        labels = objective.targets(labels)
+    return real_set(distilled, images.cpu(), labels, "random")
+
+
+def chosen_real(distilled: DistilledDataset, chosen: Chosen) -> DistilledDataset:
+    """Return the ``chosen`` images in the places of the distilled ones of the same classes."""
+    labels = classes_of(distilled)
+    images = torch.empty_like(chosen.images)
+    images[torch.argsort(labels, stable=True)] = chosen.images
+    return real_set(distilled, images, labels, chosen.method)
+
+
+def real_set(
+    distilled: DistilledDataset, images: Tensor, labels: Tensor, method: str
+) -> DistilledDataset:
+    """Return real ``images`` [N, C, H, W] in the place of the distilled ones."""
+    epochs = None if distilled.step_sizes is None else len(distilled.step_sizes)
+    return DistilledDataset(
+        images=images,
+        labels=labels,
+        step_index=distilled.step_index,
+        normalization=distilled.normalization,
+        meta={**distilled.meta, "method": method, "student_epochs": epochs, "factor": 1},
+        config="",
+    )
+
+
+def say_repeated(data: RealData, labels: Tensor) -> None:
+    """Log a line where a class has fewer images than ``labels`` asks for: then each stands in the
+    baseline several times, so that it has as many images and steps as what it is compared with."""
+    asked = torch.bincount(labels.cpu(), minlength=data.num_classes).tolist()
+    names = [
+        f"{name} ({count} for {most})"
+        for name, most, count in zip(data.class_names, asked, data.train.counts, strict=True)
+        if most > count
+    ]
+    if names:
+        log.info(
+            "Random real images are repeated in classes that have too few: %s.", ", ".join(names)
+        )
+
+
+def coreset(cfg: DictConfig, data: RealData, init: InitialWeights) -> Chosen | None:
+    """Choose as many real images as the set of ``cfg`` has, as ``reference.coreset`` says, in
+    the order of the classes; None where it says nothing, or the network has no features."""
+    settings = cfg.reference.coreset
+    if settings.select is None:
+        return None
+    method: dict[str, Any] = to_plain(read_option("method", settings.select), resolve=False)
+    method["embedding"]["epochs"] = settings.epochs
+    method["train_per_class"] = None
+    synthetic = {**read_option("synthetic", "pixel"), "scarce": cfg.synthetic.scarce}
+    augment = read_option("augment", "none")
+    own = with_settings(cfg, {"method": method, "synthetic": synthetic, "augment": augment})
+    try:
+        fits = max(data.train.counts) <= settings.per_class
+        candidates = data if fits else data.limited(settings.per_class, "coreset")
+        selection = build_method(own, candidates, init)
+    except DdistError as error:
+        log.warning("No chosen real images beside the distilled ones: %s", error)
+        return None
+    return Chosen(settings.select, selection.tensors()["images"])
