@@ -64,6 +64,11 @@ class DistilledDataset:
         clamped."""
         return self._pixels().clamp(0, 1)
 
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """Return ``pixels`` [N, C, H, W], uint8 or floats from 0 to 1, as the images are: what
+        networks that were trained on them have to be given."""
+        return Normalization.from_state(self.normalization)(pixels)
+
     def as_dataset(self) -> TensorDataset:
         """Return a torch Dataset of (image, label), or (image, label, weight) where there are
         weights."""

@@ -13,6 +13,7 @@ from rich.progress import Progress as RichProgress
 from ddist.callbacks.schedule import find_budget
 from ddist.formatting import format_duration
 from ddist.settings.ranges import NonNegative
+from ddist.stages.bars import bar_console
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +47,8 @@ class Progress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._first, self._shown = None, (trainer.global_step, time.monotonic())
-        console = rich.get_console()
-        if self._enabled and (console.is_terminal if self.live is None else self.live):
+        console = rich.get_console() if self.live else bar_console()
+        if self._enabled and console is not None and self.live is not False:
             self._bar = RichProgress(
                 TextColumn("distilling"),
                 BarColumn(bar_width=None),

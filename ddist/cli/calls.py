@@ -9,7 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import rich
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
@@ -22,6 +21,7 @@ from ddist.compare.gather import RESULTS
 from ddist.data.sources.memory import arrays_of
 from ddist.errors import DdistError
 from ddist.networks.given import given_network
+from ddist.stages.bars import bars_alone
 from ddist.synthetic.earlier import classes_of
 from ddist.tasks import distill as distilling
 from ddist.tasks import evaluate as evaluating
@@ -118,8 +118,8 @@ def composed(
         words.append(f"network={network}")
     words += [f"hydra.run.dir={folder}", f"hydra.runtime.output_dir={folder}"]
     register_resolvers()
-    running, console = HydraConfig.instance().cfg, rich.get_console()
-    quiet, levels = console.quiet, {n: logging.getLogger(n).level for n in LIGHTNING_LOGGERS}
+    running = HydraConfig.instance().cfg
+    levels = {n: logging.getLogger(n).level for n in LIGHTNING_LOGGERS}
     try:
         with ExitStack() as stack:
             try:
@@ -133,12 +133,12 @@ def composed(
                 check_config(cfg)
             except Exception as error:
                 raise DdistError(explain(error, words)) from None
-            console.quiet = True
+            stack.enter_context(bars_alone())
             for name in LIGHTNING_LOGGERS:  # which say at each start what devices there are
                 logging.getLogger(name).setLevel(logging.WARNING)
             yield cfg, source
     finally:
-        HydraConfig.instance().cfg, console.quiet = running, quiet
+        HydraConfig.instance().cfg = running
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
 

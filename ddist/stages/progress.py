@@ -5,12 +5,12 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-import rich
 from rich.errors import LiveError
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from ddist.formatting import format_duration
+from ddist.stages.bars import bar_console
 
 log = logging.getLogger(__name__)
 
@@ -98,8 +98,8 @@ class Progress:
         return units >= LINE_FRACTION * self.total or waited >= LINE_SECONDS
 
     def _draw(self) -> Bar | None:
-        console = rich.get_console()
-        if not console.is_terminal or console.quiet:
+        console = bar_console()
+        if console is None:
             return None
         bar = Bar(
             TextColumn(self.what),

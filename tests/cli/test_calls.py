@@ -1,6 +1,10 @@
 """ddist.distill and ddist.evaluate do what the command does."""
 
 import inspect
+import json
+import os
+import pty
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,17 +15,19 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from PIL import Image
+from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 import ddist
 from ddist.data.sources.memory import arrays_of as arrays_with
 from ddist.networks.given import given
+from ddist.stages.bars import bar_console, bars_alone
 from ddist.tasks.config import composed_apart
 
 QUICK: dict[str, Any] = {
     "steps": 3, "threads": 1, "network": "mlp", "evaluation.num_networks": 2,
-    "evaluation.epochs": 3,
+    "evaluation.epochs": 3, "reference.coreset.select": None,
 }  # fmt: skip
 
 
@@ -128,8 +134,7 @@ def test_a_network_may_be_a_function(shapes: Any) -> None:
 
 def test_nothing_is_left_but_where_it_is_asked_for(shapes: Any, tmp_path: Path) -> None:
     """Networks that are trained before the first step are in the cache; dm trains none."""
-    settings = {**QUICK, "reference.coreset.select": None}
-    ddist.distill(shapes, method="dm", ipc=1, folder=tmp_path / "run", **settings)
+    ddist.distill(shapes, method="dm", ipc=1, folder=tmp_path / "run", **QUICK)
     assert (tmp_path / "run" / "results.json").exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
 
@@ -196,3 +201,51 @@ def test_defaults_are_the_commands() -> None:
 def test_a_network_of_a_past_process_is_a_sentence() -> None:
     with pytest.raises(ddist.DdistError, match="was a function in Python"):
         given("small", 3, (1, 12, 12))
+
+
+NOTEBOOK = Path(__file__).parents[2] / "docs" / "own-pictures.ipynb"
+
+
+@pytest.mark.slow
+def test_the_notebook_runs() -> None:
+    """Its cells one after the other, without a kernel: they are plain Python."""
+    names: dict[str, Any] = {}
+    for cell in json.loads(NOTEBOOK.read_text())["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+    assert names["distilled"].results["evaluation"][0]["accuracy_mean"] > 0.7
+    assert names["accuracy"] > 0.7  # of the plain loop, too
+    assert names["rows"][0]["network"] == "mlp"
+
+
+BARS = """
+import ddist, torch
+x = torch.randint(256, (80, 6, 6), dtype=torch.uint8)
+settings = {"evaluation.num_networks": 2, "evaluation.epochs": 1, "network": "mlp"}
+ddist.distill((x, torch.arange(80) % 4), method="dm", ipc=1, steps=3, **settings)
+print("done")
+"""
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_bars_and_no_table() -> None:
+    shown = []
+
+    def read(terminal: int) -> bytes:
+        shown.append(os.read(terminal, 65536))
+        return shown[-1]
+
+    status = pty.spawn([sys.executable, "-c", BARS], read)
+    text = b"".join(shown).decode()
+    assert status == 0 and "distilling" in text and "3/3" in text and "done" in text
+    assert "trained on" not in text
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_a_notebook_shows_bars_where_it_can(monkeypatch: pytest.MonkeyPatch, widgets: bool) -> None:
+    found = object() if widgets else None
+    monkeypatch.setattr("ddist.stages.bars.find_spec", lambda name: found)
+    monkeypatch.setattr("ddist.stages.bars.Console", lambda: Console(force_jupyter=True))
+    with bars_alone():
+        assert (bar_console() is not None) == widgets
+    assert bar_console() is None  # a file
