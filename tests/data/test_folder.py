@@ -32,8 +32,8 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def read(real_data: Factory, folder: Path, size: int | None = None) -> RealData:
-    return real_data("imagefolder", source={"folder": str(folder)}, size=size).load()
+def read(real_data: Factory, folder: Path, size: int | None = None, fit: str = "crop") -> RealData:
+    return real_data("imagefolder", source={"folder": str(folder), "fit": fit}, size=size).load()
 
 
 def test_labels_follow_the_sorted_names(real_data: Factory, folder: Path) -> None:
@@ -52,6 +52,23 @@ def test_size_resizes_the_shorter_side_and_crops_the_centre(tmp_path: Path) -> N
     for width, height in ((7, 31), (31, 7), (1, 1)):
         paint(tmp_path / "odd.png", width, height)
         assert pictures.decode(tmp_path / "odd.png", 5).shape == (3, 5, 5)
+
+
+def test_squashed_pictures_are_whole(real_data: Factory, folder: Path, tmp_path: Path) -> None:
+    """White where the left half of a wide picture is: in the left half of the square."""
+    for number in range(4):
+        wide = Image.new("RGB", (24, 8), "black")
+        wide.paste("white", (0, 0, 12, 8))
+        wide.save(folder / "train" / "ant" / f"wide{number}.png")
+    squashed = read(real_data, folder, size=8, fit="squash")
+    cropped = read(real_data, folder, size=8)
+    expected = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    expected[:, :, :4] = 255
+    inside = [0, 1, 2, 5, 6, 7]  # the edge is blurred
+    x = squashed.train.x[squashed.train.y == 0]
+    matches = (x[..., inside] == expected[..., inside]).flatten(1).all(1)
+    assert matches.sum() == 4
+    assert not torch.equal(cropped.train.x, squashed.train.x)  # decoded apart
 
 
 def test_grey_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:

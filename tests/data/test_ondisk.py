@@ -230,7 +230,7 @@ from ddist.data import RealData
 from ddist.data.sources import folder
 data = RealData(
     name="pictures", source=partial(
-        folder, folder=NAME, test=None, test_share=0.2, split_seed=0, in_memory=0,
+        folder, folder=NAME, test=None, test_share=0.2, split_seed=0, in_memory=0, fit="crop",
         background="white", white=None,
     ),
     channels=None,

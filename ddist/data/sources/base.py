@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from ddist.data.ondisk import Images
 from ddist.errors import DdistError
+
+Fit = Literal["crop", "squash"]
+"""The shorter side is resized, and the centre cropped; or both sides are resized."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Request:
     skip_damaged: bool  # leave out pictures that cannot be decoded
     # The classes wanted, in their order; sources that can leave the others unread do.
     classes: Sequence[int | str] | None
+    fit: Fit = "crop"  # how a picture of another shape becomes a square of ``size``
 
 
 @dataclass(frozen=True)

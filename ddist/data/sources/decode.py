@@ -11,6 +11,7 @@ import torch
 from PIL import ExifTags, Image, ImageColor, UnidentifiedImageError
 from torch import Tensor
 
+from ddist.data.sources.base import Fit
 from ddist.errors import DdistError
 
 # EXIF's orientations (tag 274), each with what makes it upright.
@@ -74,19 +75,22 @@ def parse_colours(background: str, white: float | None) -> Colours:
     return Colours((red, green, blue), white)
 
 
-def decode(path: Path, size: int | None, colours: Colours = USUAL) -> Tensor:
+def decode(path: Path, size: int | None, colours: Colours = USUAL, fit: Fit = "crop") -> Tensor:
     """Read one picture, upright, as uint8 [3, H, W] RGB; the first, if the file has several.
 
     With a ``size`` the shorter side is resized to it (bilinear, antialiased) and the centre
-    cropped. Grey pictures of more than 8 bits are scaled from 0..white (see :class:`Colours`) to
-    0..255, never by a picture's own brightest value, so that pictures stay comparable.
+    cropped, or with ``fit`` "squash" both sides are resized. Grey pictures of more than 8 bits are
+    scaled from 0..white (see :class:`Colours`) to 0..255, never by a picture's own brightest value,
+    so that pictures stay comparable.
 
     Raises:
         Exception: whatever Pillow raises for a damaged picture; see :func:`reason`.
     """
     with Image.open(path) as file:
         picture = to_rgb(file, colours)
-    if size is not None:
+    if size is not None and fit == "squash":
+        picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+    elif size is not None:
         scale = size / min(picture.size)
         width, height = (max(size, round(side * scale)) for side in picture.size)
         picture = picture.resize((width, height), Image.Resampling.BILINEAR)

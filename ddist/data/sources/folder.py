@@ -11,7 +11,7 @@ from annotated_types import Gt, Lt
 from filelock import FileLock
 
 from ddist.data.classes import choose_classes
-from ddist.data.sources.base import Arrays, Request
+from ddist.data.sources.base import Arrays, Fit, Request
 from ddist.data.sources.decode import USUAL, Colours, parse_colours
 from ddist.data.sources.layout import Listing, check_apart, find_layout
 from ddist.data.sources.listing import class_folders, list_files, log_left_out, log_unsorted
@@ -37,6 +37,7 @@ def folder(
     test_share: Annotated[float, Gt(0), Lt(1)],
     split_seed: NonNegativeInt,
     in_memory: NonNegative,
+    fit: Fit,
     background: str,
     white: Positive | None,
 ) -> Arrays:
@@ -47,7 +48,8 @@ def folder(
     ``test_share`` of each class is drawn by ``split_seed``; so it is where the class folders lie
     directly in ``folder``. Labels follow the sorted names of the class folders of train. Up to
     ``in_memory`` MiB of decoded pictures are held in memory; more are left on disk, from where
-    batches are read. ``background`` is the colour behind transparent pixels, ``white`` the value
+    batches are read. ``fit`` says how pictures of another shape become squares of dataset.size.
+    ``background`` is the colour behind transparent pixels, ``white`` the value
     that becomes 255 in pictures of more than 8 bits (see
     :class:`ddist.data.sources.decode.Colours`).
     """
@@ -85,6 +87,7 @@ def folder(
             )
         held_out = _list_classes(layout.test, classes)
         check_apart(train, held_out)
+    request = replace(request, fit=fit)
     arrays = decoded(request, root, train, held_out, tuple(classes), in_memory, colours)
     return replace(arrays, facts={**facts, **arrays.facts})
 

@@ -54,6 +54,8 @@ def decode_pictures(
     colours = find_white(all_paths, "".join(identities), colours, request.cache)
     shape, example = _shape(all_paths, request)
     wanted = f"{DECODER} {request.size} {request.channels} {shape} {SHARD_BYTES} {colours.key}"
+    if request.fit != "crop":
+        wanted += f" {request.fit}"
     keys = [hash_text(f"{wanted}\0{identity}") for identity in identities]
     stems, bounds = [], [0]
     for group, key in zip(groups, keys, strict=True):
@@ -62,7 +64,7 @@ def decode_pictures(
         bounds += [bounds[-1] + end for end in ends]
 
     def make(start: int, stop: int) -> Rows:
-        x, reasons = _decode_all(all_paths[start:stop], example, shape, request.size, colours)
+        x, reasons = _decode_all(all_paths[start:stop], example, shape, request, colours)
         write_record(stems[bounds.index(start)], reasons)
         return (x if request.channels is None else to_channels(x, request.channels)).numpy()
 
@@ -166,14 +168,14 @@ def _decode_all(
     paths: Sequence[Path],
     example: Path,
     shape: tuple[int, int, int],
-    size: int | None,
+    request: Request,
     colours: Colours,
 ) -> tuple[Tensor, dict[int, str]]:
     """Decode to uint8 [N, *shape]; damaged pictures are black, and why is returned by number."""
     x = torch.zeros(len(paths), *shape, dtype=torch.uint8)
 
     def place(index: int) -> None:
-        picture = decode(paths[index], size, colours)
+        picture = decode(paths[index], request.size, colours, request.fit)
         if picture.shape != shape:
             raise DdistError(
                 f"The pictures differ in shape: {example} is {_measure(shape)} and {paths[index]} "
