@@ -175,7 +175,8 @@ def num_rows(cfg: DictConfig, data: RealData, baseline: bool) -> float:
     learns = get_object(cfg.method._target_).learns
     judged = learns and data.validation is not None
     variants = cfg.method.get("ema") is not None
-    return 1 + baseline + variants + (2 * JUDGED if judged else 0)
+    beside = baseline * (1 + get_object(cfg.evaluation._target_).num_beside)
+    return 1 + beside + variants + (2 * JUDGED if judged else 0)
 
 
 def cut(cost: Cost, networks: int, passes: int, allowed: float) -> tuple[int, int]:

@@ -70,6 +70,7 @@ def evaluate(
     others = dict(variants)
     if baseline:
         others["random"] = random_real(distilled, data, cfg.seed, evaluator.objective)
+        others |= chosen_real(distilled, data, evaluator)
         if distilled.label_temperature is not None:  # the same teacher's labels for both
             options = distilled.label_temperature, distilled.meta.get("label_top_k")
             others["random"] = with_labels(others["random"], teacher(), *options)
@@ -83,6 +84,8 @@ def evaluate(
                 row.to_dict(),
                 row.confusion,
             )
+    if baseline:
+        baselines |= all_images(kept, data)
     if cfg.reference.measure:
         measure = partial(measured_full, cfg, evaluator, data)
         baselines["full_measured"] = kept.once("full_measured", measure).to_dict()
@@ -199,15 +202,50 @@ def random_real(
     images = start_images("real", data, labels, generator(seed, "baseline"))
     if objective is not None:
         labels = objective.targets(labels)
+    return real_set("random", distilled, images, labels)
+
+
+def chosen_real(
+    distilled: DistilledDataset, data: RealData, evaluator: Evaluator
+) -> dict[str, DistilledDataset]:
+    """Return the real images that the protocol chooses, as many of each class as are distilled, by
+    the names of the choices."""
+    classes = classes_of(distilled).cpu()
+    counts = torch.bincount(classes, minlength=data.num_classes)
+    places = classes.argsort(stable=True)  # choices are sorted by class
+    sets = {}
+    for name, rows in evaluator.choices(data, counts.tolist()).items():
+        images = torch.empty(len(classes), *data.image_shape)
+        images[places] = data.images(rows.to(data.device)).cpu()
+        sets[name] = real_set(name, distilled, images, classes)
+    return sets
+
+
+def real_set(
+    name: str, distilled: DistilledDataset, images: Tensor, labels: Tensor
+) -> DistilledDataset:
+    """Return real ``images`` in the place of the distilled ones, as a set of the method ``name``."""
     epochs = None if distilled.step_sizes is None else len(distilled.step_sizes)
     return DistilledDataset(
         images=images.cpu(),
         labels=labels,
         step_index=distilled.step_index,
         normalization=distilled.normalization,
-        meta={**distilled.meta, "method": "random", "student_epochs": epochs, "factor": 1},
+        meta={**distilled.meta, "method": name, "student_epochs": epochs, "factor": 1},
         config="",
     )
+
+
+def all_images(kept: KeptRows, data: RealData) -> dict[str, dict[str, Any]]:
+    """Return the protocol's rows of all training images, if it has any, by their names."""
+    evaluator = kept.evaluator
+    if not evaluator.protocol.takes_all_images:
+        return {}
+    rows = [
+        kept.once(f"all_images {network}", partial(evaluator.row_on_all_images, network, data))
+        for network in evaluator.tested
+    ]
+    return {key: row.to_dict() for key, row in named_rows("full_probe", rows).items()}
 
 
 def say_repeated(data: RealData, labels: Tensor) -> None:
