@@ -1,4 +1,5 @@
-"""Features under a network that is never trained: of any images, and of a dataset's, kept on disk."""
+"""Features under a network that is never trained: of any images, and of all in a dataset, which are
+kept on disk."""
 
 import logging
 from collections.abc import Iterator
@@ -115,7 +116,7 @@ class Features:
         return self
 
     def rows(self, indices: Tensor) -> Tensor:
-        """Return the features [n, F] of the images ``indices`` (int64 [n]), on the data's device."""
+        """Return the features [n, F] of the images ``indices`` [n], on the data's device."""
         values = torch.from_numpy(self.shards.read(indices.cpu().numpy()))
         return values.to(self.data.device)
 

@@ -78,7 +78,8 @@ class LinearProbe(Protocol):
     ) -> tuple[Tensor, dict[str, float]]:
         frozen = Frozen.of(context.network, context.init)
         tests = Features(frozen, context.data, context.split).prepare()
-        accuracies, chosen = [], {}
+        accuracies: list[float] = []
+        chosen: dict[str, float] = {}
         for k in range(self.num_probes):
             phi, y = self.examples(frozen, distilled, context, k)
             if self.fit == "adamw":
@@ -173,9 +174,7 @@ def stacked(phi: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return phi.flatten(0, 1), y.repeat(len(phi), 1)
 
 
-def labelled(
-    features: Features, rows: Tensor, num_classes: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+def labelled(features: Features, rows: Tensor, num_classes: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the features and one-hot labels of those ``rows``, in parts."""
     y = features.split.y
     for part in rows.split(8192):

@@ -118,8 +118,8 @@ def adamw_probe(
     with torch.enable_grad():
         for epoch in range(epochs):
             logits = features[epoch % len(features)] @ weight + bias
-            optimizer.zero_grad()
-            F.cross_entropy(logits, labels).backward()
+            loss = F.cross_entropy(logits, labels)
+            weight.grad, bias.grad = torch.autograd.grad(loss, [weight, bias])
             optimizer.step()
             schedule.step()
     return Probe(weight.detach(), bias.detach())

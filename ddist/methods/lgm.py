@@ -14,7 +14,8 @@ from ddist.settings.ranges import Positive, PositiveInt
 class LGM(Probing):
     """Images whose features give a random linear head the gradient that real images give it.
 
-        min over x of  E_{W ~ N(0, s^2)}  1 - cos( grad_W l(W; f(A(x)), y), grad_W l(W; f(x_t), y_t) )
+        min over x of  E_{W ~ N(0, s^2)}
+            1 - cos( grad_W l(W; f(A(x)), y), grad_W l(W; f(x_t), y_t) )
 
     for the cross-entropy l of a head W without bias on the features of the fixed network f; new
     heads are drawn at every outer step. The gradient in a head is written out (see

@@ -69,9 +69,7 @@ class Probing(Method):
         phi_real = self.features.rows(indices.flatten()).to(phi_syn)
         classes = torch.arange(num_classes, device=images.device)
         y_real = one_hot(classes.repeat_interleave(indices.shape[1]), num_classes)
-        return self.match(
-            phi_syn, labels.repeat(self.views, 1), phi_real, y_real.to(phi_syn)
-        )
+        return self.match(phi_syn, labels.repeat(self.views, 1), phi_real, y_real.to(phi_syn))
 
     def view_features(self, images: Tensor) -> Tensor:
         """Return the features [V, M, F] of the views of ``images`` [M, C, H, W] in this step."""

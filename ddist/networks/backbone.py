@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +57,7 @@ class Backbone(Network):
                 "dataset.channels=3."
             )
         network = published(model, weights)
-        config: dict[str, Any] = network.pretrained_cfg
+        config = cast(dict[str, Any], network.pretrained_cfg)
         side = _side(model, config, size, image_shape)
         package = PACKAGES.get(model) if weights is None and package_file(model) else None
         own_mean = [package.mean] * 3 if package else config["mean"]
@@ -137,9 +137,7 @@ def _as_buffers(model: nn.Module) -> None:
             module.register_buffer(name, parameter.detach())
 
 
-def _side(
-    model: str, config: dict[str, Any], size: int | None, image_shape: ImageShape
-) -> int:
+def _side(model: str, config: dict[str, Any], size: int | None, image_shape: ImageShape) -> int:
     """Return the pixels of a side that images get."""
     trained = int(config["input_size"][-1])
     if config.get("fixed_input_size"):
@@ -159,5 +157,3 @@ def _per_channel(name: str, values: Sequence[float]) -> Tensor:
             f"1, such as [0.5, 0.5, 0.5], not {list(values)}."
         )
     return torch.tensor(values).view(3, 1, 1)
-
-

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -116,14 +117,14 @@ def _fitting(file: Path, network: nn.Module) -> Weights:
         raise DdistError(f"There is no file {file}, which network.weights names.") from None
     except ValueError as error:
         raise DdistError(f"network.weights={file} cannot be read ({error}).") from None
-    own = network.state_dict()
+    own, config = network.state_dict(), cast(dict[str, Any], network.default_cfg)
     try:
         if isinstance(content, Mapping) and not own.keys() & content.keys():
             return by_order(content, own)
         return weights_for(content, own)
     except ValueError as error:
         raise DdistError(
-            f"The weights in {file} are not those of {network.default_cfg['architecture']} "
+            f"The weights in {file} are not those of {config['architecture']} "
             f"({error}): choose the network.model that they were trained with."
         ) from None
 

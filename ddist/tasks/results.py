@@ -224,7 +224,7 @@ def chosen_real(
 def real_set(
     name: str, distilled: DistilledDataset, images: Tensor, labels: Tensor
 ) -> DistilledDataset:
-    """Return real ``images`` in the place of the distilled ones, as a set of the method ``name``."""
+    """Return real ``images`` in the place of the distilled ones, of the method ``name``."""
     epochs = None if distilled.step_sizes is None else len(distilled.step_sizes)
     return DistilledDataset(
         images=images.cpu(),
