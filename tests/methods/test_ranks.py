@@ -16,6 +16,7 @@ from tests.methods.every import METHODS, Run
 
 SAME_ON_ALL_RANKS = {
     "cafe": {"query"},  # by which students are watched
+    **dict.fromkeys(("clp", "lgm"), {"fixed"}),  # the network, which stays as it is
     "sre2l": {"teacher"},  # images that it is tried on, once
 }
 
