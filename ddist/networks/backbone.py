@@ -12,7 +12,7 @@ from ddist.artifact.normalization import Normalization
 from ddist.errors import DdistError
 from ddist.networks.base import ImageShape, Network
 from ddist.networks.folding import folded
-from ddist.networks.published import PACKAGES, package_file, published
+from ddist.networks.published import own_normalization, per_channel, published
 from ddist.settings.ranges import Positive, PositiveInt
 
 LEAST_SIDE = 96
@@ -59,15 +59,13 @@ class Backbone(Network):
         network = published(model, weights)
         config = cast(dict[str, Any], network.pretrained_cfg)
         side = _side(model, config, size, image_shape)
-        package = PACKAGES.get(model) if weights is None and package_file(model) else None
-        own_mean = [package.mean] * 3 if package else config["mean"]
-        own_std = [package.std] * 3 if package else config["std"]
+        own_mean, own_std = own_normalization(model, weights)
         body = _Body(
             _without_classifier(network, side, learned),
             normalization,
             side,
-            _per_channel("mean", own_mean if mean is None else mean),
-            _per_channel("std", own_std if std is None else std),
+            per_channel("network.mean", own_mean if mean is None else mean),
+            per_channel("network.std", own_std if std is None else std),
         )
         super().__init__(body, num_classes, image_shape)
         self.model, self.learned = model, learned
@@ -88,8 +86,8 @@ class _Body(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self._space, self.side = model, space, side
-        self.register_buffer("mean", mean)
-        self.register_buffer("std", std)
+        self.register_buffer("mean", mean.view(3, 1, 1))
+        self.register_buffer("std", std.view(3, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         pixels = self._space.to(x.device).inverse(x).expand(-1, 3, -1, -1)
@@ -147,13 +145,3 @@ def _side(model: str, config: dict[str, Any], size: int | None, image_shape: Ima
             )
         return trained
     return size or min(max(LEAST_SIDE, *image_shape[1:]), trained)
-
-
-def _per_channel(name: str, values: Sequence[float]) -> Tensor:
-    """Return the values as [3, 1, 1]. Raise a DdistError for others than of pixels in [0, 1]."""
-    if len(values) != 3 or not all(0 <= value <= 1 for value in values):
-        raise DdistError(
-            f"network.{name} has a number for each of red, green and blue, of pixels between 0 and "
-            f"1, such as [0.5, 0.5, 0.5], not {list(values)}."
-        )
-    return torch.tensor(values).view(3, 1, 1)

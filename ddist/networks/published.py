@@ -2,7 +2,7 @@
 
 import importlib.util
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -88,6 +88,27 @@ def package_file(model: str) -> Path | None:
         return None
     folder = Path(next(iter(spec.submodule_search_locations))) / "models"
     return next(iter(sorted(folder.glob("*.pth"))), None)
+
+
+def own_normalization(model: str, weights: str | None) -> tuple[list[float], list[float]]:
+    """Return the mean and the standard deviation, per channel, of the pixels in [0, 1] that the
+    weights of :func:`published` were trained with."""
+    package = PACKAGES.get(model)
+    if package is not None and weights is None and package_file(model) is not None:
+        return [package.mean] * 3, [package.std] * 3
+    config = timm_library().get_pretrained_cfg(model)
+    return list(config.mean), list(config.std)
+
+
+def per_channel(setting: str, values: Sequence[float]) -> Tensor:
+    """Return the values of a ``setting`` as [3]. Raise a DdistError for others than of pixels in
+    [0, 1]."""
+    if len(values) != 3 or not all(0 <= value <= 1 for value in values):
+        raise DdistError(
+            f"{setting} has a number for each of red, green and blue, of pixels between 0 and 1, "
+            f"such as [0.5, 0.5, 0.5], not {list(values)}."
+        )
+    return torch.tensor(values)
 
 
 def _from_hub(model: str) -> tuple[nn.Module, str]:

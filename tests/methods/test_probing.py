@@ -1,4 +1,4 @@
-"""clp and lgm: the papers' objectives and their gradients, in double precision; parts and wholes."""
+"""clp and lgm: the papers' objectives and their gradients, in double precision and in parts."""
 
 from collections.abc import Callable
 from functools import partial
@@ -138,7 +138,7 @@ def test_images_learn_through_a_pyramid(kind: type[Probing], make: Make, indices
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[-1] < 0.8 * losses[0]
 
 

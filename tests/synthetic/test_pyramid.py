@@ -51,7 +51,7 @@ def test_whatever_it_learns_stays_within_the_range_of_pixels(digits: RealData) -
             level += 5
     images = pyramid.stored()[0].detach()
     pixels = digits.normalization.inverse(images)
-    assert -1e-6 <= float(pixels.min()) and float(pixels.max()) <= 1 + 1e-6
+    assert float(pixels.min()) >= -1e-6 and float(pixels.max()) <= 1 + 1e-6
     assert float((images - before).abs().max()) > 0.5
     pyramid.project()
     torch.testing.assert_close(pyramid.stored()[0], images)
