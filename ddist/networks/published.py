@@ -61,7 +61,7 @@ def published(model: str, weights: str | None) -> nn.Module:
     Raises:
         DdistError: timm does not know the model; there are no such weights, or others.
     """
-    timm = timm_library("network=backbone")
+    timm = timm_library("network=backbone", "backbones")
     if not timm.is_model(model.split(".")[0]):
         raise DdistError(
             f"timm has no model {model!r}: set network.model to one of timm.list_models()."
