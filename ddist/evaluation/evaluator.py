@@ -99,6 +99,11 @@ class Evaluator:
         row = summarise(measured, self.protocol.name, name, chosen)
         return replace(row, course=course, confusion=counts if counted else None)
 
+    def prepare(self, data: RealData) -> None:
+        """Compute what all rows share (see :meth:`Protocol.prepare`)."""
+        for network in self.tested.values():
+            self.protocol.prepare(self._context(data, data.test, network))
+
     def before(self, data: RealData) -> list[Row]:
         """Return the rows of untrained networks, as ``init`` draws them; none if the protocol does
         not start from those."""

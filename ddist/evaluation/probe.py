@@ -73,6 +73,13 @@ class LinearProbe(Protocol):
         self.num_probes, self.views = (1, 1) if augment is None else (num_probes, views)
         self.adamw = partial(adamw_probe, epochs=epochs, lr=lr, weight_decay=weight_decay)
 
+    def prepare(self, context: Context) -> None:
+        """Compute the features of all real images."""
+        data, frozen = context.data, Frozen.of(context.network, context.init)
+        for split in (data.train, data.validation, context.split):
+            if split is not None:
+                Features(frozen, data, split).prepare()
+
     def accuracies(
         self, distilled: DistilledDataset, context: Context
     ) -> tuple[Tensor, dict[str, float]]:

@@ -71,6 +71,9 @@ class Protocol(ABC):
     def check_network(self, network: nn.Module) -> None:  # noqa: B027 (may stay as it is)
         """Raise a DdistError for a network that the protocol cannot train."""
 
+    def prepare(self, context: Context) -> None:  # noqa: B027 (most have nothing to do)
+        """Compute what is kept in the cache and serves the rows of all sets."""
+
     def before(self, context: Context) -> Tensor | None:
         """Return the accuracies [K] of the networks that the protocol trains, before training; None
         if it does not use p(theta_0)."""

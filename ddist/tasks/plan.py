@@ -132,6 +132,8 @@ def within_budget(
     """
     if cfg.budget is None:
         return cfg, 0.0
+    evaluator = partial(evaluator_of, cfg, data=data, init=init, teacher=teacher)
+    evaluator().prepare(data)
     spent = clock.seconds()
     left = parse_duration(cfg.budget) - spent - FINISHING
     if left <= 0:
@@ -142,7 +144,6 @@ def within_budget(
             format_duration(spent),
             format_duration(FINISHING),
         )
-    evaluator = partial(evaluator_of, cfg, data=data, init=init, teacher=teacher)
     protocol, distilled = evaluator().protocol, stand_in(cfg, data)
     networks = protocol.num_networks if isinstance(protocol, Training | Replay) else 1
     passes = 1

@@ -20,7 +20,7 @@ from ddist.networks import MLP
 from ddist.objectives import Poison
 from ddist.seeding import generator
 from ddist.synthetic.steps import spread_over_steps
-from ddist.tasks.results import random_real
+from ddist.tasks.beside import random_real
 
 IPC, STEPS, EPOCHS = 3, 2, 4
 

@@ -1,0 +1,97 @@
+"""What a set is shown beside: random real images, chosen ones, all of them."""
+
+import logging
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ddist.artifact.dataset import DistilledDataset
+from ddist.data import RealData
+from ddist.evaluation import Evaluator, Row
+from ddist.objectives import Objective
+from ddist.seeding import generator
+from ddist.synthetic.earlier import classes_of
+from ddist.synthetic.start import start_images
+from ddist.tasks.rows import KeptRows
+
+log = logging.getLogger(__name__)
+
+
+def named_rows(name: str, rows: list[Row]) -> dict[str, Row]:
+    """Return the rows of a baseline: ``name``, and ``name:network`` for further networks."""
+    names = [name, *(f"{name}:{row.network}" for row in rows[1:])]
+    return dict(zip(names, rows, strict=False))
+
+
+def random_real(
+    distilled: DistilledDataset, data: RealData, seed: int, objective: Objective | None = None
+) -> DistilledDataset:
+    """Draw random real images of the same classes in the same steps: what distilling has to beat.
+    With an ``objective``, order the classes as methods do and label the images as it wants."""
+    soft = distilled.labels.ndim > 1
+    labels = classes_of(distilled) if soft or objective is not None else distilled.labels
+    say_repeated(data, labels)
+    images = start_images("real", data, labels, generator(seed, "baseline"))
+    if objective is not None:
+        labels = objective.targets(labels)
+    return real_set("random", distilled, images, labels)
+
+
+def chosen_real(
+    distilled: DistilledDataset, data: RealData, evaluator: Evaluator
+) -> dict[str, DistilledDataset]:
+    """Return the real images that the protocol chooses, as many of each class as are distilled, by
+    the names of the choices."""
+    classes = classes_of(distilled).cpu()
+    counts = torch.bincount(classes, minlength=data.num_classes)
+    places = classes.argsort(stable=True)  # choices are sorted by class
+    sets = {}
+    for name, rows in evaluator.choices(data, counts.tolist()).items():
+        images = torch.empty(len(classes), *data.image_shape)
+        images[places] = data.images(rows.to(data.device)).cpu()
+        sets[name] = real_set(name, distilled, images, classes)
+    return sets
+
+
+def real_set(
+    name: str, distilled: DistilledDataset, images: Tensor, labels: Tensor
+) -> DistilledDataset:
+    """Return real ``images`` in the place of the distilled ones, of the method ``name``."""
+    epochs = None if distilled.step_sizes is None else len(distilled.step_sizes)
+    return DistilledDataset(
+        images=images.cpu(),
+        labels=labels,
+        step_index=distilled.step_index,
+        normalization=distilled.normalization,
+        meta={**distilled.meta, "method": name, "student_epochs": epochs, "factor": 1},
+        config="",
+    )
+
+
+def all_images(kept: KeptRows, data: RealData) -> dict[str, dict[str, Any]]:
+    """Return the protocol's rows of all training images, if it has any, by their names."""
+    evaluator = kept.evaluator
+    if not evaluator.protocol.takes_all_images:
+        return {}
+    rows = [
+        kept.once(f"all_images {network}", partial(evaluator.row_on_all_images, network, data))
+        for network in evaluator.tested
+    ]
+    return {key: row.to_dict() for key, row in named_rows("full_probe", rows).items()}
+
+
+def say_repeated(data: RealData, labels: Tensor) -> None:
+    """Log a line where a class has fewer images than ``labels`` asks for: then each stands in the
+    baseline several times, so that it has as many images and steps as what it is compared with."""
+    asked = torch.bincount(labels.cpu(), minlength=data.num_classes).tolist()
+    names = [
+        f"{name} ({count} for {most})"
+        for name, most, count in zip(data.class_names, asked, data.train.counts, strict=True)
+        if most > count
+    ]
+    if names:
+        log.info(
+            "Random real images are repeated in classes that have too few: %s.", ", ".join(names)
+        )
