@@ -86,6 +86,10 @@ class _Body(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self._space, self.side = model, space, side
+        learned = next(model.parameters(), None) is not None
+        # The order in memory in which a CPU is quicker, but which torch.func.vmap does not know.
+        self._order = torch.contiguous_format if learned else torch.channels_last
+        model.to(memory_format=self._order)
         self.register_buffer("mean", mean.view(3, 1, 1))
         self.register_buffer("std", std.view(3, 1, 1))
 
@@ -95,7 +99,7 @@ class _Body(nn.Module):
             size = (self.side, self.side)
             pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
         own = (pixels - self.mean) / self.std
-        features: Tensor = self.model(own.to(memory_format=torch.channels_last))
+        features: Tensor = self.model(own.contiguous(memory_format=self._order))
         return features
 
     def train(self, mode: bool = True) -> Self:
@@ -123,8 +127,8 @@ def _without_classifier(network: nn.Module, side: int, learned: str) -> nn.Modul
     body = freeze_batch_norm_2d(body)
     if learned == "head":
         _as_buffers(body)
-    kept: nn.Module = body.to(memory_format=torch.channels_last).eval()
-    return kept
+    frozen: nn.Module = body.eval()
+    return frozen
 
 
 def _as_buffers(model: nn.Module) -> None:
