@@ -46,8 +46,8 @@ class Frozen:
         if not (init.single or has_fixed_body(network)):
             raise DdistError(
                 "Probes look at the features of a network that stays as it is: choose "
-                "network=backbone, or one network for all, such as init=pretrained "
-                "init.fixed=true."
+                "network=backbone (whose network.learned is head), or one network for all, such as "
+                "init=pretrained init.fixed=true."
             )
         return cls(network, member(init.held_out(network, 1), 0))
 
