@@ -1,6 +1,7 @@
 """Published networks that stay as they are."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,12 @@ def test_weights_that_cannot_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(timm, "create_model", offline)
     message = refused(None, model="test_vit")
     assert "no network" in message and "network.weights" in message
+
+
+def test_a_missing_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    published.cache_clear()
+    assert "pip install ddist[backbones]" in refused(None, model=LITE0)
 
 
 def test_folding_is_refused_where_it_changes_something() -> None:
