@@ -9,7 +9,11 @@ BASELINES = {
     "no_adaptation": "no adaptation",
     "random": "random real images",
     "coreset": "chosen real images",
+    "nearest": "real images nearest to the class mean",
+    "herding": "real images chosen by herding",
+    "kmeans_embedding": "real images nearest to k-means",
     "raw": "the same, not averaged",
+    "full_probe": "a probe on all training images",
     "full": "all training images",
     "full_measured": "all training images, measured",
 }

@@ -3,6 +3,7 @@
 from ddist.evaluation.evaluator import Evaluator, Row
 from ddist.evaluation.knn import NearestNeighbours
 from ddist.evaluation.krr import KernelRegression
+from ddist.evaluation.probe import LinearProbe
 from ddist.evaluation.protocol import Protocol
 from ddist.evaluation.replay import Replay
 from ddist.evaluation.training import LearnedRate, Training
@@ -11,6 +12,7 @@ __all__ = [
     "Evaluator",
     "KernelRegression",
     "LearnedRate",
+    "LinearProbe",
     "NearestNeighbours",
     "Protocol",
     "Replay",

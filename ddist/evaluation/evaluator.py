@@ -1,6 +1,6 @@
 """Accuracy of a distilled set under a protocol, with its spread over networks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import sqrt
 from typing import Any
@@ -99,6 +99,11 @@ class Evaluator:
         row = summarise(measured, self.protocol.name, name, chosen)
         return replace(row, course=course, confusion=counts if counted else None)
 
+    def prepare(self, data: RealData) -> None:
+        """Compute what all rows share (see :meth:`Protocol.prepare`)."""
+        for network in self.tested.values():
+            self.protocol.prepare(self._context(data, data.test, network))
+
     def before(self, data: RealData) -> list[Row]:
         """Return the rows of untrained networks, as ``init`` draws them; none if the protocol does
         not start from those."""
@@ -108,6 +113,18 @@ class Evaluator:
             if accuracies is not None:
                 rows.append(summarise(accuracies, self.protocol.name, name, {}))
         return rows
+
+    def choices(self, data: RealData, counts: Sequence[int]) -> dict[str, Tensor]:
+        """Return the protocol's choices of real images under the first network (see
+        :meth:`Protocol.choices`)."""
+        first = next(iter(self.networks.values()))
+        return self.protocol.choices(self._context(data, data.test, first), counts)
+
+    def row_on_all_images(self, name: str, data: RealData) -> Row:
+        """Return the row of all training images under one of ``tested``."""
+        context = self._context(data, data.test, self.tested[name])
+        measured, chosen = self.protocol.on_all_images(context)
+        return summarise(measured, self.protocol.name, name, chosen)
 
     def _context(self, data: RealData, split: Split, network: nn.Module) -> Context:
         return Context(

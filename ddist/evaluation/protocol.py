@@ -1,7 +1,7 @@
 """What a protocol is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -59,6 +59,11 @@ class Protocol(ABC):
     """How many held-out networks it asks of p(theta_0); None where it draws its own."""
     in_place_of_network: str = "none"
     """What results name instead of a network."""
+    num_beside: int = 0
+    """How many sets of chosen real images it has beside a set (see :meth:`choices`)."""
+
+    takes_all_images: bool = False
+    """True where it says what it means to train on all images (see :meth:`on_all_images`)."""
 
     def check_precision(self, precision: Precision) -> None:  # noqa: B027 (may stay as it is)
         """Raise a DdistError for a precision that the protocol cannot have."""
@@ -66,10 +71,23 @@ class Protocol(ABC):
     def check_network(self, network: nn.Module) -> None:  # noqa: B027 (may stay as it is)
         """Raise a DdistError for a network that the protocol cannot train."""
 
+    def prepare(self, context: Context) -> None:  # noqa: B027 (most have nothing to do)
+        """Compute what is kept in the cache and serves the rows of all sets."""
+
     def before(self, context: Context) -> Tensor | None:
         """Return the accuracies [K] of the networks that the protocol trains, before training; None
         if it does not use p(theta_0)."""
         return None
+
+    def choices(self, context: Context, counts: Sequence[int]) -> dict[str, Tensor]:
+        """Choose ``counts`` training images of each class, in its order, in the ways that the
+        protocol has for it: their rows int64 [N] by names in results."""
+        return {}
+
+    def on_all_images(self, context: Context) -> tuple[Tensor, dict[str, float]]:
+        """Return what :meth:`accuracies` does, for all training images in the place of a set; where
+        the protocol ``takes_all_images``."""
+        raise NotImplementedError
 
     def course(
         self, distilled: DistilledDataset, context: Context, chosen: Mapping[str, float]

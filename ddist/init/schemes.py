@@ -37,6 +37,8 @@ def _fill(
     module: nn.Module, prefix: str, out: Weights, scheme: str, generator: torch.Generator
 ) -> None:
     """Fill ``out`` for ``module`` and its children, whose names start with ``prefix``."""
+    if next(module.parameters(), None) is None:
+        return  # such as what is published and stays as it is
     own = {name: out[prefix + name] for name, _ in module.named_parameters(recurse=False)}
     if isinstance(module, _LINEAR):
         _fill_linear(own["weight"], own.get("bias"), scheme, generator)

@@ -38,7 +38,8 @@ class Footprint:
 
     def __init__(self, network: nn.Module, image_shape: ImageShape) -> None:
         sizes: dict[int, int] = {}
-        weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
+        own = [*network.parameters(), *network.buffers()]  # no image's, however many there are
+        weights = {tensor.untyped_storage().data_ptr() for tensor in own}
 
         def keep(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()

@@ -3,6 +3,7 @@
 from ddist.methods.annealing import Annealed
 from ddist.methods.base import Method
 from ddist.methods.cafe import CAFE
+from ddist.methods.clp import CLP
 from ddist.methods.coreset import Coreset
 from ddist.methods.datm import DATM
 from ddist.methods.dc import DC
@@ -13,6 +14,7 @@ from ddist.methods.dm import DM
 from ddist.methods.frepo import FRePo
 from ddist.methods.idc import IDC
 from ddist.methods.kip import KIP
+from ddist.methods.lgm import LGM
 from ddist.methods.mtt import MTT
 from ddist.methods.ncfm import NCFM
 from ddist.methods.rat import RaT
@@ -22,6 +24,7 @@ from ddist.methods.sre2l import SRe2L
 
 __all__ = [
     "CAFE",
+    "CLP",
     "DATM",
     "DC",
     "DD",
@@ -30,6 +33,7 @@ __all__ = [
     "DM",
     "IDC",
     "KIP",
+    "LGM",
     "MTT",
     "NCFM",
     "RDED",

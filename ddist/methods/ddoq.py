@@ -93,7 +93,7 @@ class DDOQ(Method):
             self.weights = torch.cat([sample_weights(of_class, weights) for of_class in counts])
         images = self.medoids() if decode == "medoid" else self.decoded()
         with torch.no_grad():
-            self.synthetic.stored()[0].copy_(images)
+            self.synthetic.begin(images=images)
 
     def quantized(self, c: int, progress: Progress) -> dict[str, Tensor]:
         """Quantize class ``c``. Return, kept beside the latents, the ``centroids`` [K, D], the

@@ -5,6 +5,7 @@ from typing import Any
 
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -95,17 +96,21 @@ class OuterOptimizer(LightningModule):
         """Return one group per kind of learned tensor, with its own learning rate and decay."""
         group_of = {
             "images": "images",
+            "levels": "images",  # of a pyramid
             "label_logits": "labels",
             "free_labels": "labels",
-            "step_sizes.raw": "step_sizes",
+            "step_sizes": "step_sizes",
         }
+        groups: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in self.synthetic.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault(group_of[name.partition(".")[0]], []).append(parameter)
         return [
             {
-                "name": group_of[name],
-                "params": [parameter],
-                "lr": self._lr[group_of[name]],
-                "weight_decay": self._weight_decay.get(group_of[name], 0.0),
+                "name": name,
+                "params": parameters,
+                "lr": self._lr[name],
+                "weight_decay": self._weight_decay.get(name, 0.0),
             }
-            for name, parameter in self.synthetic.named_parameters()
-            if parameter.requires_grad
+            for name, parameters in groups.items()
         ]

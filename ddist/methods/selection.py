@@ -68,8 +68,7 @@ class OptimizedRandom(Selection):
         judge.check_network(self.network)
         self.num_candidates, self.judge = num_candidates, judge
         with torch.no_grad():
-            images, labels = self.synthetic.stored()
-            images.copy_(self._best(labels))
+            self.synthetic.begin(images=self._best(self.synthetic.stored()[1]))
 
     def _best(self, labels: Tensor) -> Tensor:
         data, judge = self.data, self.judge

@@ -2,6 +2,7 @@
 
 from ddist.networks.alexcifarnet import AlexCifarNet
 from ddist.networks.alexnet import AlexNet
+from ddist.networks.backbone import Backbone
 from ddist.networks.base import ImageShape, Network, Weights
 from ddist.networks.convnet import ConvNet
 from ddist.networks.features import embed
@@ -16,6 +17,7 @@ __all__ = [
     "VGG11",
     "AlexCifarNet",
     "AlexNet",
+    "Backbone",
     "ConvNet",
     "ImageShape",
     "LeNet",

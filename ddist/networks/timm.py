@@ -73,12 +73,13 @@ def _takes_image_size(model: str) -> bool:
     return config is not None and bool(config.fixed_input_size)
 
 
-def timm_library(asker: str = "network=timm") -> Any:
-    """Import timm. Raises DdistError, which names ``asker``, if it is not installed."""
+def timm_library(asker: str = "network=timm", extra: str = "timm") -> Any:
+    """Import timm. Raises DdistError, which names ``asker`` and the ``extra`` that has it, if it is
+    not installed."""
     try:
         import timm
     except ImportError as error:
         raise DdistError(
-            f"{asker} needs the timm library, which is not installed: pip install ddist[timm]."
+            f"{asker} needs the timm library, which is not installed: pip install ddist[{extra}]."
         ) from error
     return timm

@@ -27,6 +27,7 @@ class Facts:
         own: whether it is somebody's own data, for which no paper has a network.
         recipe: whether a paper's settings for this dataset are in use.
         learns: whether the method learns its images.
+        chooses: whether the protocol shows chosen real images by itself.
         bf16: whether the device computes in bfloat16 by itself, and so faster.
     """
 
@@ -37,6 +38,7 @@ class Facts:
     own: bool
     recipe: bool
     learns: bool
+    chooses: bool
     bf16: bool
 
 
@@ -85,7 +87,8 @@ def precision(facts: Facts) -> str:
 
 def coreset(facts: Facts) -> str | None:
     """Return how the real images are chosen that a set is shown beside: papers show random ones."""
-    return "kmeans_embedding" if facts.learns and not facts.recipe else None
+    shown = facts.learns and not (facts.recipe or facts.chooses)
+    return "kmeans_embedding" if shown else None
 
 
 def held_out(recipe: bool, learns: bool) -> float | None:

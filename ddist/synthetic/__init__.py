@@ -2,6 +2,7 @@
 
 from ddist.synthetic.base import SyntheticData
 from ddist.synthetic.pixel import Pixel
+from ddist.synthetic.pyramid import Pyramid
 from ddist.synthetic.steps import StepSizes
 
-__all__ = ["Pixel", "StepSizes", "SyntheticData"]
+__all__ = ["Pixel", "Pyramid", "StepSizes", "SyntheticData"]

@@ -97,11 +97,20 @@ class Pixel(SyntheticData):
         return expand(images, self.factor), labels.repeat_interleave(self.factor**2, 0)
 
     def stored(self) -> tuple[Tensor, Tensor]:
+        images = self.shown()
         if self.free_labels is not None:
-            return self.images, self.free_labels
+            return images, self.free_labels
         if self.label_logits is not None:
-            return self.images, torch.softmax(self.label_logits, 1)
-        return self.images, self.own_classes
+            return images, torch.softmax(self.label_logits, 1)
+        return images, self.own_classes
+
+    def shown(self) -> Tensor:
+        """Return the stored images [N, C, H, W] of what is learned."""
+        return self.images
+
+    def show(self, images: Tensor) -> None:
+        """Have what is learned give these training images [M, C, H, W]."""
+        self.images.copy_(compose(images, self.factor))
 
     @torch.no_grad()
     def begin(
@@ -111,7 +120,7 @@ class Pixel(SyntheticData):
         labels: Tensor | None = None,
     ) -> None:
         if images is not None and self.earlier is None:
-            self.images.copy_(compose(images, self.factor))
+            self.show(images)
         if logits is not None and self.label_logits is None:
             raise DdistError(
                 "The experts' labels are soft: set synthetic.labels=soft (learned) or given."

@@ -48,6 +48,7 @@ def facts_of(cfg: DictConfig, data: RealData) -> Facts:
         own=is_own(str(cfg.dataset.source._target_)),
         recipe=cfg.recipe is not None,
         learns=bool(cfg.method) and get_object(cfg.method._target_).learns,
+        chooses=get_object(cfg.evaluation._target_).num_beside > 0,
         bf16=has_bf16(accelerator),
     )
 

@@ -1,7 +1,8 @@
-"""What a distilled set is shown beside: as many real images, drawn or chosen."""
+"""What a set is shown beside: random real images, chosen ones, all of them."""
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.errors import DdistError
+from ddist.evaluation import Evaluator, Row
 from ddist.init import InitialWeights
 from ddist.objectives import Objective
 from ddist.seeding import generator
@@ -18,16 +20,15 @@ from ddist.synthetic.earlier import classes_of
 from ddist.synthetic.start import start_images
 from ddist.tasks.build import build_method
 from ddist.tasks.config import read_option, to_plain, with_settings
+from ddist.tasks.rows import KeptRows
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """Real ``images`` [N, C, H, W], class by class, and the method that chose them."""
-
-    method: str
-    images: Tensor
+def named_rows(name: str, rows: list[Row]) -> dict[str, Row]:
+    """Return the rows of a baseline: ``name``, and ``name:network`` for further networks."""
+    names = [name, *(f"{name}:{row.network}" for row in rows[1:])]
+    return dict(zip(names, rows, strict=False))
 
 
 def random_real(
@@ -41,45 +42,35 @@ def random_real(
     images = start_images("real", data, labels, generator(seed, "baseline"))
     if objective is not None:
         labels = objective.targets(labels)
-    return real_set(distilled, images.cpu(), labels, "random")
+    return real_set("random", distilled, images, labels)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Real ``images`` [N, C, H, W], class by class, and the method that chose them."""
+
+    method: str
+    images: Tensor
 
 
 def chosen_real(distilled: DistilledDataset, chosen: Chosen) -> DistilledDataset:
     """Return the ``chosen`` images in the places of the distilled ones of the same classes."""
-    labels = classes_of(distilled)
-    images = torch.empty_like(chosen.images)
-    images[torch.argsort(labels, stable=True)] = chosen.images
-    return real_set(distilled, images, labels, chosen.method)
+    classes = classes_of(distilled).cpu()
+    images = torch.empty_like(chosen.images, device="cpu")
+    images[classes.argsort(stable=True)] = chosen.images.cpu()
+    return real_set(chosen.method, distilled, images, classes)
 
 
-def real_set(
-    distilled: DistilledDataset, images: Tensor, labels: Tensor, method: str
-) -> DistilledDataset:
-    """Return real ``images`` [N, C, H, W] in the place of the distilled ones."""
-    epochs = None if distilled.step_sizes is None else len(distilled.step_sizes)
-    return DistilledDataset(
-        images=images,
-        labels=labels,
-        step_index=distilled.step_index,
-        normalization=distilled.normalization,
-        meta={**distilled.meta, "method": method, "student_epochs": epochs, "factor": 1},
-        config="",
-    )
-
-
-def say_repeated(data: RealData, labels: Tensor) -> None:
-    """Log a line where a class has fewer images than ``labels`` asks for: then each stands in the
-    baseline several times, so that it has as many images and steps as what it is compared with."""
-    asked = torch.bincount(labels.cpu(), minlength=data.num_classes).tolist()
-    names = [
-        f"{name} ({count} for {most})"
-        for name, most, count in zip(data.class_names, asked, data.train.counts, strict=True)
-        if most > count
-    ]
-    if names:
-        log.info(
-            "Random real images are repeated in classes that have too few: %s.", ", ".join(names)
-        )
+def chosen_by_protocol(
+    distilled: DistilledDataset, data: RealData, evaluator: Evaluator
+) -> dict[str, DistilledDataset]:
+    """Return the real images that the protocol chooses, as many of each class as are distilled, by
+    the names of the choices."""
+    counts = torch.bincount(classes_of(distilled).cpu(), minlength=data.num_classes)
+    return {
+        name: chosen_real(distilled, Chosen(name, data.images(rows.to(data.device))))
+        for name, rows in evaluator.choices(data, counts.tolist()).items()
+    }
 
 
 def coreset(cfg: DictConfig, data: RealData, init: InitialWeights) -> Chosen | None:
@@ -102,3 +93,45 @@ def coreset(cfg: DictConfig, data: RealData, init: InitialWeights) -> Chosen | N
         log.warning("No chosen real images beside the distilled ones: %s", error)
         return None
     return Chosen(settings.select, selection.tensors()["images"])
+
+
+def real_set(
+    name: str, distilled: DistilledDataset, images: Tensor, labels: Tensor
+) -> DistilledDataset:
+    """Return real ``images`` in the place of the distilled ones, of the method ``name``."""
+    epochs = None if distilled.step_sizes is None else len(distilled.step_sizes)
+    return DistilledDataset(
+        images=images.cpu(),
+        labels=labels,
+        step_index=distilled.step_index,
+        normalization=distilled.normalization,
+        meta={**distilled.meta, "method": name, "student_epochs": epochs, "factor": 1},
+        config="",
+    )
+
+
+def all_images(kept: KeptRows, data: RealData) -> dict[str, dict[str, Any]]:
+    """Return the protocol's rows of all training images, if it has any, by their names."""
+    evaluator = kept.evaluator
+    if not evaluator.protocol.takes_all_images:
+        return {}
+    rows = [
+        kept.once(f"all_images {network}", partial(evaluator.row_on_all_images, network, data))
+        for network in evaluator.tested
+    ]
+    return {key: row.to_dict() for key, row in named_rows("full_probe", rows).items()}
+
+
+def say_repeated(data: RealData, labels: Tensor) -> None:
+    """Log a line where a class has fewer images than ``labels`` asks for: then each stands in the
+    baseline several times, so that it has as many images and steps as what it is compared with."""
+    asked = torch.bincount(labels.cpu(), minlength=data.num_classes).tolist()
+    names = [
+        f"{name} ({count} for {most})"
+        for name, most, count in zip(data.class_names, asked, data.train.counts, strict=True)
+        if most > count
+    ]
+    if names:
+        log.info(
+            "Random real images are repeated in classes that have too few: %s.", ", ".join(names)
+        )

@@ -15,9 +15,10 @@ from ddist.data.sources.base import Request
 from ddist.errors import DdistError
 from ddist.evaluation import Evaluator, Protocol
 from ddist.experts import Stored, Trajectories
-from ddist.init import ImageNet, InitialWeights
+from ddist.init import ImageNet, InitialWeights, Own
 from ddist.init.imagenet import SOURCE as IMAGENET
 from ddist.methods import Method
+from ddist.networks import Backbone
 from ddist.objectives import Objective
 from ddist.settings.auto import AUTO, held_out
 from ddist.synthetic.start import images_per_class
@@ -89,6 +90,8 @@ def build_init(cfg: DictConfig, data: RealData) -> InitialWeights:
         raise DdistError("init.classes are those of a dataset: set init.source to its name.")
     if name == IMAGENET:
         return ImageNet(weights, download=cfg.dataset.download)
+    if name is None and issubclass(get_object(cfg.network._target_), Backbone):
+        return Own()
     if weights is not None:
         raise DdistError("init.weights are those of init.source=imagenet: leave them out.")
     own = name in (None, data.name) and classes is None

@@ -40,6 +40,7 @@ PARTS = {  # in the table's order
     "experts": "training experts",
     "teachers": "training a teacher",
     "autoencoder": "training an autoencoder",
+    "features": "embedding real images",
     "reference": "training on all images",
     "preparing": "preparing the images",
     "distilling": "distilling",

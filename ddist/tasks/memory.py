@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ddist.data import RealData
 from ddist.errors import DdistError
-from ddist.evaluation import Evaluator
+from ddist.evaluation import Evaluator, LinearProbe
 from ddist.formatting import size
 from ddist.inner.footprint import available_memory
 from ddist.inner.parts import footprint, limit
@@ -45,7 +45,8 @@ def check_memory(method: Method, evaluator: Evaluator, data: RealData) -> None:
 def evaluation_bytes(method: Method, evaluator: Evaluator, data: RealData) -> int:
     """Return the peak bytes of training networks on the set: on the largest of its steps, or a
     batch; as many networks together as the protocol takes and the memory allows."""
-    if not evaluator.protocol.uses_network:
+    probes = isinstance(evaluator.protocol, LinearProbe)  # whose images pass in parts
+    if probes or not evaluator.protocol.uses_network:
         return 0
     num_images = len(method.synthetic.classes)
     index: Tensor | None = method.step_index

@@ -1,15 +1,16 @@
 """Trainings of a run that the caches lack, and how long they take."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import ceil
 from typing import Any
 
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
 from ddist.data import RealData
-from ddist.evaluation import Evaluator
+from ddist.evaluation import Evaluator, LinearProbe
+from ddist.evaluation.frozen import FOLDER, Features, Frozen
 from ddist.evaluation.full import recipe_of
 from ddist.experts import Stored
 from ddist.generative import Autoencoder
@@ -18,6 +19,7 @@ from ddist.inner.fit import fit
 from ddist.inner.minibatches import Augment
 from ddist.inner.recipe import TrainingRecipe
 from ddist.methods import MTT, Method
+from ddist.methods.probing import Probing
 from ddist.seeding import generator
 from ddist.tasks.build import build_teacher, build_trajectories
 from ddist.tasks.targets import make
@@ -26,6 +28,8 @@ from ddist.teachers import Trained
 
 TOGETHER = 10
 """The most networks of one trial, which may be trained stacked."""
+
+MOST_EMBEDDED = 256  # images of a trial
 
 Missing = tuple[str, float, int]
 """A folder of the cache, the seconds that it takes to fill, and the number of missing files."""
@@ -83,6 +87,7 @@ def missing_trainings(
         if isinstance(teacher, Trained) and not teacher.file.exists():
             parts = teacher.architecture, teacher.images, teacher.recipe, 1, enough
             yield "teachers", training_seconds(*parts, teacher.augment), 1
+    yield from missing_features(data, method, evaluator, enough)
     if "generative" in cfg.method:
         yield from missing_autoencoder(cfg.method.generative, data, cfg.seed, enough)
 
@@ -108,6 +113,31 @@ def missing_pools(
         if name not in known and (num := pool.missing(network)):
             yield "pool", training_seconds(network, pool.source, pool.recipe, num, enough), 1
         known.add(name)
+
+
+def missing_features(
+    data: RealData, method: Method, evaluator: Evaluator, enough: float
+) -> Iterator[Missing]:
+    """Yield the features of training images that the method or the protocol reads."""
+    networks = [method.network] if isinstance(method, Probing) else []
+    if isinstance(evaluator.protocol, LinearProbe):
+        networks += evaluator.networks.values()
+    known = set()
+    for network in networks:
+        frozen = Frozen.of(network.to(data.device), evaluator.init)
+        files = Features(frozen, data, data.train).shards.missing()
+        if files and frozen.signature not in known:
+            embed = frozen.in_parts
+
+            def took(num: int, embed: Callable[[Tensor], Tensor] = embed) -> float:
+                x = data.normalization(data.train.x[:num])
+                return seconds_of(lambda: embed(x))
+
+            took(1)  # warms up
+            most = min(len(data.train), MOST_EMBEDDED)
+            one = took(1) if most == 1 else slope(took, 1, most, enough)
+            yield FOLDER, one * len(data.train), len(files)
+        known.add(frozen.signature)
 
 
 def missing_autoencoder(

@@ -1,7 +1,7 @@
 """The networks of a run, built from their configs and checked before anything is trained."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from inspect import Parameter, signature
 from typing import Any
@@ -48,7 +48,8 @@ def build_network(
 
 def construct(config: DictConfig, data: RealData) -> nn.Module:
     """Call the ``_target_`` of ``config`` with its settings and, as far as it takes them, with
-    ``num_classes`` and ``image_shape``.
+    ``num_classes`` and ``image_shape``; a constructor that names ``normalization`` is given the
+    data's.
 
     Raises:
         DdistError: it cannot be imported, takes other arguments, or makes no module.
@@ -56,8 +57,14 @@ def construct(config: DictConfig, data: RealData) -> nn.Module:
     target = str(config._target_)
     find_target(target, "network")
     try:
-        offered = {"num_classes": data.num_classes, "image_shape": data.image_shape}
-        network = call_with(maker(config), offered)
+        offered: dict[str, Any] = {
+            "num_classes": data.num_classes,
+            "image_shape": data.image_shape,
+        }
+        making = maker(config)
+        if "normalization" in named_parameters(making):  # not one of ``**options``
+            offered["normalization"] = data.normalization
+        network = call_with(making, offered)
     except DdistError:
         raise
     except Exception as error:  # whatever somebody's constructor raises
@@ -67,6 +74,14 @@ def construct(config: DictConfig, data: RealData) -> nn.Module:
             f"network._target_={target} makes a {type(network).__name__}, not a torch.nn.Module."
         )
     return network
+
+
+def named_parameters(make: partial[Any]) -> Sequence[str]:
+    """Return the names of the parameters that the constructor in ``make`` has."""
+    try:
+        return list(signature(make.func).parameters)
+    except ValueError:  # what is written in C may have no signature
+        return []
 
 
 def call_with(make: partial[Any], offered: Mapping[str, Any]) -> Any:

@@ -161,6 +161,8 @@ def within_budget(
     """
     if cfg.budget is None:
         return cfg, 0.0
+    evaluator = partial(evaluator_of, cfg, data=data, init=init, teacher=teacher)
+    evaluator().prepare(data)
     spent = clock.seconds()
     left = parse_duration(cfg.budget) - spent - FINISHING
     if left <= 0:
@@ -171,7 +173,6 @@ def within_budget(
             format_duration(spent),
             format_duration(FINISHING),
         )
-    evaluator = partial(evaluator_of, cfg, data=data, init=init, teacher=teacher)
     protocol, distilled = evaluator().protocol, stand_in(cfg, data)
     networks = protocol.num_networks if isinstance(protocol, Training | Replay) else 1
     passes = 1
@@ -205,7 +206,8 @@ def num_rows(cfg: DictConfig, data: RealData, baseline: bool) -> float:
     judged = learns and data.validation is not None
     variants = cfg.method.get("ema") is not None
     chosen = cfg.reference.coreset.select is not None
-    return 1 + baseline + chosen + variants + (2 * JUDGED if judged else 0)
+    beside = baseline * (1 + get_object(cfg.evaluation._target_).num_beside)
+    return 1 + beside + chosen + variants + (2 * JUDGED if judged else 0)
 
 
 def cut(cost: Cost, networks: int, passes: int, allowed: float) -> tuple[int, int]:

@@ -29,7 +29,14 @@ from ddist.report.course import course_picture, course_table, has_course
 from ddist.report.table import results_table
 from ddist.storage.atomic import write_file_whole
 from ddist.storage.signature import signature
-from ddist.tasks.beside import Chosen, chosen_real, random_real
+from ddist.tasks.beside import (
+    Chosen,
+    all_images,
+    chosen_by_protocol,
+    chosen_real,
+    named_rows,
+    random_real,
+)
 from ddist.tasks.build import FindTeacher
 from ddist.tasks.config import learned_settings, to_plain
 from ddist.tasks.dashboards import log_results
@@ -69,6 +76,7 @@ def evaluate(
     real = {}
     if baseline:
         real["random"] = random_real(distilled, data, cfg.seed, evaluator.objective)
+        real |= chosen_by_protocol(distilled, data, evaluator)
     if chosen is not None:
         real["coreset"] = chosen_real(distilled, chosen)
     if distilled.label_temperature is not None:  # the same teacher's labels for all
@@ -85,6 +93,8 @@ def evaluate(
                 row.to_dict(),
                 row.confusion,
             )
+    if baseline:
+        baselines |= all_images(kept, data)
     if cfg.reference.measure:
         measure = partial(measured_full, cfg, evaluator, data)
         baselines["full_measured"] = kept.once("full_measured", measure).to_dict()
@@ -134,12 +144,6 @@ def contents(
             "config": to_plain(cfg),
         },
     }
-
-
-def named_rows(name: str, rows: list[Row]) -> dict[str, Row]:
-    """Return the rows of a baseline: ``name``, and ``name:network`` for further networks."""
-    names = [name, *(f"{name}:{row.network}" for row in rows[1:])]
-    return dict(zip(names, rows, strict=False))
 
 
 def adapts(cfg: DictConfig, data: RealData) -> bool:

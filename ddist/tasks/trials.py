@@ -15,7 +15,7 @@ from torch import Tensor
 from ddist.artifact.dataset import DistilledDataset
 from ddist.callbacks import MetricsCSV
 from ddist.data import RealData
-from ddist.evaluation import Evaluator, NearestNeighbours, Replay, Training
+from ddist.evaluation import Evaluator, LinearProbe, NearestNeighbours, Replay, Training
 from ddist.init import InitialWeights
 from ddist.methods import Method
 from ddist.tasks.build import (
@@ -132,7 +132,10 @@ def evaluating(
     results: list[Results] = []
 
     def took(tested: int, **few: int) -> float:
-        short, fewer = trial.evaluator(**few), tested_on_fewer(trial.data, tested)
+        short = trial.evaluator(**few)
+        # The features of all training images are another part of the estimate.
+        data = trial.few if isinstance(short.protocol, LinearProbe) else trial.data
+        fewer = tested_on_fewer(data, tested)
         with TemporaryDirectory() as folder:  # each trial computes all its rows
             rows = KeptRows(short, Path(folder), {})
             started = now()

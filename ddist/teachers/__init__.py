@@ -1,8 +1,9 @@
 """Teachers: trained networks that score real images, label synthetic ones or are inverted."""
 
 from ddist.teachers.base import Teacher
+from ddist.teachers.cut import Cut
 from ddist.teachers.labels import with_labels
 from ddist.teachers.loaded import Loaded, Published
 from ddist.teachers.trained import Trained
 
-__all__ = ["Loaded", "Published", "Teacher", "Trained", "with_labels"]
+__all__ = ["Cut", "Loaded", "Published", "Teacher", "Trained", "with_labels"]

@@ -20,6 +20,10 @@ TEACHER = (
     "teacher.network={_target_: ddist.networks.ConvNet, _partial_: true, depth: 1, width: 4, "
     "norm: batch, pooling: avg, activation: relu}", "teacher.epochs=1",
 )  # fmt: skip
+PROBING = (
+    "init=fixed", "synthetic=pixel", "method.real_per_class=4", "method.views=2",
+    "evaluation.augment=null",
+)  # fmt: skip
 POOL = ("init=experts", "init.num_networks=9", "init.num_held_out=1", "init.epochs=1")
 
 # Its settings, its streams, and which of them are drawn from once per outer step alone: networks
@@ -54,6 +58,8 @@ METHODS: dict[str, tuple[tuple[str, ...], set[str], set[str]]] = {
          "method.max_updates=2"),
         {"real", "init", "pool", "student"}, {"init", "pool", "student"},
     ),
+    "clp": (PROBING, {"real", "view"}, set()),
+    "lgm": (PROBING, {"real", "view", "heads"}, set()),
     "sre2l": (TEACHER, {"recover"}, set()),
     **{name: (MTT, {"trajectory"}, set()) for name in ("mtt", "tesla", "ftd", "ddpp", "datm")},
 }  # fmt: skip

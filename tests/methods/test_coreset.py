@@ -17,9 +17,10 @@ from ddist.errors import DdistError
 from ddist.init import Pretrained
 from ddist.inner.predict import accuracy
 from ddist.inner.stacking import member
-from ddist.methods.coreset import Coreset, herding, kcenter, kmeans_embedding, selection
+from ddist.methods import Coreset
 from ddist.networks import embed
 from ddist.seeding import generator
+from ddist.synthetic.choose import herding, kcenter, kmeans_embedding, selection
 
 SELECTIONS = ("herding", "kcenter", "kmeans_embedding")
 

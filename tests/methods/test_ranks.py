@@ -16,6 +16,8 @@ from tests.methods.every import METHODS, Run
 
 SAME_ON_ALL_RANKS = {
     "cafe": {"query"},  # by which students are watched
+    "clp": {"fixed"},  # the network, which stays as it is
+    "lgm": {"fixed"},
     "sre2l": {"teacher"},  # images that it is tried on, once
 }
 

@@ -17,6 +17,7 @@ from ddist.tasks.config import option_names, read_option
 from ddist.tasks.targets import make
 from tests.usual import usual_option
 
+LIBRARY = {"timm", "backbone", "backbone_lite2"}  # whose networks are timm's own
 CIFAR, MNIST = (3, 32, 32), (1, 28, 28)
 PLAIN = {"relu": F.relu, "leaky_relu": F.leaky_relu, "gelu": F.gelu, "sigmoid": torch.sigmoid,
          "tanh": torch.tanh}  # fmt: skip
@@ -144,7 +145,7 @@ def assert_same(name: str, network: Network, norm: str, shape: tuple[int, int, i
 
 
 def test_every_network_has_a_reference() -> None:
-    assert {*option_names("network")} - {"timm"} == REFERENCES.keys()  # timm's are timm's own
+    assert {*option_names("network")} - LIBRARY == REFERENCES.keys()
 
 
 @pytest.mark.parametrize("shape", [CIFAR, MNIST], ids=["32x32", "28x28"])

@@ -34,7 +34,13 @@ BATCH_NORM = {"convnet_bn": {}, "vgg11_bn": {}, "resnet18_bn": {},
 
 
 def test_every_config_is_covered() -> None:
-    assert set(option_names("network")) == {*SIZES, *BATCH_NORM, "timm"}
+    assert set(option_names("network")) == {
+        *SIZES,
+        *BATCH_NORM,
+        "timm",
+        "backbone",
+        "backbone_lite2",
+    }
 
 
 @pytest.mark.parametrize("name", BATCH_NORM)

@@ -38,6 +38,7 @@ OWN = Facts(
     own=True,
     recipe=False,
     learns=True,
+    chooses=False,
     bf16=True,
 )
 
@@ -155,3 +156,4 @@ def test_chosen_real_images_stand_beside_what_no_paper_has_settings_for() -> Non
     assert auto.coreset(OWN) == "kmeans_embedding"
     assert auto.coreset(replace(OWN, recipe=True)) is None
     assert auto.coreset(replace(OWN, learns=False)) is None
+    assert auto.coreset(replace(OWN, chooses=True)) is None

@@ -74,3 +74,20 @@ def test_longer_schedules_take_longer(ddist) -> None:
 def test_what_cannot_be_run_is_said(ddist) -> None:
     done = ddist("task=estimate", "ipc=1000", "synthetic.start=real")
     assert done.code == 1 and "1000 different real images of the class 0" in done.err
+
+
+def test_features_that_are_missing_count_and_are_not_left(ddist) -> None:
+    """Of probes; the run itself then keeps to a budget."""
+    words = ("method=clp", "network=mlp", "init=fixed", "dataset=digits", "method.views=2",
+             "evaluation.views=2", "paths.cache=cache", "compile=false")  # fmt: skip
+    done = ddist("task=estimate", "task.seconds=0.2", *words, "steps=20", "hydra.run.dir=estimate")
+    assert (done.code, done.err) == (0, ""), done.out + done.err
+    found = json.loads((ddist.folder / "estimate" / "estimate.json").read_text())
+    assert found["seconds"]["features"] < 5  # of so small a network next to nothing
+    assert not (ddist.folder / "cache" / "features").exists()
+    done = ddist(*words, "budget=25s", "hydra.run.dir=run")
+    assert (done.code, done.err) == (0, ""), done.out + done.err
+    results = json.loads((ddist.folder / "run" / "results.json").read_text())
+    cost = results["cost"]
+    assert cost["distill_seconds"] + cost["evaluate_seconds"] < 25
+    assert 0.2 < found["disk_bytes"]["cache"]["features"] / left(ddist.folder / "cache") < 2

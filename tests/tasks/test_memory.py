@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ddist.errors import DdistError
+from ddist.evaluation import LinearProbe
 from ddist.networks import ConvNet
 from ddist.tasks import memory
 
@@ -50,4 +51,10 @@ def test_evaluation_trains_networks_together_on_the_largest_step() -> None:
     one = memory.footprint(network, SHAPE).gradient(10)
     assert memory.evaluation_bytes(method, evaluator, data) == 3 * one
     evaluator.protocol.uses_network = False
+    assert memory.evaluation_bytes(method, evaluator, data) == 0
+
+
+def test_probes_pass_their_images_in_parts() -> None:
+    method, evaluator, data = parts(0)
+    evaluator.protocol = LinearProbe.__new__(LinearProbe)
     assert memory.evaluation_bytes(method, evaluator, data) == 0

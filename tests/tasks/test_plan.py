@@ -119,6 +119,14 @@ def test_choosing_real_images_takes_its_share(
     assert (unbound.epochs, unbound.per_class) == (20, 500)
 
 
+def test_chosen_real_images_are_rows_too(cfg) -> None:
+    filled, data = read_data(cfg)
+    filled.evaluation._target_ = "ddist.evaluation.LinearProbe"
+    filled.reference.coreset.select = None
+    assert plan.num_rows(filled, data, baseline=True) == pytest.approx(5 + 2 * plan.JUDGED)
+    assert plan.num_rows(filled, data, baseline=False) == pytest.approx(1 + 2 * plan.JUDGED)
+
+
 def test_what_the_first_step_needs_is_cut_to_its_share(
     cfg, monkeypatch: pytest.MonkeyPatch, tmp_path
 ) -> None:
