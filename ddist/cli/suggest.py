@@ -12,16 +12,27 @@ from omegaconf import OmegaConf
 from ddist.tasks.config import composed_apart, conf_dir, option_names
 from ddist.tasks.upgrade import words_of_preset
 
+ALIKE, VERY_MUCH_ALIKE = 0.6, 0.8
+"""Shares of letters that two names have in common."""
+
 
 def near(name: str, known: Iterable[str]) -> str:
-    """Return the known name most like ``name``, or an empty string. A setting may be named by its
-    end alone: ``student_step`` is near ``method.student_steps``."""
+    """Return the known name most like ``name``, or an empty string: of the same group by its last
+    part, or of another group with that very last part. A setting may be named by its end alone:
+    ``student_step`` is near ``method.student_steps``."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, 1)
-    if close:
-        return close[0]
-    ends = {known_name.rsplit(".", 1)[-1]: known_name for known_name in known}
-    return next((ends[end] for end in difflib.get_close_matches(name, ends, 1)), "")
+    group, _, last = name.rpartition(".")
+    ends = {known_name.rpartition(".")[2]: known_name for known_name in known}
+    if not group:
+        close = difflib.get_close_matches(name, known, 1)
+        return close[0] if close else _closest(name, ends, ALIKE)
+    beside = {n.rpartition(".")[2]: n for n in known if n.rpartition(".")[0] == group}
+    close = difflib.get_close_matches(name, known, 1, VERY_MUCH_ALIKE)  # a group that is mistyped
+    return _closest(last, beside, ALIKE) or ends.get(last, "") or (close[0] if close else "")
+
+
+def _closest(name: str, known: Mapping[str, str], alike: float) -> str:
+    return next((known[n] for n in difflib.get_close_matches(name, known, 1, alike)), "")
 
 
 def did_you_mean(name: str) -> str:
