@@ -17,6 +17,7 @@ from ddist.callbacks.schedule import find_budget, find_callback
 from ddist.settings.auto import AUTO
 from ddist.stages.stopping import keeping
 from ddist.tasks.advice import advice
+from ddist.tasks.beside import coreset
 from ddist.tasks.build import MakeSource
 from ddist.tasks.checks import check_precision, check_run, check_trained
 from ddist.tasks.claim import claim, kept_in, where
@@ -70,6 +71,8 @@ def distil(built: Run, clock: Clock, *, baseline: bool) -> float | None:
     claim(folder, cfg)
     say_borrowed(cfg)
     with finishing(built.logger, cfg):
+        # Before the steps, so that a budget knows how long it took.
+        chosen = None if built.evaluator.objective else coreset(cfg, data, built.init)
         start = describe(cfg, method, 0) if is_judged(built) else None
         trainer = fit(cfg, method, folder, built.logger, make_callbacks(built, clock))
         if not trainer.is_global_zero:
@@ -111,7 +114,7 @@ def distil(built: Run, clock: Clock, *, baseline: bool) -> float | None:
             baseline=baseline,
             variants=variants,
             teacher=built.teacher,
-            chosen=built.chosen,
+            chosen=chosen,
         )
         selection = select(rows, distilled, data, judgement)
         if selection is not None:

@@ -12,7 +12,6 @@ from ddist.data import RealData
 from ddist.evaluation import Evaluator
 from ddist.init import InitialWeights
 from ddist.methods import Method
-from ddist.tasks.beside import Chosen, coreset
 from ddist.tasks.build import (
     FindTeacher,
     MakeSource,
@@ -47,8 +46,6 @@ class Run:
     """Returns the teacher that all parts share, which is trained or read at the first call."""
     evaluator: Evaluator
     """Tests distilled sets under the chosen networks by the chosen protocol."""
-    chosen: Chosen | None
-    """Real images that the set is shown beside, chosen by their embeddings."""
     logger: Logger
     """Takes the curves of the outer steps."""
     folder: Path
@@ -81,7 +78,6 @@ def build_run(
         teacher()  # which says before any work if its classes are others
         factor = cfg.synthetic.factor
         check_stored(cfg.teacher.top_k, data.num_classes, factor)
-    chosen = None if evaluator.objective else coreset(cfg, data, init)
     method = build_method(cfg, data, init, teacher)
     if not (uses_network(cfg.method) or uses_network(cfg.evaluation)):
         names = without_network(names)
@@ -95,7 +91,6 @@ def build_run(
         method=method,
         teacher=teacher,
         evaluator=evaluator,
-        chosen=chosen,
         logger=logger,
         folder=folder,
         names=names,

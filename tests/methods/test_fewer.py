@@ -96,6 +96,7 @@ def test_what_compares_all_classes_together_refuses(make: Any) -> None:
 
 
 SHORT = (
+    "reference.coreset.select=null",
     "dataset=imagefolder", "dataset.size=8", "network=mlp", "network.widths=[8]", "steps=2",
     "ipc=4", "evaluation=dc2021", "evaluation.num_networks=1", "evaluation.epochs=2",
     "dataset.validation=0", "compile=false", "synthetic.scarce=fewer", "hydra.run.dir=run",

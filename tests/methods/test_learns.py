@@ -16,6 +16,7 @@ pytestmark = pytest.mark.slow
 COMMON = (
     "dataset=digits", "network=mlp", "network.widths=[32]", "ipc=1", "compile=false", "threads=1",
     "callbacks.images=null", "paths.cache=cache", "hydra.run.dir=run",
+    "reference.coreset.select=null",
 )  # fmt: skip
 TRAINED = ("evaluation=dc2021", "evaluation.num_networks=3", "evaluation.epochs=200")
 SHORT = ("evaluation.num_networks=3", "evaluation.epochs=200")
@@ -28,6 +29,18 @@ EXPERTS = (
     *SHORT, *EVERY, "trajectories.num_experts=4", "trajectories.batch_size=64",
     "method.max_start_epoch=3",
 )  # fmt: skip
+# On a network that was trained here, and stays as it is.
+PROBED = (
+    *EVERY,
+    "init=pretrained",
+    "init.fixed=true",
+    "init.num_networks=1",
+    "init.num_held_out=0",
+    "init.epochs=3",
+    "evaluation.num_probes=1",
+    "evaluation.augment=null",
+    "method.augment=null",
+)
 EMBEDDED = (*TRAINED, "method.embedding.epochs=4")
 BN = "{_target_: ddist.networks.ConvNet, _partial_: true, depth: 1, width: 8, norm: batch, " + (
     "pooling: avg, activation: relu}"
@@ -48,6 +61,7 @@ class Run(NamedTuple):
 RUNS = {
     "average": Run(TRAINED, None, 7),
     "cafe": Run(MATCHING, 0.85, 12),
+    "clp": Run(PROBED, 0.9, 5),
     "d4m": Run((*TRAINED, "generative=pca"), None, 7),
     "datm": Run((*EXPERTS, "method.growth_steps=20"), 0.82, 12),
     "dc": Run((*FROM_NOISE, "method.updates=1"), 0.88, 6),
@@ -58,6 +72,7 @@ RUNS = {
     "dsa": Run((*FROM_NOISE, "method.updates=1"), 0.88, 4),
     "frepo": Run((*SHORT, *EVERY), 0.92, 6),
     "ftd": Run(EXPERTS, 0.84, 12),
+    "lgm": Run(PROBED, 0.9, 5),
     "herding": Run(EMBEDDED, None, 4),
     "idc": Run((*FROM_NOISE, "method.updates=10"), 0.85, 8),
     "kcenter": Run(EMBEDDED, None, 4),
