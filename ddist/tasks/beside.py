@@ -25,10 +25,38 @@ from ddist.tasks.rows import KeptRows
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """Real ``images`` [N, C, H, W], class by class, and the method that chose them."""
+
+    method: str
+    images: Tensor
+
+
 def named_rows(name: str, rows: list[Row]) -> dict[str, Row]:
     """Return the rows of a baseline: ``name``, and ``name:network`` for further networks."""
     names = [name, *(f"{name}:{row.network}" for row in rows[1:])]
     return dict(zip(names, rows, strict=False))
+
+
+def real_sets(
+    seed: int,
+    distilled: DistilledDataset,
+    data: RealData,
+    evaluator: Evaluator,
+    chosen: Chosen | None,
+    *,
+    baseline: bool,
+) -> dict[str, DistilledDataset]:
+    """Return as many real images as are distilled, by the names of their rows: the ``chosen`` ones
+    and, with ``baseline``, random ones and what the protocol chooses."""
+    sets = {}
+    if baseline:
+        sets["random"] = random_real(distilled, data, seed, evaluator.objective)
+        sets |= chosen_by_protocol(distilled, data, evaluator)
+    if chosen is not None:
+        sets["coreset"] = chosen_real(distilled, chosen)
+    return sets
 
 
 def random_real(
@@ -43,14 +71,6 @@ def random_real(
     if objective is not None:
         labels = objective.targets(labels)
     return real_set("random", distilled, images, labels)
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """Real ``images`` [N, C, H, W], class by class, and the method that chose them."""
-
-    method: str
-    images: Tensor
 
 
 def chosen_real(distilled: DistilledDataset, chosen: Chosen) -> DistilledDataset:

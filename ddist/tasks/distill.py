@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning import Callback
 
+from ddist.artifact.dataset import DistilledDataset
 from ddist.callbacks import Interrupt
 from ddist.callbacks.schedule import find_budget, find_callback
 from ddist.settings.auto import AUTO
@@ -95,14 +96,8 @@ def distil(built: Run, clock: Clock, *, baseline: bool) -> float | None:
             if judgement.worse:
                 distilled, variants = replace(start, meta={**distilled.meta, "kept": "start"}), {}
         if cfg.teacher.store:
-            label = partial(
-                with_labels,
-                teacher=built.teacher(),
-                temperature=cfg.teacher.temperature,
-                top_k=cfg.teacher.top_k,
-            )
-            distilled = label(distilled)
-            variants = {name: label(variant) for name, variant in variants.items()}
+            distilled = labelled(built, distilled)
+            variants = {name: labelled(built, variant) for name, variant in variants.items()}
         rows = KeptRows(built.evaluator, folder, decisive(to_plain(cfg)))
         results, confusion = evaluate(
             cfg,
@@ -130,6 +125,12 @@ def distil(built: Run, clock: Clock, *, baseline: bool) -> float | None:
         log.info(line)
     log.info("The images: %s", folder / "distilled" / "grid.png")
     return searched(selection)
+
+
+def labelled(built: Run, distilled: DistilledDataset) -> DistilledDataset:
+    """Return the set with the teacher's labels."""
+    teacher = built.cfg.teacher
+    return with_labels(distilled, built.teacher(), teacher.temperature, teacher.top_k)
 
 
 def is_judged(built: Run) -> bool:

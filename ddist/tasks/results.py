@@ -29,14 +29,7 @@ from ddist.report.course import course_picture, course_table, has_course
 from ddist.report.table import results_table
 from ddist.storage.atomic import write_file_whole
 from ddist.storage.signature import signature
-from ddist.tasks.beside import (
-    Chosen,
-    all_images,
-    chosen_by_protocol,
-    chosen_real,
-    named_rows,
-    random_real,
-)
+from ddist.tasks.beside import Chosen, all_images, named_rows, real_sets
 from ddist.tasks.build import FindTeacher
 from ddist.tasks.config import learned_settings, to_plain
 from ddist.tasks.dashboards import log_results
@@ -73,12 +66,7 @@ def evaluate(
     log.info("Evaluating under the protocol %s.", evaluator.protocol.name)
     rows = kept.run("the set", distilled, data)
     confusion = {f"evaluation/{i}": row.confusion for i, row in enumerate(rows)}
-    real = {}
-    if baseline:
-        real["random"] = random_real(distilled, data, cfg.seed, evaluator.objective)
-        real |= chosen_by_protocol(distilled, data, evaluator)
-    if chosen is not None:
-        real["coreset"] = chosen_real(distilled, chosen)
+    real = real_sets(cfg.seed, distilled, data, evaluator, chosen, baseline=baseline)
     if distilled.label_temperature is not None:  # the same teacher's labels for all
         options = distilled.label_temperature, distilled.meta.get("label_top_k")
         real = {name: with_labels(images, teacher(), *options) for name, images in real.items()}
