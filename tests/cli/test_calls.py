@@ -25,6 +25,8 @@ from ddist.networks.given import given
 from ddist.stages.bars import bar_console, bars_alone
 from ddist.tasks.config import composed_apart
 
+pytestmark = pytest.mark.slow  # each composes, builds or trains
+
 QUICK: dict[str, Any] = {
     "steps": 3, "threads": 1, "network": "mlp", "evaluation.num_networks": 2,
     "evaluation.epochs": 3, "reference.coreset.select": None,

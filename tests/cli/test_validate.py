@@ -17,6 +17,8 @@ from ddist.settings.groups import KEYS
 from ddist.settings.ranges import Momentum, NonNegative, PositiveInt, Share
 from ddist.tasks.config import composed_apart, option_names, register_resolvers
 
+pytestmark = pytest.mark.slow  # each composes, builds or trains
+
 TASKS = {f"task={name}" for name in ("compare", "export", "import", "report")}
 OPTIONS = [
     f"{group}={name}"

@@ -15,6 +15,8 @@ from ddist.compare.gather import gather
 from ddist.compare.plots import BESIDE, MIN_SECONDS, draw_plots
 from ddist.compare.rows import ComparedRow, make_rows
 
+pytestmark = pytest.mark.slow  # each composes, builds or trains
+
 NETWORKS = {"convnet": {"width": 128, "depth": 3}}
 Tables = dict[str, list[ComparedRow]]
 

@@ -34,6 +34,8 @@ from ddist.tasks.config import (
 )
 from ddist.tasks.targets import make
 
+pytestmark = pytest.mark.slow  # each composes, builds or trains
+
 CONF = conf_dir()
 Make = Callable[..., DistilledDataset]
 OPTIONS: dict[str, Any] = {

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from ddist.methods import Method
 from tests.methods.every import METHODS, Run
 
+pytestmark = pytest.mark.slow  # each composes, builds or trains
+
 CONVNET = ("network=convnet", "network.depth=1", "network.width=4")
 
 

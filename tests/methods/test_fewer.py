@@ -16,6 +16,8 @@ from ddist import DistilledDataset
 from ddist.methods.matching import Matching
 from tests.methods.every import METHODS, Run
 
+pytestmark = pytest.mark.slow  # each composes, builds or trains
+
 COUNTS = {"a": 9, "b": 2, "c": 5}  # training images
 FEWER = [4, 2, 4]  # of ipc=4
 LABELS = [0, 0, 0, 0, 1, 1, 2, 2, 2, 2]

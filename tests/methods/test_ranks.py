@@ -1,6 +1,8 @@
 """What is random in an outer step, for every method of conf/method: other ranks draw other numbers
 from each of its streams, and so do the batches whose gradients are accumulated.
 
+pytestmark = pytest.mark.slow  # each composes, builds or trains
+
 All random numbers come from :func:`ddist.seeding.derive`. Here it hands a second run the numbers of
 the first one again, but for a single stream: with none the runs are equal, and with it they differ.
 """

@@ -15,6 +15,8 @@ from ddist.tasks.build import build_init, build_method, read_data
 from ddist.tasks.config import conf_dir, register_resolvers
 from tests.conftest import Command
 
+pytestmark = pytest.mark.slow  # each composes, builds or trains
+
 WORDS = ("dataset=digits", "network=mlp", "network.widths=[16]", "ipc=2", "evaluation=short",
          "evaluation.num_networks=2", "evaluation.epochs=40", "dataset.validation=0")  # fmt: skip
 

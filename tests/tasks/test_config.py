@@ -26,6 +26,8 @@ from ddist.tasks.config import (
     register_resolvers,
 )
 
+pytestmark = pytest.mark.slow  # each composes, builds or trains
+
 
 @pytest.fixture(autouse=True)
 def resolvers() -> None:

@@ -6,6 +6,8 @@ from omegaconf import DictConfig
 
 from ddist.tasks.config import conf_dir, register_resolvers
 
+pytestmark = pytest.mark.slow  # each composes, builds or trains
+
 
 def composed(*words: str, hydra: bool = False) -> DictConfig:
     register_resolvers()
