@@ -30,6 +30,8 @@ from ddist.seeding import generator
 from ddist.tasks.config import conf_dir, register_resolvers
 from ddist.tasks.targets import maker
 
+pytestmark = pytest.mark.slow  # each composes, builds or trains
+
 NAMES = ("hen", "old_friend", "tench")
 CLASSES = torch.tensor([0, 2, 1, 2])
 

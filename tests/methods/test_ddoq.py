@@ -23,6 +23,8 @@ from ddist.methods.ddoq import sample_weights
 from ddist.seeding import generator
 from ddist.tasks.config import conf_dir, register_resolvers, to_plain
 
+pytestmark = pytest.mark.slow  # each composes, builds or trains
+
 
 def settings(name: str, ipc: int) -> dict[str, Any]:
     """What conf/method/<name>.yaml says of the clustering."""
