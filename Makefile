@@ -25,7 +25,8 @@ demo: $(STAMP) ## distil the digits into ten images, in half a minute
 	$(BIN)/ddist hydra.run.dir=$(DEMO)
 	@echo "The ten digits: $(CURDIR)/$(DEMO)/distilled/grid.png"
 
-test: lint type ## all checks: lint, types and tests
+test: $(STAMP) ## all checks: lint, types and tests
+	$(MAKE) --jobs=2 --output-sync lint type
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not docs'
 
 test-fast: $(STAMP) ## the unit tests alone, in a minute or two

@@ -71,8 +71,7 @@ def test_every_recipe_composes_and_says_something(
     chosen = [f"method={method}", f"dataset={usual.get(dataset, dataset)}"]
     recipe = [f"recipe={method}/{dataset}"] if dataset in usual else []
     assert composed(*chosen, *recipe).recipe == f"{method}/{dataset}"
-    for ipc in (1, 10):
-        assert settings(*chosen, *recipe, ipc=ipc)["ipc"] == ipc  # tables have a row for any
+    assert settings(*chosen, *recipe, ipc=10)["ipc"] == 10  # all of which resolve
     assert own, "which says nothing"
 
 
