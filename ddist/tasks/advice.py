@@ -38,21 +38,27 @@ def advice(
 def worth(ours: Mapping[str, Any], baselines: Mapping[str, Any]) -> str:
     """Return a sentence that compares a set with as many random real images, and the best of those
     that were chosen."""
-    best = baselines["random"]
-    both = f"{percent(ours)} beside {percent(best)} of as many random real images"
-    better = "Random"
-    if chosen := [baselines[name] for name in CHOSEN if name in baselines]:
-        chosen_best = max(chosen, key=lambda row: float(row["accuracy_mean"]))
-        both += f" and {percent(chosen_best)} of chosen ones"
-        if chosen_best["accuracy_mean"] > best["accuracy_mean"]:
-            best, better = chosen_best, "Chosen"
-    gain = ours["accuracy_mean"] - best["accuracy_mean"]
-    unsure = (ours["accuracy_ci95"] or 0.0) + (best["accuracy_ci95"] or 0.0)
-    if abs(gain) <= unsure:
-        return f"No difference that the networks show: {both}."
-    if gain < 0:
+    random = baselines["random"]
+    both = f"{percent(ours)} beside {percent(random)} of as many random real images"
+    chosen = [baselines[name] for name in CHOSEN if name in baselines]
+    best = max(chosen, key=lambda row: float(row["accuracy_mean"]), default=random)
+    if chosen:
+        both += f" and {percent(best)} of chosen ones"
+    beaten, beats = clearly(random, ours) or clearly(best, ours), clearly(ours, random)
+    if beaten:
+        better = "Chosen" if best["accuracy_mean"] > random["accuracy_mean"] else "Random"
         return f"Distilling was not worth it: {both}. {better} real images do better here."
-    return f"Distilling was worth it: {both}."
+    if beats and not clearly(ours, best):
+        return f"Distilling was worth it, and choosing nearly as good: {both}."
+    if beats:
+        return f"Distilling was worth it: {both}."
+    return f"No difference that the networks show: {both}."
+
+
+def clearly(better: Mapping[str, Any], worse: Mapping[str, Any]) -> bool:
+    """Tell whether one row is above the other by more than their intervals."""
+    unsure = (better["accuracy_ci95"] or 0.0) + (worse["accuracy_ci95"] or 0.0)
+    return bool(better["accuracy_mean"] - worse["accuracy_mean"] > unsure)
 
 
 def percent(row: Mapping[str, Any]) -> str:
