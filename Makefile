@@ -26,7 +26,7 @@ demo: $(STAMP) ## distil the digits into ten images, in half a minute
 	@echo "The ten digits: $(CURDIR)/$(DEMO)/distilled/grid.png"
 
 test: $(STAMP) ## all checks: lint, types and tests
-	$(MAKE) --jobs=2 --output-sync lint type
+	$(MAKE) --jobs=2 lint type
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not docs'
 
 test-fast: $(STAMP) ## the unit tests alone, in a minute or two

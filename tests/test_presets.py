@@ -53,9 +53,11 @@ def test_a_preset_states_its_time_and_accuracy(preset: Path) -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=name)
-def test_a_preset_is_that_of_its_first_row(preset: Path) -> None:
+def test_a_preset_is_that_of_its_first_row_and_the_command_line_wins(preset: Path) -> None:
     cfg = composed(option(preset))
-    assert settings(option(preset), steps=7) != settings(steps=7)
+    typed = (option(preset), "steps=7")
+    assert composed(*typed).steps == 7 != cfg.steps
+    assert settings(*typed) != settings("steps=7")
     method = cfg.hydra.runtime.choices.method
     assert preset.parent.name == "paper" or preset.stem.split("_")[0] == method
     for rows in tables(OmegaConf.to_container(cfg).get("preset")).values():

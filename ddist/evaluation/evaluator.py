@@ -70,7 +70,7 @@ class Evaluator:
     ) -> None:
         protocol.check_precision(precision)
         for network in networks.values():
-            protocol.check_network(network)
+            protocol.check_network(network, init)
         self.protocol = protocol
         self.networks = self.tested = networks
         if not protocol.uses_network:

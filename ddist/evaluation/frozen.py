@@ -41,14 +41,8 @@ class Frozen:
 
     @classmethod
     def of(cls, network: nn.Module, init: InitialWeights) -> "Frozen":
-        """Return ``network`` on its device. Raise a DdistError where its features would be others
-        at every draw of ``init``: neither are they published nor is ``init`` a single point."""
-        if not (init.single or has_fixed_body(network)):
-            raise DdistError(
-                "Probes look at the features of a network that stays as it is: choose "
-                "network=backbone (whose network.learned is head), or one network for all, such as "
-                "init=pretrained init.fixed=true."
-            )
+        """Return ``network`` on its device, which :func:`check_frozen` accepts."""
+        check_frozen(network, init)
         return cls(network, member(init.held_out(network, 1), 0))
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -71,6 +65,17 @@ class Frozen:
         state |= {n: w for n, w in self.weights.items() if not n.startswith("head.")}
         content = {name: tensor.detach().contiguous().cpu() for name, tensor in state.items()}
         return signature({"network": str(self.network), "weights": checksum(content)})
+
+
+def check_frozen(network: nn.Module, init: InitialWeights) -> None:
+    """Raise a DdistError where the features of ``network`` would be others at every draw of
+    ``init``: neither are they published nor is ``init`` a single point."""
+    if not (init.single or has_fixed_body(network)):
+        raise DdistError(
+            "Probes look at the features of a network that stays as it is: choose network=backbone "
+            "(whose network.learned is head), or one network for all, such as init=pretrained "
+            "init.fixed=true."
+        )
 
 
 def has_fixed_body(network: nn.Module) -> bool:

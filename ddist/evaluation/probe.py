@@ -6,20 +6,22 @@ from typing import Annotated, Literal
 
 import torch
 from annotated_types import MinLen
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from ddist.artifact.dataset import DistilledDataset
 from ddist.data.split import Split
 from ddist.errors import DdistError
-from ddist.evaluation.frozen import Features, Frozen
+from ddist.evaluation.frozen import Features, Frozen, check_frozen
 from ddist.evaluation.protocol import Context, Protocol
+from ddist.init import InitialWeights
 from ddist.inner.minibatches import Augment
 from ddist.inner.predict import count
+from ddist.inner.stacking import Precision
 from ddist.matching.probe import Moments, Probe, adamw_probe, best, left_out_error, ridge_probe
 from ddist.seeding import generator
 from ddist.settings.ranges import NonNegative, Positive, PositiveInt
-from ddist.synthetic.choose import selection
+from ddist.synthetic.choose import choose_of_all, selection
 
 CHOICES = ("nearest", "herding", "kmeans_embedding")
 """Of real images, that distilled ones are evaluated beside (see :mod:`ddist.synthetic.choose`)."""
@@ -72,6 +74,15 @@ class LinearProbe(Protocol):
         self.augment = augment
         self.num_probes, self.views = (1, 1) if augment is None else (num_probes, views)
         self.adamw = partial(adamw_probe, epochs=epochs, lr=lr, weight_decay=weight_decay)
+
+    def check_precision(self, precision: Precision) -> None:
+        if precision != "32-true":
+            raise DdistError(
+                "Linear probes look at features in 32 bits: leave evaluation.precision=32-true."
+            )
+
+    def check_network(self, network: nn.Module, init: InitialWeights) -> None:
+        check_frozen(network, init)
 
     def prepare(self, context: Context) -> None:
         """Compute the features of all real images."""
@@ -143,12 +154,7 @@ class LinearProbe(Protocol):
         chosen = {}
         for name in CHOICES:
             choose = selection(name, generator(context.seed, "beside", name))
-            rows = []
-            for c, num in enumerate(counts):
-                few = min(num, data.train.counts[c])
-                places = choose(features.of_class(c), few)[torch.arange(num) % few]
-                rows.append(data.train.offsets[c] + places.cpu())
-            chosen[name] = torch.cat(rows)
+            chosen[name] = choose_of_all(choose, features.of_class, counts, data.train.offsets)
         return chosen
 
     def on_all_images(self, context: Context) -> tuple[Tensor, dict[str, float]]:

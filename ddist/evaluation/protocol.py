@@ -68,8 +68,10 @@ class Protocol(ABC):
     def check_precision(self, precision: Precision) -> None:  # noqa: B027 (may stay as it is)
         """Raise a DdistError for a precision that the protocol cannot have."""
 
-    def check_network(self, network: nn.Module) -> None:  # noqa: B027 (may stay as it is)
-        """Raise a DdistError for a network that the protocol cannot train."""
+    def check_network(  # noqa: B027 (may stay as it is)
+        self, network: nn.Module, init: InitialWeights
+    ) -> None:
+        """Raise a DdistError for a network, from ``init``, that the protocol cannot train."""
 
     def prepare(self, context: Context) -> None:  # noqa: B027 (most have nothing to do)
         """Compute what is kept in the cache and serves the rows of all sets."""

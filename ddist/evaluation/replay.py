@@ -12,6 +12,7 @@ from ddist.data import RealData
 from ddist.data.split import Split
 from ddist.errors import DdistError
 from ddist.evaluation.protocol import Context, Course, Protocol, batches_of
+from ddist.init import InitialWeights
 from ddist.inner.compiled import pays
 from ddist.inner.parts import at_once, footprint, shape_of
 from ddist.inner.predict import accuracy, predict
@@ -71,7 +72,7 @@ class Replay(Protocol):
                 "choose another evaluation."
             )
 
-    def check_network(self, network: nn.Module) -> None:
+    def check_network(self, network: nn.Module, init: InitialWeights) -> None:
         """Raise a DdistError for batch normalisation: vmap, which trains the networks together,
         cannot update running statistics."""
         if keeps_statistics(network):

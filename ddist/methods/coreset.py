@@ -17,7 +17,7 @@ from ddist.networks import embed
 from ddist.seeding import generator
 from ddist.settings.ranges import PositiveInt
 from ddist.synthetic import SyntheticData
-from ddist.synthetic.choose import Select, selection
+from ddist.synthetic.choose import choose_of_all, selection
 
 
 class Coreset(Method):
@@ -51,20 +51,10 @@ class Coreset(Method):
         refuse_tiles(self.synthetic)
         source = data if train_per_class is None else data.limited(train_per_class, "embedding")
         self.embedding = embedding(source=source, cache=data.cache, seed=self.seed)
-        starts = data.train.offsets[:-1]
-        indices = [
-            start + self.chosen(choose, c, count)
-            for c, (start, count) in enumerate(zip(starts, self.images_per_class, strict=True))
-        ]
+        counts, offsets = self.images_per_class, data.train.offsets
+        indices = choose_of_all(choose, self.embeddings, counts, offsets)
         with torch.no_grad():
-            self.synthetic.begin(images=data.images(torch.cat(indices)))
-
-    def chosen(self, choose: Select, c: int, count: int) -> Tensor:
-        """Return the indices (int64, from 0 within class ``c``) of ``count`` images, as chosen;
-        where it has fewer, which ``synthetic.scarce=repeat`` allows, they are repeated in turn."""
-        embeddings = self.embeddings(c)
-        num = min(count, len(embeddings))
-        return choose(embeddings, num)[torch.arange(count, device=embeddings.device) % num]
+            self.synthetic.begin(images=data.images(indices.to(data.device)))
 
     @torch.no_grad()
     def embeddings(self, c: int) -> Tensor:

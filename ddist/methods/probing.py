@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 from torch.utils.checkpoint import checkpoint
 
-from ddist.evaluation.frozen import Features, Frozen
+from ddist.evaluation.frozen import Features, Frozen, check_frozen
 from ddist.inner.footprint import GRADIENT
 from ddist.inner.minibatches import Augment
-from ddist.inner.parts import at_once, footprint, limit
+from ddist.inner.parts import at_once, footprint, forward_in_parts, limit
 from ddist.methods.base import Method
 from ddist.seeding import generator
 from ddist.settings.ranges import PositiveInt
@@ -25,8 +25,8 @@ class Probing(Method):
     The features of real images are computed once (see :class:`ddist.evaluation.frozen.Features`),
     so that an outer step passes nothing but its views through the network. Where all of them
     together take too much memory, the graph of some at a time is held, and built once more on the
-    way back; gradients are the same. The batch of an outer step is the indices of real images,
-    [K, B].
+    way back; views and gradients are the same. The batch of an outer step is the indices of real
+    images, [K, B].
 
     Args:
         views: V, of each image at every outer step.
@@ -38,6 +38,7 @@ class Probing(Method):
 
     def __init__(self, *, views: PositiveInt, augment: Augment | None, **common: Any) -> None:
         super().__init__(**common)
+        check_frozen(self.network, self.init)
         self.views, self.augment = 1 if augment is None else views, augment
 
     @abstractmethod
@@ -73,28 +74,26 @@ class Probing(Method):
 
     def view_features(self, images: Tensor) -> Tensor:
         """Return the features [V, M, F] of the views of ``images`` [M, C, H, W] in this step."""
-        size = self.at_once()
-        chunks = list(enumerate(images.split(size)))
-        if self.views * len(images) <= size:
-            views = [self.view(images, v, 0) for v in range(self.views)]
+        if self.views * len(images) <= self.at_once():
+            views = [self.view(images, v) for v in range(self.views)]
             return self.frozen(torch.cat(views)).unflatten(0, (self.views, -1))
         features = [
-            checkpoint(partial(self.features_of, v=v, part=part), chunk, use_reentrant=False)
+            checkpoint(partial(self.features_of, v=v), images, use_reentrant=False)
             for v in range(self.views)
-            for part, chunk in chunks
         ]
-        return torch.cat(features).unflatten(0, (self.views, -1))
+        return torch.stack(features)
 
-    def view(self, images: Tensor, v: int, part: int) -> Tensor:
-        """Return view ``v`` of the images of a ``part``; the same one whenever it is asked for in
-        this step."""
+    def view(self, images: Tensor, v: int) -> Tensor:
+        """Return view ``v`` of the images; the same one whenever it is asked for in this step."""
         if self.augment is None:
             return images
-        keys = ("view", self.global_rank, self.batch_number(), v, part)
+        # The last key is of earlier parts of a view, and keeps the draws of docs/backbones.md.
+        keys = ("view", self.global_rank, self.batch_number(), v, 0)
         return self.augment(images, generator(self.seed, *keys))
 
-    def features_of(self, images: Tensor, *, v: int, part: int) -> Tensor:
-        return self.frozen(self.view(images, v, part))
+    def features_of(self, images: Tensor, *, v: int) -> Tensor:
+        """Return the features [M, F] of view ``v``, with the graph of some at a time."""
+        return forward_in_parts(self.frozen, self.view(images, v), self.at_once())
 
     def at_once(self) -> int:
         """Return how many images have their graph held at a time."""

@@ -65,7 +65,7 @@ class OptimizedRandom(Selection):
     def __init__(self, *, num_candidates: PositiveInt, judge: Replay, **common: Any) -> None:
         super().__init__(start="real", **common)
         refuse_tiles(self.synthetic)
-        judge.check_network(self.network)
+        judge.check_network(self.network, self.init)
         self.num_candidates, self.judge = num_candidates, judge
         with torch.no_grad():
             self.synthetic.begin(images=self._best(self.synthetic.stored()[1]))

@@ -5,7 +5,7 @@ int64 [k]. It raises a DdistError where there are fewer than ``k`` images.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -27,6 +27,24 @@ def selection(name: str, generator: torch.Generator) -> Select:
         "kmeans_embedding": partial(kmeans_embedding, generator=generator),
     }
     return selections[name]
+
+
+def choose_of_all(
+    choose: Select,
+    features: Callable[[int], Tensor],
+    counts: Sequence[int],
+    offsets: Sequence[int],
+) -> Tensor:
+    """Return the indices int64 [N] of ``counts`` images of each class c, as chosen by its
+    ``features(c)``, which begin at ``offsets[c]``; where a class has fewer, they are repeated in
+    turn."""
+    indices = []
+    for c, (count, offset) in enumerate(zip(counts, offsets, strict=False)):
+        of_class = features(c)
+        few = min(count, len(of_class))
+        chosen = choose(of_class, few).cpu()
+        indices.append(offset + chosen[torch.arange(count) % few])
+    return torch.cat(indices)
 
 
 def nearest(features: Tensor, k: int) -> Tensor:

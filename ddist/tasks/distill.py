@@ -29,6 +29,7 @@ from ddist.tasks.fitting import describe, fit
 from ddist.tasks.jobs import is_job
 from ddist.tasks.memory import check_memory
 from ddist.tasks.plan import judge_of, with_budget
+from ddist.tasks.processes import first_process
 from ddist.tasks.results import evaluate, publish
 from ddist.tasks.rows import KeptRows
 from ddist.tasks.run import Run, build_run
@@ -72,8 +73,9 @@ def distil(built: Run, clock: Clock, *, baseline: bool) -> float | None:
     claim(folder, cfg)
     say_borrowed(cfg)
     with finishing(built.logger, cfg):
-        # Before the steps, so that a budget knows how long it took.
-        chosen = None if built.evaluator.objective else coreset(cfg, data, built.init)
+        # Before the steps, so that a budget knows how long it took; the first process evaluates.
+        wanted = first_process() and built.evaluator.objective is None
+        chosen = coreset(cfg, data, built.init) if wanted else None
         start = describe(cfg, method, 0) if is_judged(built) else None
         trainer = fit(cfg, method, folder, built.logger, make_callbacks(built, clock))
         if not trainer.is_global_zero:

@@ -1,6 +1,7 @@
 """The settings of methods on datasets (conf/recipe), as options that Hydra composes."""
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import ConfigDefault, GroupDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -27,6 +29,16 @@ NONE = "~recipe"
 """Hydra's word for ``recipe=null``: the value of a group is a name to it, or none is chosen."""
 PAPER = "_paper"
 """The section of what a method has on all of its paper's datasets."""
+
+
+class ShallowRepository(CachingConfigRepository):
+    """Hydra's repository of configs, which does not copy the store of all recipes: with that
+    ``ddist --help``, which makes one for each group, took 8.9 s, and takes 0.7. Its own are the
+    sources alone, which ``hydra.searchpath`` may change."""
+
+    def __init__(self, delegate: IConfigRepository) -> None:
+        self.delegate = copy(delegate)
+        self.cache: dict[str, ConfigResult | None] = {}
 
 
 class RecipeLoader(ConfigLoaderImpl):
@@ -65,9 +77,12 @@ class RecipeLoader(ConfigLoaderImpl):
     def _parse_overrides_and_create_caching_repo(
         self, config_name: str | None, overrides: list[str]
     ) -> tuple[list[Override], CachingConfigRepository]:
-        if self._shared is None:
-            return super()._parse_overrides_and_create_caching_repo(config_name, overrides)
-        return OverridesParser.create().parse_overrides(overrides), self._shared
+        words = OverridesParser.create().parse_overrides(overrides)
+        if self._shared is not None:
+            return words, self._shared
+        repository = ShallowRepository(self.repository)
+        self._process_config_searchpath(config_name, words, repository)
+        return words, repository
 
     def implied(
         self, config_name: str | None, overrides: list[str], run_mode: RunMode

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from ddist.data import RealData
 from ddist.data.augmentation import crop_flip
 from ddist.seeding import generator
+from tests.trainers import quiet_trainer
 
 Factory = Callable[..., RealData]
 
@@ -132,16 +133,7 @@ class Recorder(LightningModule):
 
 def train(data: RealData, steps: int, folder: Path, accumulate: int, resume: bool) -> list[Tensor]:
     module = Recorder()
-    trainer = Trainer(
-        max_steps=steps,
-        accumulate_grad_batches=accumulate,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
+    trainer = quiet_trainer(steps, accumulate_grad_batches=accumulate, default_root_dir=folder)
     path = folder / "state.ckpt"
     trainer.fit(module, datamodule=data, ckpt_path=path if resume else None)
     trainer.save_checkpoint(path)

@@ -177,3 +177,12 @@ def test_the_command_shows_all_rows(ddist: Any) -> None:
     assert [row["network"] for row in results["evaluation"]] == ["mlp", "convnet"]
     assert results["baselines"]["full_probe"]["accuracy_mean"] > 0.8
     assert "a probe on all" in done.out
+
+
+def test_networks_and_precisions_that_it_cannot_have_are_refused_at_the_start(
+    network: MLP,
+) -> None:
+    with pytest.raises(DdistError, match=r"network=backbone.*init\.fixed=true"):
+        evaluator(network, Random("default", 0))
+    with pytest.raises(DdistError, match=r"in 32 bits: leave evaluation\.precision=32-true"):
+        Evaluator(protocol(), {"mlp": network}, INIT, seed=0, precision="bf16-mixed")

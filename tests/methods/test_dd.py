@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import Trainer
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy, softplus
@@ -21,6 +20,7 @@ from ddist.init import Fixed
 from ddist.methods import DD, Selection
 from ddist.networks import MLP
 from ddist.seeding import generator
+from tests.trainers import quiet_trainer
 
 from_fixture = Callable[..., DD]
 
@@ -189,16 +189,7 @@ def train(method: DD, steps: int, **options: Any) -> list[float]:
     """Lightning's own loop, as a run has it; the outer loss of each step."""
     method.data.batch_size = 256
     losses: list[float] = []
-    trainer = Trainer(
-        max_steps=steps,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **options,
-    )
+    trainer = quiet_trainer(steps, use_distributed_sampler=False, **options)
     outer_loss = method.outer_loss
     method.outer_loss = lambda batch: record(losses, outer_loss(batch))  # type: ignore[method-assign]
     trainer.fit(method, datamodule=method.data)

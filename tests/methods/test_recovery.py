@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import Trainer
 from torch import Tensor
 
 from ddist.data import RealData
@@ -15,6 +14,7 @@ from ddist.errors import DdistError
 from ddist.methods import Method
 from ddist.methods import recovery as module
 from ddist.methods.recovery import FACTOR, Point, diverged
+from tests.trainers import quiet_trainer
 
 NAN = float("nan")
 
@@ -52,14 +52,7 @@ class Watched:
             return loss * NAN if call in bad else loss
 
         method.outer_loss = watched  # type: ignore[method-assign]
-        self.trainer = Trainer(
-            accelerator="cpu",
-            max_steps=steps,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        self.trainer = quiet_trainer(steps)
 
     def fit(self) -> "Watched":
         self.trainer.fit(self.method, datamodule=self.method.data)
