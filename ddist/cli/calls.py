@@ -2,15 +2,19 @@
 
 import json
 import logging
+import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
+from hydra.core.override_parser.types import Quote, QuotedString
+from omegaconf import DictConfig, open_dict
 from torch import nn
 
 from ddist.artifact.dataset import DistilledDataset
@@ -26,6 +30,7 @@ from ddist.synthetic.earlier import classes_of
 from ddist.tasks import distill as distilling
 from ddist.tasks import evaluate as evaluating
 from ddist.tasks.build import MakeSource
+from ddist.tasks.claim import CHECKPOINT
 from ddist.tasks.config import composed_apart, option_names, read_option, register_resolvers
 from ddist.tasks.cost import Clock
 
@@ -62,19 +67,17 @@ def distill(
 
     Raises:
         DdistError: something that the command would refuse.
+        KeyboardInterrupt: it was stopped; the message says where the images so far are.
     """
     words = {"ipc": ipc, "budget": budget, **settings}
     if method is not None:
         words["method"] = method
-    with ExitStack() as stack:
-        if folder is None:
-            folder = stack.enter_context(TemporaryDirectory(prefix="ddist-"))
-        cfg, source = stack.enter_context(composed(train, test, words, network, Path(folder)))
-        try:
-            distilling.run(cfg, Clock(0.0), baseline=True, source=source)
-        except SystemExit as leaving:  # a command that is stopped between two steps
-            raise KeyboardInterrupt from leaving
-        return DistilledDataset.load(Path(folder) / "distilled")
+    with (
+        lasting(folder) as place,
+        composed(train, test, words, network, place) as (cfg, source),
+    ):
+        distilling.run(cfg, Clock(0.0), baseline=True, source=source)
+        return DistilledDataset.load(place / "distilled")
 
 
 def evaluate(
@@ -99,6 +102,43 @@ def evaluate(
             evaluating.run(cfg, baseline=False, source=source)
         rows: list[dict[str, Any]] = json.loads((Path(folder) / RESULTS).read_text())["evaluation"]
     return rows
+
+
+@contextmanager
+def lasting(folder: str | Path | None) -> Iterator[Path]:
+    """Yield ``folder``, or a temporary one for None, in which a run leaves its files. Where it is
+    interrupted, keep what is there, and say so in the KeyboardInterrupt."""
+    place = Path(mkdtemp(prefix="ddist-") if folder is None else folder)
+    kept = folder is not None
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield place
+    except BaseException as leaving:
+        if not was_interrupted(leaving):
+            raise
+        files = (place / "distilled", place / CHECKPOINT)
+        if not any(file.exists() for file in files):
+            raise KeyboardInterrupt("Stopped: nothing was finished yet.") from leaving
+        kept = True
+        images = f"the images so far are in {files[0]}, " if files[0].exists() else ""
+        raise KeyboardInterrupt(
+            f"Stopped: {images}the same call with folder={str(place)!r} goes on from there."
+        ) from leaving
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)  # Lightning ignores it from an interrupt on
+        if not kept:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def was_interrupted(error: BaseException | None) -> bool:
+    """Tell whether ``error`` comes of an interrupt: by way of a library's tidying up, or as the
+    SystemExit of a run that is stopped between two steps."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            return True
+        error = error.__context__
+    return False
 
 
 @contextmanager
@@ -162,9 +202,11 @@ def data_words(train: Any, test: Any, size: int | None) -> tuple[list[str], Make
 def value_in_words(value: Any) -> str:
     """Return ``value`` as the command line has it."""
     if isinstance(value, str):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'" if value else "''"
+        return QuotedString(value, Quote.single).with_quotes()
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
-    if isinstance(value, dict | list | tuple):
-        return OmegaConf.to_yaml(OmegaConf.create(value), resolve=False).strip()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(value_in_words, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{value_in_words(item)}' for key, item in value.items())}}}"
     return str(value)

@@ -49,6 +49,13 @@ class Split:
         x = self.x[indices] if isinstance(self.x, Tensor) else self.x.pick(indices)
         return Split.sort(x, self.y[indices], len(self.offsets) - 1)
 
+    def at_most(self, most: int) -> "Split":
+        """Return ``most`` images, evenly spaced and so of all classes alike, or all of them."""
+        if most >= len(self):
+            return self
+        chosen = torch.linspace(0, len(self) - 1, most, dtype=torch.float64).round().long()
+        return self.take(chosen.to(self.y.device))
+
 
 def permute_classes(split: Split, generator: torch.Generator) -> list[Tensor]:
     """Return, for each class, the indices of its images in a random order."""

@@ -51,7 +51,8 @@ class Row:
 
 class Evaluator:
     """Runs one protocol for each of ``networks`` (name to module), in that order; the rows are
-    called as in ``tested``.
+    called as in ``tested``. ``test_images`` are the most that a network is tested on, evenly spaced
+    in the test split; None for all.
 
     Raises:
         DdistError: the protocol cannot have its precision, or one of the networks.
@@ -67,6 +68,7 @@ class Evaluator:
         compile: Compile = False,
         precision: Precision = "32-true",
         objective: Objective | None = None,
+        test_images: int | None = None,
     ) -> None:
         protocol.check_precision(precision)
         for network in networks.values():
@@ -80,6 +82,7 @@ class Evaluator:
         self.compile: Compile = compile
         self.precision: Precision = precision
         self.objective = objective
+        self.test_images = test_images
 
     def run(
         self, distilled: DistilledDataset, data: RealData, split: Split | None = None
@@ -91,7 +94,7 @@ class Evaluator:
         self, name: str, distilled: DistilledDataset, data: RealData, split: Split | None = None
     ) -> Row:
         """Return the row of one of ``tested``."""
-        context = self._context(data, data.test if split is None else split, self.tested[name])
+        context = self._context(data, self.tested[name], split)
         counts = no_counts(data.num_classes)
         measured, chosen = self.protocol.accuracies(distilled, replace(context, confusion=counts))
         course = self.protocol.course(distilled, context, chosen)
@@ -102,14 +105,14 @@ class Evaluator:
     def prepare(self, data: RealData) -> None:
         """Compute what all rows share (see :meth:`Protocol.prepare`)."""
         for network in self.tested.values():
-            self.protocol.prepare(self._context(data, data.test, network))
+            self.protocol.prepare(self._context(data, network))
 
     def before(self, data: RealData) -> list[Row]:
         """Return the rows of untrained networks, as ``init`` draws them; none if the protocol does
         not start from those."""
         rows = []
         for name, network in self.networks.items():
-            accuracies = self.protocol.before(self._context(data, data.test, network))
+            accuracies = self.protocol.before(self._context(data, network))
             if accuracies is not None:
                 rows.append(summarise(accuracies, self.protocol.name, name, {}))
         return rows
@@ -118,15 +121,17 @@ class Evaluator:
         """Return the protocol's choices of real images under the first network (see
         :meth:`Protocol.choices`)."""
         first = next(iter(self.networks.values()))
-        return self.protocol.choices(self._context(data, data.test, first), counts)
+        return self.protocol.choices(self._context(data, first), counts)
 
     def row_on_all_images(self, name: str, data: RealData) -> Row:
         """Return the row of all training images under one of ``tested``."""
-        context = self._context(data, data.test, self.tested[name])
+        context = self._context(data, self.tested[name])
         measured, chosen = self.protocol.on_all_images(context)
         return summarise(measured, self.protocol.name, name, chosen)
 
-    def _context(self, data: RealData, split: Split, network: nn.Module) -> Context:
+    def _context(self, data: RealData, network: nn.Module, split: Split | None = None) -> Context:
+        if split is None:
+            split = data.test.at_most(self.test_images or len(data.test))
         return Context(
             data,
             split,

@@ -73,6 +73,7 @@ EVALUATION = {
     "networks": str | Annotated[list[str], MinLen(1)] | None,
     "precision": Precision,
     "without_batch_norm": bool,
+    "test_images": PositiveInt | None,
 }
 KEYS = {
     "task": Key(learned=False, evaluated=True, needed=True),

@@ -213,7 +213,7 @@ def build_evaluator(
     run's own, which results call ``network_name``. ``teacher`` as in :func:`build_method`."""
     config = to_plain(cfg.evaluation)
     names, precision = config.pop("networks"), config.pop("precision")
-    bare = config.pop("without_batch_norm")
+    bare, test_images = config.pop("without_batch_norm"), config.pop("test_images")
     names = [names] if isinstance(names, str) else names
     options = {}
     if config.get("labels") == "teacher":
@@ -240,4 +240,5 @@ def build_evaluator(
         compile=cfg.compile,
         precision=precision,
         objective=objective if isinstance(objective, Objective) else None,
+        test_images=test_images,
     )

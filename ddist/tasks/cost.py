@@ -39,14 +39,14 @@ class Clock:
 @dataclass(frozen=True)
 class Cost:
     """The seconds that a row of results takes: ``fixed``, and of each network ``per_pass`` over the
-    set, and ``testing``."""
+    set, and ``per_test`` of a test image."""
 
     fixed: float
     per_pass: float
-    testing: float
+    per_test: float
 
-    def seconds(self, networks: int, passes: int) -> float:
-        return self.fixed + networks * (passes * self.per_pass + self.testing)
+    def seconds(self, networks: int, passes: int, tests: int) -> float:
+        return self.fixed + networks * (passes * self.per_pass + tests * self.per_test)
 
 
 def seconds_per_image(cfg: DictConfig, data: RealData, precision: Precision) -> float:
@@ -96,12 +96,12 @@ def measured(
     if isinstance(protocol, LinearProbe):
         seconds(together, 1, MORE_TESTED)  # the features of real images are counted elsewhere
     base = seconds(together, 1, FEW_TESTED)
-    tested = seconds(together, 1, MORE_TESTED) - base
-    testing = max(0.0, tested) / (MORE_TESTED - FEW_TESTED) * len(data.test) / together
+    longer = seconds(together, 1, MORE_TESTED) - base
+    per_test = max(0.0, longer) / (MORE_TESTED - FEW_TESTED) / together
     if not isinstance(protocol, Training):
-        return Cost(0.0, base / together, testing)
+        return Cost(0.0, base / together, per_test)
     longer = max(0.0, seconds(together, 1 + min(3, passes), FEW_TESTED) - base) / min(3, passes)
-    return Cost(max(0.0, base - longer), longer / together, testing)
+    return Cost(max(0.0, base - longer), longer / together, per_test)
 
 
 def evaluator_of(
@@ -118,12 +118,14 @@ def evaluator_of(
 
 
 def changed(cfg: DictConfig, settings: Mapping[str, int]) -> DictConfig:
-    """Return ``cfg`` with other ``evaluation.*`` ``settings``; a protocol of other epochs has a
-    name of its own, as no two protocols share a column."""
-    names: dict[str, str] = {}
-    if "epochs" in settings:
-        names = {"name": f"{cfg.evaluation.name}, {settings['epochs']} epochs"}
-    return with_settings(cfg, {f"evaluation.{k}": v for k, v in {**settings, **names}.items()})
+    """Return ``cfg`` with other ``evaluation.*`` ``settings``; a protocol of other epochs or test
+    images has a name of its own, as no two protocols share a column."""
+    name = cfg.evaluation.name
+    for key, unit in (("epochs", "epochs"), ("test_images", "test images")):
+        if key in settings:
+            name = f"{name}, {settings[key]} {unit}"
+    values = {**settings, "name": name}
+    return with_settings(cfg, {f"evaluation.{k}": v for k, v in values.items()})
 
 
 def num_examples(cfg: DictConfig) -> int:

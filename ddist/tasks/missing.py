@@ -23,7 +23,7 @@ from ddist.methods.probing import Probing
 from ddist.seeding import generator
 from ddist.tasks.build import build_teacher, build_trajectories
 from ddist.tasks.targets import make
-from ddist.tasks.timing import seconds_of, slope, some_of
+from ddist.tasks.timing import seconds_of, slope
 from ddist.teachers import Trained
 
 TOGETHER = 10
@@ -50,7 +50,7 @@ def training_seconds(
     start = Random("default", 0).draw(network.to(source.device), together)
 
     def took(batches: int) -> float:
-        few = some_of(train, batches * size)
+        few = train.at_most(batches * size)
         streams = [generator(0, "order", k) for k in range(together)]
         options: dict[str, Any] = {"generators": streams, "normalize": source.normalization}
         parts = network, start, few.x, few.y, replace(recipe, epochs=1)

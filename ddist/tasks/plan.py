@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -47,6 +48,9 @@ FINISHING = 6.0
 """Seconds that are kept for pictures, the page and the table."""
 LEAST_NETWORKS = 3  # that are left of more: with two, an interval says nothing
 LEAST_EPOCHS = 10
+LEAST_TESTED = 2000  # images, 10 of each class at least, that are tested of more
+TESTING = 0.5
+"""Most of a network's time that goes into testing it, where not all test images can be."""
 JUDGED = 0.2
 """The part of a row that it takes to judge a set beside its start (see tasks/selection.py)."""
 
@@ -157,7 +161,8 @@ def within_budget(
     and the seconds to keep for it; without a budget ``cfg`` as it is, and none.
 
     Where all of it would be too long, fewer networks are evaluated, down to ``LEAST_NETWORKS``,
-    then for fewer epochs: the same for all rows, under a name of its own.
+    then on fewer test images, down to ``LEAST_TESTED``, then for fewer epochs: the same for all
+    rows, under a name of its own.
     """
     if cfg.budget is None:
         return cfg, 0.0
@@ -182,21 +187,20 @@ def within_budget(
     rows = num_rows(cfg, data, baseline)
     learns = get_object(cfg.method._target_).learns
     allowed = (SHARE if learns else 1.0) * max(0.0, left) / rows
-    fewer, short = cut(cost, networks, passes, allowed)
-    reserve = FINISHING + rows * cost.seconds(fewer, short)
-    if (fewer, short) == (networks, passes):
+    planned = Amounts(networks, passes, min(len(data.test), cfg.evaluation.test_images or 2**31))
+    least = max(LEAST_TESTED, 10 * data.num_classes)
+    kept = cut(cost, planned, allowed, least)
+    reserve = FINISHING + rows * cost.seconds(*kept)
+    if kept == planned:
         return cfg, reserve
     log.info(
-        "The evaluation of %d networks%s would take %s of the budget: it has %d%s.",
-        networks,
-        f" for {passes} epochs" if isinstance(protocol, Training) else "",
-        format_duration(rows * cost.seconds(networks, passes)),
-        fewer,
-        f" for {short} epochs" if isinstance(protocol, Training) else "",
+        "The evaluation of %s would take %s of the budget: it has %s.",
+        planned.words(isinstance(protocol, Training)),
+        format_duration(rows * cost.seconds(*planned)),
+        kept.words(isinstance(protocol, Training)),
     )
-    shorter = {"num_networks": fewer}
-    if short < passes:
-        shorter["epochs"] = short
+    names = {"num_networks": 0, "epochs": 1, "test_images": 2}
+    shorter = {name: kept[i] for name, i in names.items() if i == 0 or kept[i] < planned[i]}
     return changed(cfg, shorter), reserve
 
 
@@ -210,14 +214,31 @@ def num_rows(cfg: DictConfig, data: RealData, baseline: bool) -> float:
     return 1 + beside + chosen + variants + (2 * JUDGED if judged else 0)
 
 
-def cut(cost: Cost, networks: int, passes: int, allowed: float) -> tuple[int, int]:
-    """Return how many networks and passes take at most ``allowed`` seconds, or the fewest."""
+class Amounts(NamedTuple):
+    """How much a row of results is measured by."""
+
+    networks: int
+    passes: int
+    tests: int
+
+    def words(self, epochs: bool) -> str:
+        trained = f" for {self.passes} epochs" if epochs else ""
+        return f"{self.networks} networks{trained} on {self.tests} test images"
+
+
+def cut(cost: Cost, planned: Amounts, allowed: float, least_tested: int) -> Amounts:
+    """Return the networks, passes and test images that take at most ``allowed`` seconds, or the
+    fewest."""
+    networks, passes, tests = planned
     few = min(networks, LEAST_NETWORKS)
-    while networks > few and cost.seconds(networks, passes) > allowed:
+    while networks > few and cost.seconds(networks, passes, tests) > allowed:
         networks -= 1
-    while passes > LEAST_EPOCHS and cost.seconds(networks, passes) > allowed:
+    if cost.seconds(networks, passes, tests) > allowed and cost.per_test > 0:
+        most = int(TESTING * allowed / networks / cost.per_test)
+        tests = min(tests, max(most, least_tested))
+    while passes > LEAST_EPOCHS and cost.seconds(networks, passes, tests) > allowed:
         passes = max(LEAST_EPOCHS, int(passes * 0.95))
-    return networks, passes
+    return Amounts(networks, passes, tests)
 
 
 def judge_of(

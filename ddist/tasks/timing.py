@@ -12,7 +12,6 @@ from pytorch_lightning import Callback, Trainer
 
 from ddist.callbacks.schedule import step_finished
 from ddist.data import RealData
-from ddist.data.split import Split
 
 LEAST = 3
 """The fewest outer steps to time, after the first."""
@@ -74,12 +73,6 @@ class StepTimes(Callback):
 def tested_on_fewer(data: RealData, most: int) -> RealData:
     """Return the same data with at most ``most`` images to test and to validate with."""
     fewer = copy(data)
-    fewer.test = some_of(data.test, most)
-    fewer.validation = None if data.validation is None else some_of(data.validation, most)
+    fewer.test = data.test.at_most(most)
+    fewer.validation = None if data.validation is None else data.validation.at_most(most)
     return fewer
-
-
-def some_of(split: Split, most: int) -> Split:
-    """Return ``most`` images, evenly spaced in ``split``, or all of them."""
-    chosen = torch.linspace(0, len(split) - 1, min(most, len(split))).round().long()
-    return split.take(chosen.to(split.y.device))

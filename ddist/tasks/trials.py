@@ -170,7 +170,7 @@ def sizes(
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Return the numbers that an evaluation's time grows with, first in trials, then in the run."""
     protocol = evaluator.protocol
-    most = {"tested": len(data.test)}
+    most = {"tested": min(len(data.test), evaluator.test_images or len(data.test))}
     least = {"tested": FEW_TESTED, "tuning_images": FEW_TESTED, "epochs": 1}
     if isinstance(protocol, Training):
         most["epochs"] = protocol.schedule(len(distilled.examples()[0])).passes

@@ -4,6 +4,9 @@ import inspect
 import json
 import os
 import pty
+import re
+import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +17,15 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
+from pytorch_lightning import Callback
 from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 import ddist
+from ddist.cli.calls import value_in_words
 from ddist.data.sources.memory import arrays_of as arrays_with
 from ddist.networks.given import given
 from ddist.stages.bars import bar_console, bars_alone
@@ -251,3 +257,67 @@ def test_a_notebook_shows_bars_where_it_can(monkeypatch: pytest.MonkeyPatch, wid
     with bars_alone():
         assert (bar_console() is not None) == widgets
     assert bar_console() is None  # a file
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a=b, c", "it's \\ [x\\", "", True, None, 3, 0.5, [1, "b c", None], [],
+        {"_target_": "a.B", "lr": {"images": 0.01}, "names": ["x, y"]},
+    ],
+)  # fmt: skip
+def test_values_are_read_back_as_they_were(value: Any) -> None:
+    override = OverridesParser.create().parse_override(f"key={value_in_words(value)}")
+    assert override.value() == value
+
+
+def interrupt_after(step: int) -> dict[str, Any]:
+    """Return settings of a callback that sends SIGINT after that outer step."""
+    return {"+callbacks.signal": {"_target_": f"{__name__}.Signal", "step": step}}
+
+
+class Signal(Callback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_call_that_is_interrupted_keeps_the_images_and_goes_on(shapes: Any) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    settings = {"method": "dm", "ipc": 1, **QUICK, "steps": 30}
+    with pytest.raises(KeyboardInterrupt, match="Stopped: the images so far are in ") as stopped:
+        ddist.distill(shapes, **settings, **interrupt_after(5))
+    assert signal.getsignal(signal.SIGINT) is before
+    folder = Path(re.search("folder='(.*)'", str(stopped.value))[1])  # type: ignore[index]
+    try:
+        kept = ddist.load(folder / "distilled")
+        assert kept.meta["steps"] == 6  # what sends the signal comes after what stops
+        assert kept.images.shape == (3, 1, 12, 12)
+        on = ddist.distill(shapes, folder=folder, **settings)
+    finally:
+        shutil.rmtree(folder)
+    assert on.meta["steps"] == 30
+    assert torch.equal(on.images, ddist.distill(shapes, **settings).images)
+
+
+def test_a_call_that_is_interrupted_early_leaves_nothing(
+    shapes: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted_tidying(*_: Any, **__: Any) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise ValueError("tidying up")  # as omegaconf does
+
+    monkeypatch.setattr("ddist.tasks.distill.build_run", interrupted_tidying)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(KeyboardInterrupt, match="nothing was finished yet"):
+        ddist.distill(shapes, method="dm", ipc=1, **QUICK)
+    assert not list(tmp_path.glob("ddist-*"))
+    monkeypatch.setattr("ddist.tasks.distill.build_run", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ddist.distill(shapes, method="dm", ipc=1, **QUICK)
+    assert not list(tmp_path.glob("ddist-*"))

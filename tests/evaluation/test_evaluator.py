@@ -73,3 +73,18 @@ def test_one_row_per_network_in_order(
     assert [row.network for row in rows] == (["b", "a"] if uses_network else ["none"])
     assert all(row.protocol == "recited" and row.accuracy_mean == 0.5 for row in rows)
     assert all(split is digits.test and seed == 7 for _, split, seed in protocol.asked)
+
+
+def test_networks_are_tested_on_fewer_images_of_all_classes_alike(
+    digits: RealData, network: MLP, make_distilled
+) -> None:
+    protocol = Recited(uses_network=True)
+    init = Random("xavier_normal", 0)
+    evaluator = Evaluator(protocol, {"a": network}, init, 7, test_images=50)
+    evaluator.run(make_distilled(), digits)
+    evaluator.row("a", make_distilled(), digits, digits.train)  # another split is taken whole
+    (_, few, _), (_, all_images, _) = protocol.asked
+    assert all_images is digits.train
+    shares = [few.counts[c] / digits.test.counts[c] for c in range(10)]
+    assert len(few) == 50 and max(shares) - min(shares) < 1 / min(digits.test.counts)
+    assert digits.test.at_most(len(digits.test)) is digits.test

@@ -14,7 +14,7 @@ from ddist.tasks import plan
 from ddist.tasks.build import read_data
 from ddist.tasks.config import conf_dir, register_resolvers
 from ddist.tasks.cost import Clock, Cost, changed, measured, stand_in
-from ddist.tasks.plan import cut
+from ddist.tasks.plan import Amounts, cut
 
 WORDS = ("dataset=digits", "method=dm", "network.width=4", "paths.data=.", "paths.run=.",
          "evaluation.precision=32-true")  # fmt: skip
@@ -27,16 +27,24 @@ def cfg(tmp_path) -> DictConfig:
         return compose("config", [*WORDS, f"paths.cache={tmp_path}"])
 
 
-def test_networks_go_before_epochs_and_no_further_than_they_have_to() -> None:
-    cost = Cost(fixed=1.0, per_pass=0.1, testing=2.0)
-    assert cost.seconds(5, 100) == 61.0
-    assert cut(cost, 5, 100, allowed=61.0) == (5, 100)
-    assert cut(cost, 5, 100, allowed=60.0) == (4, 100)
-    networks, passes = cut(cost, 5, 100, allowed=20.0)
-    assert networks == plan.LEAST_NETWORKS and 10 <= passes < 100
-    assert cost.seconds(networks, passes) <= 20.0 < cost.seconds(networks, passes + 6)
-    assert cut(cost, 5, 100, allowed=0.0) == (plan.LEAST_NETWORKS, plan.LEAST_EPOCHS)
-    assert cut(cost, 2, 5, allowed=0.0) == (2, 5)  # never more than there were
+def test_networks_go_before_test_images_before_epochs_and_no_further_than_they_have_to() -> None:
+    cost = Cost(fixed=1.0, per_pass=0.1, per_test=0.002)
+    planned = Amounts(5, 100, 1000)
+    assert cost.seconds(*planned) == 61.0
+    few = partial(cut, cost, planned, least_tested=2000)
+    assert few(61.0) == planned
+    assert few(60.0) == (4, 100, 1000)
+    networks, passes, tests = few(20.0)
+    assert networks == plan.LEAST_NETWORKS and 10 <= passes < 100 and tests == 1000
+    assert cost.seconds(networks, passes, tests) <= 20.0
+    assert cost.seconds(networks, passes + 6, tests) > 20.0
+    assert few(0.0) == (plan.LEAST_NETWORKS, plan.LEAST_EPOCHS, 1000)
+    assert cut(cost, Amounts(2, 5, 10), 0.0, 2000) == (2, 5, 10)  # never more than there were
+
+    many = Amounts(5, 100, 50_000)
+    assert cut(cost, many, 200.0, 2000) == (3, 100, 16_666)  # half of the time is for testing
+    assert cut(cost, many, 31.0, 2000) == (3, 48, 2_583)
+    assert cut(cost, many, 7.0, 2000)[2] == 2000
 
 
 class Seconds:
@@ -61,13 +69,16 @@ def test_a_row_costs_what_its_parts_cost(cfg, monkeypatch: pytest.MonkeyPatch) -
     protocol = evaluator().protocol
     cost = measured(evaluator, protocol, stand_in(filled, data), data, 400)
     expected = 1.0 + 5 * (0.5 * 400 + 0.01 * len(data.test))
-    assert cost.seconds(5, 400) == pytest.approx(expected, rel=0.02)
+    assert cost.seconds(5, 400, len(data.test)) == pytest.approx(expected, rel=0.02)
 
 
 def test_a_protocol_of_other_epochs_has_a_name_of_its_own(cfg) -> None:
     assert changed(cfg, {"num_networks": 3}).evaluation.name == "short"
     shorter = changed(cfg, {"epochs": 30})
     assert (shorter.evaluation.name, shorter.evaluation.epochs) == ("short, 30 epochs", 30)
+    fewer = changed(cfg, {"test_images": 500, "epochs": 30})
+    assert fewer.evaluation.name == "short, 30 epochs, 500 test images"
+    assert fewer.evaluation.test_images == 500
     assert cfg.evaluation.name == "short"
 
 
