@@ -99,20 +99,29 @@ def coreset(cfg: DictConfig, data: RealData, init: InitialWeights) -> Chosen | N
     settings = cfg.reference.coreset
     if settings.select is None:
         return None
+    try:
+        selection = build_method(choosing(cfg), candidates(cfg, data), init)
+    except DdistError as error:
+        log.warning("No chosen real images beside the distilled ones: %s", error)
+        return None
+    return Chosen(settings.select, selection.tensors()["images"])
+
+
+def choosing(cfg: DictConfig) -> DictConfig:
+    """Return ``cfg`` with the method that chooses as ``reference.coreset`` says."""
+    settings = cfg.reference.coreset
     method: dict[str, Any] = to_plain(read_option("method", settings.select), resolve=False)
     method["embedding"]["epochs"] = settings.epochs
     method["train_per_class"] = None
     synthetic = {**read_option("synthetic", "pixel"), "scarce": cfg.synthetic.scarce}
     augment = read_option("augment", "none")
-    own = with_settings(cfg, {"method": method, "synthetic": synthetic, "augment": augment})
-    try:
-        fits = max(data.train.counts) <= settings.per_class
-        candidates = data if fits else data.limited(settings.per_class, "coreset")
-        selection = build_method(own, candidates, init)
-    except DdistError as error:
-        log.warning("No chosen real images beside the distilled ones: %s", error)
-        return None
-    return Chosen(settings.select, selection.tensors()["images"])
+    return with_settings(cfg, {"method": method, "synthetic": synthetic, "augment": augment})
+
+
+def candidates(cfg: DictConfig, data: RealData) -> RealData:
+    """Return the data that ``reference.coreset`` chooses from."""
+    most = cfg.reference.coreset.per_class
+    return data if max(data.train.counts) <= most else data.limited(most, "coreset")
 
 
 def real_set(

@@ -21,6 +21,7 @@ from ddist.inner.recipe import TrainingRecipe
 from ddist.methods import MTT, Method
 from ddist.methods.probing import Probing
 from ddist.seeding import generator
+from ddist.tasks.beside import candidates, choosing
 from ddist.tasks.build import build_teacher, build_trajectories
 from ddist.tasks.targets import make
 from ddist.tasks.timing import seconds_of, slope
@@ -102,11 +103,16 @@ def missing_pools(
         if evaluator.protocol.num_held_out:
             networks += evaluator.networks.values()
         wanted += [(evaluator.init, network) for network in networks if method.uses_network]
+    embeddings = []
     if "embedding" in cfg.method:
         most = cfg.method.train_per_class
         source = data if most is None else data.limited(most, "embedding")
+        embeddings.append((cfg.method.embedding, source))
+    if cfg.reference.coreset.select is not None:
+        embeddings.append((choosing(cfg).method.embedding, candidates(cfg, data)))
+    for config, source in embeddings:
         options = {"source": source, "cache": data.cache, "seed": cfg.seed}
-        wanted.append((make(cfg.method.embedding, **options), method.network))
+        wanted.append((make(config, **options), method.network))
     known = set()
     for pool, network in wanted:
         name = pool.signature(network.to(data.device))

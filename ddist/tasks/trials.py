@@ -18,6 +18,10 @@ from ddist.data import RealData
 from ddist.evaluation import Evaluator, LinearProbe, NearestNeighbours, Replay, Training
 from ddist.init import InitialWeights
 from ddist.methods import Method
+from ddist.seeding import generator
+from ddist.synthetic.earlier import classes_of
+from ddist.synthetic.start import start_images
+from ddist.tasks.beside import Chosen
 from ddist.tasks.build import (
     FindTeacher,
     build_evaluator,
@@ -130,6 +134,11 @@ def evaluating(
     """Return the seconds that the evaluation takes, of all networks, epochs and images, from few of
     each; and the results of such a short one."""
     results: list[Results] = []
+    chosen = None  # random images take as long as chosen ones, once these are chosen
+    if (select_by := trial.cfg.reference.coreset.select) is not None:
+        labels = classes_of(distilled).cpu().sort().values
+        images = start_images("real", trial.few, labels, generator(trial.cfg.seed, "estimate"))
+        chosen = Chosen(select_by, images)
 
     def took(tested: int, **few: int) -> float:
         short = trial.evaluator(**few)
@@ -149,6 +158,7 @@ def evaluating(
                 baseline=baseline,
                 variants=variants,
                 teacher=trial.teacher,
+                chosen=chosen,
             )
             results.append(total)
             select(rows, distilled, fewer)

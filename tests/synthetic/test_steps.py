@@ -33,6 +33,17 @@ def test_they_stay_positive_however_far_learning_goes() -> None:
     assert (sizes() > 0).all() and sizes().max() < 1e-4
 
 
+@pytest.mark.parametrize("start", [1e-4, 0.01, 1.0, 50.0])
+def test_an_outer_step_changes_them_by_a_bounded_factor(start: float) -> None:
+    sizes = StepSizes(1, 3, start)
+    optimizer = torch.optim.Adam(sizes.parameters(), lr=0.02)
+    before = sizes().detach()
+    (sizes() * torch.tensor([1e6, -1.0, 1e-3])).sum().backward()  # whatever the gradients' size
+    optimizer.step()
+    factor = (sizes().detach() / before).log().abs()
+    assert (factor <= 0.02 * 1.001).all() and (factor > 0.02 * min(0.9, 0.5 / start)).all()
+
+
 def test_the_best_step_size_is_the_first_minimum_from_below() -> None:
     asked: list[float] = []
 

@@ -61,6 +61,15 @@ def test_what_else_is_trained_first_counts_while_the_cache_lacks_it(ddist) -> No
         assert part not in estimate(ddist, *words)["seconds"]
 
 
+def test_choosing_real_images_counts_and_its_row(ddist) -> None:
+    words = ("method=dm", "method.real_per_class=4", "steps=3", "evaluation.epochs=300",
+             "reference.coreset.epochs=2", "task.baseline=false")  # fmt: skip
+    with_chosen = estimate(ddist, *words)["seconds"]
+    without = estimate(ddist, *words, "reference.coreset.select=null")["seconds"]
+    assert with_chosen["pool"] > 0 and "pool" not in without
+    assert 1.4 < with_chosen["evaluating"] / without["evaluating"] < 3
+
+
 def test_longer_schedules_take_longer(ddist) -> None:
     words = ("method=dm", "method.real_per_class=4", "task.baseline=false")
     short = estimate(ddist, *words, "steps=200", "evaluation.epochs=100")["seconds"]
