@@ -5,11 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from omegaconf import DictConfig
 
 from ddist.artifact.dataset import DistilledDataset
+from ddist.artifact.normalization import to_unit
 from ddist.data import RealData
 from ddist.evaluation import Evaluator, LinearProbe, Protocol, Replay, Training
+from ddist.formatting import parse_duration
+from ddist.generative.autoencoder import Autoencoder, negative_elbo
 from ddist.init import InitialWeights, Random
 from ddist.inner.fit import fit
 from ddist.inner.recipe import TrainingRecipe
@@ -20,9 +24,12 @@ from ddist.synthetic.steps import spread_over_steps
 from ddist.tasks.build import FindTeacher, build_evaluator
 from ddist.tasks.config import with_settings
 from ddist.tasks.networks import build_network
+from ddist.tasks.targets import make
 from ddist.tasks.timing import seconds_of, tested_on_fewer
 
 FEW_TESTED, MORE_TESTED = 100, 400
+FINISHING = 6.0
+"""Seconds that are kept for pictures, the page and the table."""
 TOGETHER = 3  # networks that are timed at a time
 
 
@@ -34,6 +41,11 @@ class Clock:
 
     def seconds(self) -> float:
         return time.monotonic() - self._began
+
+
+def seconds_left(cfg: DictConfig, clock: Clock) -> float:
+    """Return what is left of the budget of ``cfg``, but for what finishing takes."""
+    return max(0.0, parse_duration(cfg.budget) - clock.seconds() - FINISHING)
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,20 @@ def seconds_per_image(cfg: DictConfig, data: RealData, precision: Precision) -> 
     once = partial(fit, network, weights, x, y, recipe, generators=[generator(cfg.seed)])
     once()  # warms up
     return seconds_of(once) / len(few.images)
+
+
+def seconds_per_step_of_autoencoder(cfg: DictConfig, data: RealData) -> float:
+    """Return the seconds that a step of training the autoencoder of ``cfg`` takes."""
+    pair: Autoencoder = make(cfg.method.generative)
+    pair.file(data, cfg.seed)  # builds the network
+    x = to_unit(data.train.x[: cfg.method.generative.batch_size])
+    epsilon = torch.zeros(len(x), pair.dims, device=x.device)
+
+    def once() -> None:
+        negative_elbo(pair.network, x, epsilon, 1.0).backward()
+
+    once()  # warms up
+    return seconds_of(once) * cfg.method.generative.batch_size / len(x)
 
 
 def measured(

@@ -1,32 +1,27 @@
 """How a budget is divided: what the evaluation takes is measured first, and cut to its share."""
 
-import json
 import logging
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ddist.data import RealData
 from ddist.evaluation import Evaluator, Replay, Training
 from ddist.formatting import format_duration, parse_duration
 from ddist.init import InitialWeights
-from ddist.methods.mtt import last_epoch
 from ddist.settings.auto import AUTO, budget
 from ddist.tasks.build import FindTeacher
-from ddist.tasks.claim import NOTE
 from ddist.tasks.config import with_settings
 from ddist.tasks.cost import (
+    FINISHING,
     Clock,
     Cost,
     changed,
     evaluator_of,
     measured,
     num_examples,
-    seconds_per_image,
     stand_in,
 )
 from ddist.tasks.names import chosen
@@ -35,17 +30,6 @@ log = logging.getLogger(__name__)
 
 SHARE = 0.4
 """Most of a budget that goes into the evaluation, of what is left once the data is read."""
-PREPARING = 0.3
-"""Most of a budget that goes into what the first step needs: experts, teachers, embeddings."""
-CHOOSING = 0.05
-"""Most of a budget that goes into choosing the real images that the set is shown beside."""
-CORESET = ("reference.coreset.epochs", "reference.coreset.per_class")
-EMBEDDED = 1 / 3
-"""What embedding an image takes, of training on it."""
-FEWEST = 3  # epochs, below which fewer images are taken
-EMBEDDING = "method.embedding.epochs"
-FINISHING = 6.0
-"""Seconds that are kept for pictures, the page and the table."""
 LEAST_NETWORKS = 3  # that are left of more: with two, an interval says nothing
 LEAST_EPOCHS = 10
 LEAST_TESTED = 2000  # images, 10 of each class at least, that are tested of more
@@ -71,81 +55,6 @@ def with_budget(cfg: DictConfig) -> DictConfig:
             cfg.steps,
         )
     return with_settings(cfg, {"budget": chosen_budget})
-
-
-def prepared_within_budget(cfg: DictConfig, data: RealData, clock: Clock) -> DictConfig:
-    """Return ``cfg`` with fewer experts, and shorter training of a teacher and of an embedding,
-    where all of it would take more than its share of a budget."""
-    wanted = {name: images for name, images in preparations(cfg, data).items() if images}
-    if cfg.budget is None or not wanted:
-        return cfg
-    if begun := begun_with(cfg, list(wanted)):
-        return with_settings(cfg, begun)  # measured once, as other experts are another run
-    left = max(0.0, parse_duration(cfg.budget) - clock.seconds() - FINISHING)
-    bf16 = cfg.trainer.precision == "bf16-mixed"
-    one = seconds_per_image(cfg, data, "bf16-mixed" if bf16 else "32-true")
-    needed = one * sum(OmegaConf.select(cfg, name) * wanted[name] for name in wanted)
-    if needed <= PREPARING * left:
-        return cfg
-    share = PREPARING * left / needed
-    fewer = {name: max(1, int(share * OmegaConf.select(cfg, name))) for name in wanted}
-    log.info(
-        "What the first step needs would take %s of the budget: %s.",
-        format_duration(needed),
-        " ".join(f"{name}={number}" for name, number in fewer.items()),
-    )
-    return with_settings(cfg, fewer)
-
-
-def coreset_within_budget(cfg: DictConfig, data: RealData, clock: Clock) -> DictConfig:
-    """Return ``cfg`` with a choice of real images, beside the set, that takes its share of a
-    budget: from fewer epochs, then from fewer images."""
-    if cfg.budget is None or cfg.reference.coreset.select is None:
-        return cfg
-    if begun := begun_with(cfg, CORESET):
-        return with_settings(cfg, begun)
-    left = max(0.0, parse_duration(cfg.budget) - clock.seconds() - FINISHING)
-    allowed = CHOOSING * left / seconds_per_image(cfg, data, "32-true")
-    epochs, per_class = (OmegaConf.select(cfg, name) for name in CORESET)
-    images = sum(min(per_class, count) for count in data.train.counts)
-    if images * (epochs + EMBEDDED) <= allowed:
-        return cfg
-    epochs, most = int(allowed / images - EMBEDDED), epochs
-    if epochs < FEWEST:
-        epochs = min(most, FEWEST)
-        fewer = int(allowed / (epochs + EMBEDDED) / data.num_classes)
-        per_class = min(per_class, max(fewer, cfg.ipc))
-    return with_settings(cfg, dict(zip(CORESET, (epochs, per_class), strict=True)))
-
-
-def begun_with(cfg: DictConfig, names: Sequence[str]) -> dict[str, int]:
-    """Return the settings ``names`` of the run in the folder, which goes on; none where there is no
-    such run, or one of them is named now."""
-    note = Path(cfg.paths.run) / NOTE
-    if not (cfg.resume and note.exists()) or chosen(*names):
-        return {}
-    earlier = OmegaConf.create(json.loads(note.read_text()))
-    copied = ("trajectories", "teacher")  # to where the method has them
-    copies = {n: f"method.{n}" if n.startswith(copied) else n for n in names}
-    numbers = {name: OmegaConf.select(earlier, copy) for name, copy in copies.items()}
-    return {name: number for name, number in numbers.items() if number is not None}
-
-
-def preparations(cfg: DictConfig, data: RealData) -> dict[str, int]:
-    """Return the settings that say how much is trained before the first step, and the images that
-    each unit of them takes; 0 where nothing is."""
-    num_images = len(data.train)
-    method = cfg.method
-    images = dict.fromkeys(("trajectories.num_experts", "teacher.epochs", EMBEDDING), 0)
-    if "trajectories" in method and "num_experts" in cfg.trajectories:
-        epochs = last_epoch(method.max_start_epoch, method.expert_epochs)
-        images["trajectories.num_experts"] = epochs * num_images
-    if "epochs" in cfg.teacher and ("teacher" in method or cfg.teacher.store):
-        images["teacher.epochs"] = num_images
-    if "embedding" in method:
-        most = method.train_per_class or num_images
-        images[EMBEDDING] = min(num_images, most * data.num_classes)
-    return images
 
 
 def within_budget(

@@ -26,7 +26,8 @@ from ddist.tasks.config import differences, to_plain
 from ddist.tasks.cost import Clock
 from ddist.tasks.names import chosen_names, without_network
 from ddist.tasks.networks import uses_network
-from ddist.tasks.plan import coreset_within_budget, prepared_within_budget, within_budget
+from ddist.tasks.plan import within_budget
+from ddist.tasks.preparing import coreset_within_budget, prepared_within_budget
 from ddist.teachers.labels import check_stored
 
 

@@ -13,7 +13,7 @@ from ddist.tasks import cost as costs
 from ddist.tasks import plan
 from ddist.tasks.build import read_data
 from ddist.tasks.config import conf_dir, register_resolvers
-from ddist.tasks.cost import Clock, Cost, changed, measured, stand_in
+from ddist.tasks.cost import Cost, changed, measured, stand_in
 from ddist.tasks.plan import Amounts, cut
 
 WORDS = ("dataset=digits", "method=dm", "network.width=4", "paths.data=.", "paths.run=.",
@@ -109,56 +109,9 @@ def test_rows_are_counted(cfg) -> None:
     assert plan.num_rows(filled, data, baseline=False) == pytest.approx(2 + 2 * plan.JUDGED)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "epochs", "per_class"),
-    [(1e-6, 20, 500), (2e-4, 10, 500), (1e-3, 3, 80), (1.0, 3, 1)],
-)
-def test_choosing_real_images_takes_its_share(
-    cfg, monkeypatch: pytest.MonkeyPatch, seconds: float, epochs: int, per_class: int
-) -> None:
-    """Of the digits' 121 or so per class, each of which takes so many seconds in training."""
-    monkeypatch.setattr(plan, "seconds_per_image", lambda *_: seconds)
-    cfg.budget = "1m"
-    filled, data = read_data(cfg)
-    settings = plan.coreset_within_budget(filled, data, Clock(0.0)).reference.coreset
-    assert (settings.epochs, settings.per_class) == (epochs, per_class)
-    images = sum(min(per_class, count) for count in data.train.counts)
-    allowed = plan.CHOOSING * (60 - plan.FINISHING)
-    assert seconds == 1.0 or images * (epochs + plan.EMBEDDED) * seconds <= allowed
-    filled.budget = None
-    unbound = plan.coreset_within_budget(filled, data, Clock(0.0)).reference.coreset
-    assert (unbound.epochs, unbound.per_class) == (20, 500)
-
-
 def test_chosen_real_images_are_rows_too(cfg) -> None:
     filled, data = read_data(cfg)
     filled.evaluation._target_ = "ddist.evaluation.LinearProbe"
     filled.reference.coreset.select = None
     assert plan.num_rows(filled, data, baseline=True) == pytest.approx(5 + 2 * plan.JUDGED)
     assert plan.num_rows(filled, data, baseline=False) == pytest.approx(1 + 2 * plan.JUDGED)
-
-
-def test_what_the_first_step_needs_is_cut_to_its_share(
-    cfg, monkeypatch: pytest.MonkeyPatch, tmp_path
-) -> None:
-    words = ["method=mtt", *WORDS[0:1], *WORDS[2:], f"paths.cache={tmp_path}", "budget=100s"]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("config", words)
-    filled, data = read_data(cfg)
-    needs = plan.preparations(filled, data)
-    assert needs["trajectories.num_experts"] == len(data.train) * 4  # starts 0 to 3, one epoch each
-    assert needs["teacher.epochs"] == needs[plan.EMBEDDING] == 0
-    one = 0.3 * 94 / (2 * needs["trajectories.num_experts"])  # two experts fit
-    monkeypatch.setattr(plan, "seconds_per_image", lambda *_: one)
-    assert plan.prepared_within_budget(filled, data, Clock(0.0)).trajectories.num_experts == 1
-    monkeypatch.setattr(plan, "seconds_per_image", lambda *_: 0.99 * one)
-    assert plan.prepared_within_budget(filled, data, Clock(0.0)).trajectories.num_experts == 2
-    monkeypatch.setattr(plan, "seconds_per_image", lambda *_: one / 2)
-    assert plan.prepared_within_budget(filled, data, Clock(0.0)) is filled
-    # A run that goes on keeps the experts that it began with, however much time there is now.
-    (tmp_path / "settings.json").write_text('{"method": {"trajectories": {"num_experts": 2}}}')
-    filled.paths.run = str(tmp_path)
-    monkeypatch.setattr(plan, "chosen", lambda *names: False)
-    assert plan.prepared_within_budget(filled, data, Clock(0.0)).trajectories.num_experts == 2
-    monkeypatch.setattr(plan, "chosen", lambda *names: True)
-    assert plan.prepared_within_budget(filled, data, Clock(0.0)).trajectories.num_experts == 3

@@ -1,0 +1,130 @@
+"""What a run makes before its first step, cut to its share of a budget."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from ddist.data import RealData
+from ddist.formatting import format_duration
+from ddist.generative import Autoencoder
+from ddist.init import Pretrained
+from ddist.methods.mtt import last_epoch
+from ddist.tasks.claim import NOTE
+from ddist.tasks.config import with_settings
+from ddist.tasks.cost import (
+    Clock,
+    seconds_left,
+    seconds_per_image,
+    seconds_per_step_of_autoencoder,
+)
+from ddist.tasks.names import chosen
+
+log = logging.getLogger(__name__)
+
+PREPARING = 0.3
+"""Most of a budget that goes into what the first step needs: experts, teachers, embeddings."""
+CHOOSING = 0.05
+"""Most of a budget that goes into choosing the real images that the set is shown beside."""
+CORESET = ("reference.coreset.epochs", "reference.coreset.per_class")
+EMBEDDED = 1 / 3
+"""What embedding an image takes, of training on it."""
+FEWEST = 3  # epochs, below which fewer images are taken
+EMBEDDING = "method.embedding.epochs"
+AUTOENCODER = "generative.steps"
+POOL, POOL_EPOCHS = "init.num_networks", "init.epochs"
+
+
+def prepared_within_budget(cfg: DictConfig, data: RealData, clock: Clock) -> DictConfig:
+    """Return ``cfg`` with fewer experts and networks of a pool, and shorter training of a teacher,
+    of an embedding and of an autoencoder, where all of it would take more than its share of a
+    budget."""
+    wanted = {name: images for name, images in preparations(cfg, data).items() if images}
+    if cfg.budget is None or not wanted:
+        return cfg
+    if begun := begun_with(cfg, [*wanted, POOL_EPOCHS]):
+        return with_settings(cfg, begun)  # measured once, as other experts are another run
+    left = seconds_left(cfg, clock)
+    bf16 = cfg.trainer.precision == "bf16-mixed"
+    one = seconds_per_image(cfg, data, "bf16-mixed" if bf16 else "32-true")
+    units = {name: OmegaConf.select(cfg, name) for name in wanted}
+    prices = {name: one * images for name, images in wanted.items()}
+    if AUTOENCODER in wanted:
+        prices[AUTOENCODER] = seconds_per_step_of_autoencoder(cfg, data)
+    held_out = cfg.init.num_held_out if POOL in wanted else 0
+    needed = sum(prices[name] * units[name] for name in wanted) + held_out * prices.get(POOL, 0.0)
+    if needed <= PREPARING * left:
+        return cfg
+    share = PREPARING * left / needed
+    fewer = {name: max(1, int(share * number)) for name, number in units.items()}
+    if POOL in wanted:  # one network, and those held out, may be too long already
+        fit = share * (units[POOL] + held_out)
+        fewer[POOL] = max(1, int(fit - held_out))
+        longest = min(1.0, fit / (fewer[POOL] + held_out))
+        fewer[POOL_EPOCHS] = max(1, int(longest * cfg.init.epochs))
+    log.info(
+        "What the first step needs would take %s of the budget: %s.",
+        format_duration(needed),
+        " ".join(f"{name}={number}" for name, number in fewer.items()),
+    )
+    return with_settings(cfg, fewer)
+
+
+def coreset_within_budget(cfg: DictConfig, data: RealData, clock: Clock) -> DictConfig:
+    """Return ``cfg`` with a choice of real images, beside the set, that takes its share of a
+    budget: from fewer epochs, then from fewer images."""
+    if cfg.budget is None or cfg.reference.coreset.select is None:
+        return cfg
+    if begun := begun_with(cfg, CORESET):
+        return with_settings(cfg, begun)
+    left = seconds_left(cfg, clock)
+    allowed = CHOOSING * left / seconds_per_image(cfg, data, "32-true")
+    epochs, per_class = (OmegaConf.select(cfg, name) for name in CORESET)
+    images = sum(min(per_class, count) for count in data.train.counts)
+    if images * (epochs + EMBEDDED) <= allowed:
+        return cfg
+    epochs, most = int(allowed / images - EMBEDDED), epochs
+    if epochs < FEWEST:
+        epochs = min(most, FEWEST)
+        fewer = int(allowed / (epochs + EMBEDDED) / data.num_classes)
+        per_class = min(per_class, max(fewer, cfg.ipc))
+    return with_settings(cfg, dict(zip(CORESET, (epochs, per_class), strict=True)))
+
+
+def begun_with(cfg: DictConfig, names: Sequence[str]) -> dict[str, int]:
+    """Return the settings ``names`` of the run in the folder, which goes on; none where there is no
+    such run, or one of them is named now."""
+    note = Path(cfg.paths.run) / NOTE
+    if not (cfg.resume and note.exists()) or chosen(*names):
+        return {}
+    earlier = OmegaConf.create(json.loads(note.read_text()))
+    copied = ("trajectories", "teacher", "generative")  # to where the method has them
+    copies = {n: f"method.{n}" if n.startswith(copied) else n for n in names}
+    numbers = {name: OmegaConf.select(earlier, copy) for name, copy in copies.items()}
+    return {name: number for name, number in numbers.items() if number is not None}
+
+
+def preparations(cfg: DictConfig, data: RealData) -> dict[str, int]:
+    """Return the settings that say how much is trained before the first step, and the images that
+    each unit of them takes; 0 where nothing is."""
+    num_images = len(data.train)
+    method = cfg.method
+    names = ("trajectories.num_experts", "teacher.epochs", EMBEDDING, AUTOENCODER, POOL)
+    images = dict.fromkeys(names, 0)
+    if "trajectories" in method and "num_experts" in cfg.trajectories:
+        epochs = last_epoch(method.max_start_epoch, method.expert_epochs)
+        images["trajectories.num_experts"] = epochs * num_images
+    if "epochs" in cfg.teacher and ("teacher" in method or cfg.teacher.store):
+        images["teacher.epochs"] = num_images
+    if "embedding" in method:
+        most = method.train_per_class or num_images
+        images[EMBEDDING] = min(num_images, most * data.num_classes)
+    if "generative" in method and get_object(method.generative._target_) is Autoencoder:
+        images[AUTOENCODER] = method.generative.batch_size
+    learns = get_object(method._target_).learns
+    if learns and get_object(cfg.init._target_) is Pretrained and not cfg.init.fixed:
+        images[POOL] = cfg.init.epochs * num_images
+    return images
