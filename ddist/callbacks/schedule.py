@@ -104,7 +104,8 @@ class TimeEstimate(Callback):
     """Says once, after the first steps, how long the whole schedule takes on this machine.
 
     The first step is left out (caches, lazy initialisation). The line comes after ``num_steps``
-    further steps or ``seconds``, whichever is sooner. Where a CPU would need more than an hour and
+    further steps or ``seconds``, whichever is sooner; it says how many steps a budget has time for
+    where that is not all. Where a CPU would need more than an hour and
     no budget is set, it also names the ``preset`` or the budget that help.
     """
 
@@ -133,16 +134,23 @@ class TimeEstimate(Callback):
         total = elapsed / steps * left
         if left <= 0:
             return
+        one, budget = elapsed / steps, find_budget(trainer)
+        remaining = "step that is left" if left == 1 else f"{left:,} steps that are left"
+        if budget is not None and budget.limit is None:
+            budget = None
+        if budget is not None and budget.left < total:
+            fit = max(0, int(budget.left / one))
+            log.info("%.3g s per step: the budget has time for %d of the %s.", one, fit, remaining)
+            return
         log.info(
-            "%.3g s per step: the %s left %s about %s on this machine.",
-            elapsed / steps,
-            "step that is" if left == 1 else f"{left} steps that are",
+            "%.3g s per step: the %s %s about %s on this machine.",
+            one,
+            remaining,
             "takes" if left == 1 else "take",
             format_duration(total),
         )
         on_cpu = trainer.strategy.root_device.type == "cpu"
-        budget = find_budget(trainer)
-        if on_cpu and total > _HOUR and (budget is None or budget.limit is None):
+        if on_cpu and total > _HOUR and budget is None:
             log.info(too_long(self.preset))
 
 

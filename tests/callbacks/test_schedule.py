@@ -35,6 +35,20 @@ def test_estimate_leaves_the_first_step_out_and_speaks_once(
     assert "the 5 steps that are left" in line
 
 
+def test_the_estimate_says_what_a_budget_has_time_for(
+    toy_run, caplog: pytest.LogCaptureFixture, passes: Callable[[float], None]
+) -> None:
+    estimate = TimeEstimate(num_steps=4, seconds=10, preset=None)
+    with caplog.at_level(logging.INFO, "ddist"):
+        _, trainer = toy_run(100, [Budget("30"), estimate], on_step=lambda step: passes(1))
+    text = "1 s per step: the budget has time for 25 of the 95 steps that are left."
+    assert text in caplog.text and trainer.global_step == 30
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "ddist"):
+        toy_run(10, [Budget("30"), estimate], on_step=lambda step: passes(1))
+    assert "the 5 steps that are left take about 5 s on this machine" in caplog.text
+
+
 @pytest.mark.parametrize("limit", [None, "5m"])
 def test_a_long_schedule_on_a_cpu_names_the_preset_and_the_budget(
     toy_run, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, limit: str | None

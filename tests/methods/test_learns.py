@@ -99,7 +99,7 @@ def test_every_method_is_here() -> None:
 def measured(ddist: Any, name: str, *words: str) -> tuple[float | None, float]:
     """The share of the first third's outer loss that is left in the last third, and by how many
     points the set is better than random images."""
-    done = ddist(f"method={name}", *COMMON, *RUNS[name].words, *words)
+    done = ddist(f"method={name}", *COMMON, *(words or RUNS[name].words))
     assert (done.code, done.err) == (0, ""), done.out + done.err
     folder: Path = ddist.folder / "run"
     results = json.loads((folder / "results.json").read_text())
@@ -121,3 +121,13 @@ def test_the_outer_loss_falls_and_the_set_beats_random_images(ddist: Any, name: 
         assert share is not None and share <= expected.falls
     if expected.beats is not None:
         assert points >= expected.beats
+
+
+@pytest.mark.parametrize("name", ["dd", "dm", "frepo", "mtt"])
+def test_more_steps_do_not_make_a_set_worse(ddist: Any, name: str) -> None:
+    """Sixteen times as many, beyond what three or five networks spread by."""
+    brief = [word for word in RUNS[name].words if word != "method.scheduler=null"]
+    points = [
+        measured(ddist, name, *brief, f"steps={steps}", "resume=false")[1] for steps in (20, 320)
+    ]
+    assert points[1] > points[0] - 2
