@@ -46,6 +46,8 @@ class Replay(Protocol):
         chunk: networks trained and tested at a time, which bounds the memory.
     """
 
+    shows_networks = True
+
     def __init__(
         self,
         *,
@@ -109,6 +111,8 @@ class Replay(Protocol):
                 accuracies.append(
                     accuracy(network, trained, batches, compiled=compiled, confusion=counts)
                 )
+                if context.watch is not None:
+                    context.watch(trained)
                 progress.to(sum(map(len, accuracies)))
         return torch.cat(accuracies).cpu(), chosen
 
