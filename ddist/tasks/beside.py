@@ -99,12 +99,9 @@ def coreset(cfg: DictConfig, data: RealData, init: InitialWeights) -> Chosen | N
     settings = cfg.reference.coreset
     if settings.select is None:
         return None
-    method: dict[str, Any] = to_plain(read_option("method", settings.select), resolve=False)
-    method["embedding"]["epochs"] = settings.epochs
-    method["train_per_class"] = None
-    synthetic = {**read_option("synthetic", "pixel"), "scarce": cfg.synthetic.scarce}
-    augment = read_option("augment", "none")
-    own = with_settings(cfg, {"method": method, "synthetic": synthetic, "augment": augment})
+    own = selecting(cfg, settings.select)
+    own.method.embedding.epochs = settings.epochs
+    own.method.train_per_class = None
     try:
         fits = max(data.train.counts) <= settings.per_class
         candidates = data if fits else data.limited(settings.per_class, "coreset")
@@ -113,6 +110,14 @@ def coreset(cfg: DictConfig, data: RealData, init: InitialWeights) -> Chosen | N
         log.warning("No chosen real images beside the distilled ones: %s", error)
         return None
     return Chosen(settings.select, selection.tensors()["images"])
+
+
+def selecting(cfg: DictConfig, name: str) -> DictConfig:
+    """Return ``cfg`` with the method ``name``, which chooses images, in the place of its own."""
+    method = to_plain(read_option("method", name), resolve=False)
+    synthetic = {**read_option("synthetic", "pixel"), "scarce": cfg.synthetic.scarce}
+    augment = read_option("augment", "none")
+    return with_settings(cfg, {"method": method, "synthetic": synthetic, "augment": augment})
 
 
 def real_set(
