@@ -49,7 +49,8 @@ def load_artifact(cfg: DictConfig) -> DistilledDataset:
     """Return the set that ``cfg.artifact`` names. Raise a DdistError where it names none."""
     if cfg.artifact is None:
         raise DdistError(
-            f"task={option_of('task')} needs the folder of a distilled set: artifact=FOLDER."
+            f"task={option_of('task')} needs the folder of a distilled set, or the name of one of "
+            "task=sets: artifact=FOLDER."
         )
     return DistilledDataset.load(Path(str(cfg.artifact)).expanduser())
 
