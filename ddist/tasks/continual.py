@@ -1,7 +1,6 @@
 """task=continual: a memory of classes that come in steps, and networks trained on it after each."""
 
 import logging
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -23,14 +22,14 @@ from ddist.settings.ranges import PositiveInt
 from ddist.stages.stopping import keeping
 from ddist.tasks.beside import selecting
 from ddist.tasks.build import build_evaluator, build_init, find_device, read_data, shared_teacher
-from ddist.tasks.checks import check_free, check_run
-from ddist.tasks.claim import EVALUATED, kept_in
+from ddist.tasks.checks import check_run
+from ddist.tasks.claim import kept_in
 from ddist.tasks.config import read_option, to_plain, with_settings
 from ddist.tasks.memories import build_step, class_orders, joined, memory, of_step
 from ddist.tasks.names import chosen_names
 from ddist.tasks.rows import KeptRows
 from ddist.tasks.sweep import decisive, finished
-from ddist.tasks.uses import publish_use, use_results
+from ddist.tasks.uses import begin_use, publish_use, use_results
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ def run(cfg: DictConfig, *, steps: PositiveInt, orders: PositiveInt, beside: Seq
     class, made by the method of ``cfg`` and by those ``beside``; write the accuracies on the
     classes seen after each step."""
     started, folder = time.monotonic(), Path(cfg.paths.run)
-    check_free(folder)
+    begin_use(cfg, "memories")
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     cfg = whole(cfg)
@@ -80,7 +79,6 @@ def run(cfg: DictConfig, *, steps: PositiveInt, orders: PositiveInt, beside: Seq
     }
     pictures = {"continual.png": picture(results["continual"])}
     publish_use(folder, results, [sheet(results["continual"])], [NOTE], pictures)
-    shutil.rmtree(folder / EVALUATED, ignore_errors=True)
 
 
 def whole(cfg: DictConfig) -> DictConfig:

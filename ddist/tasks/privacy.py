@@ -20,14 +20,12 @@ from ddist.evaluation import Evaluator
 from ddist.evaluation.privacy import Losses, Nearness, nearest, nearness
 from ddist.seeding import generator
 from ddist.settings.ranges import PositiveInt, Share
-from ddist.stages.stopping import keeping
 from ddist.synthetic.earlier import classes_of
 from ddist.tasks.beside import random_real
 from ddist.tasks.build import build_evaluator
-from ddist.tasks.checks import check_free
 from ddist.tasks.opened import Opened, adopted, load_artifact, opened
 from ddist.tasks.sweep import finished
-from ddist.tasks.uses import publish_use, use_results
+from ddist.tasks.uses import begin_use, publish_use, use_results
 from ddist.teachers.labels import with_labels
 
 log = logging.getLogger(__name__)
@@ -52,7 +50,7 @@ def run(cfg: DictConfig, *, images: PositiveInt, false_alarms: Sequence[Share]) 
     beside held-out ones, and how well the losses of networks trained on them tell ``images`` of
     each apart, also at the shares ``false_alarms`` of wrong accusations."""
     started, distilled, folder = time.monotonic(), load_artifact(cfg), Path(cfg.paths.run)
-    check_free(folder)
+    begin_use(cfg)
     cfg, names = adopted(cfg, distilled)
     if finished(cfg) is not None:
         log.info("Finished before: %s", folder)
@@ -69,13 +67,12 @@ def run(cfg: DictConfig, *, images: PositiveInt, false_alarms: Sequence[Share]) 
     seen, unseen = (some(split, few, cfg.seed, name) for split, name in
                     ((data.train, "seen"), (data.test, "unseen")))  # fmt: skip
     measured = {}
-    with keeping(lambda: ""):
-        for name, one in sets(about).items():
-            log.info("Measuring the %s images.", name)
-            measured[name] = {
-                "nearest": asdict(near(one, data)),
-                **memberships(evaluator, one, data, seen, unseen, false_alarms),
-            }
+    for name, one in sets(about).items():
+        log.info("Measuring the %s images.", name)
+        measured[name] = {
+            "nearest": asdict(near(one, data)),
+            **memberships(evaluator, one, data, seen, unseen, false_alarms),
+        }
     results = use_results(cfg, names, evaluator.protocol.name, started)
     results["images"] = few
     results["privacy"] = measured

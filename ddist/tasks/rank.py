@@ -21,14 +21,13 @@ from ddist.settings.ranges import PositiveInt
 from ddist.stages.stopping import keeping
 from ddist.tasks.beside import random_real
 from ddist.tasks.build import build_evaluator
-from ddist.tasks.checks import check_free
 from ddist.tasks.claim import kept_in
 from ddist.tasks.config import to_plain, with_settings
 from ddist.tasks.opened import Opened, adopted, load_artifact, opened
 from ddist.tasks.rows import KeptRows
 from ddist.tasks.space import Settings, axes_of, check_axes, drawn, label
 from ddist.tasks.sweep import decisive, finished
-from ddist.tasks.uses import publish_use, use_results
+from ddist.tasks.uses import begin_use, publish_use, use_results
 from ddist.teachers.labels import with_labels
 
 log = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ def run(
     on random real images and on all images for ``epochs`` (and no longer than on the set, with
     ``early``); write how alike the rankings are, over all settings and the ``top`` best."""
     started, distilled, folder = time.monotonic(), load_artifact(cfg), Path(cfg.paths.run)
-    check_free(folder)
+    begin_use(cfg)
     cfg, names = adopted(cfg, distilled)
     if finished(cfg) is not None:
         log.info("Finished before: %s", folder)
@@ -88,7 +87,6 @@ def run(
     named = {NAMES[kind]: values for kind, values in accuracies.items()}
     picture = {"rank.png": scatter(named, truth)}
     publish_use(folder, results, sheets(results), [NOTE, best_of(results)], picture)
-    kept.remove()
 
 
 def usable(about: Opened, axes: Mapping[str, list[Any]], number: int) -> list[Settings]:
@@ -157,7 +155,7 @@ def trained(
     assert isinstance(protocol, Training)
     for kind, images in {SET: about.distilled, **others}.items():
         (rows[kind],) = kept.run(kind, images, data)
-        took[kind] = list(kept.took.values())[-1]
+        took[kind] = kept.took
     num_images = len(about.distilled.images) * about.distilled.factor**2
     cost = protocol.schedule(num_images).passes * num_images
     lengths = {EARLY: ceil(cost / len(data.train)), ALL: epochs}
@@ -172,7 +170,7 @@ def trained(
             images_of = data.limited(max(1, cost // passes // data.num_classes), "early")
         on_all = partial(evaluator.row_on_all_images, label(settings), images_of)
         rows[kind] = kept.once(f"{kind} {times}", on_all)
-        took[kind] = list(kept.took.values())[-1]
+        took[kind] = kept.took
     return rows, took
 
 

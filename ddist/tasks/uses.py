@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,11 +15,23 @@ import ddist
 from ddist.compare.gather import RESULTS
 from ddist.compare.sheet import Sheet, console, markdown, rich_table
 from ddist.storage.atomic import write_file_whole
+from ddist.tasks.checks import check_free
+from ddist.tasks.claim import EVALUATED
 from ddist.tasks.config import to_plain
 from ddist.tasks.names import option_of
 from ddist.tasks.results import peak_memory_bytes
 
 log = logging.getLogger(__name__)
+
+
+def begin_use(cfg: DictConfig, *kept: str) -> None:
+    """Raise a DdistError where a distillation has left its results in the run's folder; without
+    ``cfg.resume``, remove what a stopped run has left there, in the folders ``kept`` too."""
+    folder = Path(cfg.paths.run)
+    check_free(folder)
+    if not cfg.resume:
+        for name in (EVALUATED, *kept):
+            shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def use_results(
@@ -55,7 +68,8 @@ def publish_use(
     pictures: Mapping[str, bytes],
 ) -> None:
     """Write ``results`` to ``folder/results.json``, the tables with ``notes`` to a Markdown file of
-    the task's name and the ``pictures`` beside it, by their names; print the tables."""
+    the task's name and the ``pictures`` beside it, by their names; print the tables. Rows that were
+    kept for a stop are removed."""
     task = str(results["task"])
     title = f"{task}: {results['method']} · {results['dataset']} · {results['ipc']} per class"
     for name, content in pictures.items():
@@ -63,6 +77,7 @@ def publish_use(
         log.info("The picture: %s", folder / name)
     write_file_whole(folder / f"{task}.md", markdown(sheets, notes, title).encode())
     write_file_whole(folder / RESULTS, (json.dumps(results, indent=2) + "\n").encode())
+    shutil.rmtree(folder / EVALUATED, ignore_errors=True)
     screen = console()
     for sheet in sheets:
         screen.print(rich_table(sheet))
