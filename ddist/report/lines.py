@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ddist.report.curve import figure_png
 
 MARKERS = "os^vD<>P"
+ASIDE = 0.01  # of the width, by which lines are moved so that their bars do not hide each other
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,9 @@ def lines_picture(lines: Sequence[Line], x: str, y: str) -> bytes:
     axes = figure.subplots()
     for number, line in enumerate(lines):
         marker = MARKERS[number % len(MARKERS)]
-        axes.errorbar(line.x, line.mean, line.std, marker=marker, capsize=3, label=line.name)
+        aside = ASIDE * (number - (len(lines) - 1) / 2) * (max(line.x) - min(line.x))
+        places = [value + aside for value in line.x]
+        axes.errorbar(places, line.mean, line.std, marker=marker, capsize=3, label=line.name)
     axes.set(xlabel=x, ylabel=y)
     axes.set_xticks(sorted({value for line in lines for value in line.x}))
     axes.grid(alpha=0.3)

@@ -15,6 +15,7 @@ from ddist.errors import DdistError
 from ddist.init import InitialWeights
 from ddist.init.stored import Given
 from ddist.settings.groups import keys
+from ddist.tasks.beside import random_real
 from ddist.tasks.build import (
     FindTeacher,
     MakeSource,
@@ -28,6 +29,7 @@ from ddist.tasks.config import conf_dir, load_option
 from ddist.tasks.names import GROUPS, chosen, chosen_names, keys_set, named, option_of
 from ddist.tasks.networks import uses_network
 from ddist.tasks.upgrade import upgrade
+from ddist.teachers.labels import with_labels
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +130,15 @@ def yaml_defaults(group: str, name: str) -> DictConfig:
         return DictConfig(OmegaConf.merge(common, load_option(group, name)))
     except DdistError:
         return DictConfig(common)
+
+
+def random_images(about: Opened) -> DistilledDataset:
+    """Return as many random real images as are distilled, with the same teacher's labels."""
+    images = random_real(about.distilled, about.data, about.cfg.seed)
+    if about.distilled.label_temperature is None:
+        return images
+    options = about.distilled.label_temperature, about.distilled.meta.get("label_top_k")
+    return with_labels(images, about.teacher(), *options)
 
 
 def check_same_classes(distilled: DistilledDataset, data: RealData) -> None:

@@ -21,12 +21,10 @@ from ddist.evaluation.privacy import Losses, Nearness, nearest, nearness
 from ddist.seeding import generator
 from ddist.settings.ranges import PositiveInt, Share
 from ddist.synthetic.earlier import classes_of
-from ddist.tasks.beside import random_real
 from ddist.tasks.build import build_evaluator
-from ddist.tasks.opened import Opened, adopted, load_artifact, opened
+from ddist.tasks.opened import adopted, load_artifact, opened, random_images
 from ddist.tasks.sweep import finished
 from ddist.tasks.uses import begin_use, publish_use, use_results
-from ddist.teachers.labels import with_labels
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +65,7 @@ def run(cfg: DictConfig, *, images: PositiveInt, false_alarms: Sequence[Share]) 
     seen, unseen = (some(split, few, cfg.seed, name) for split, name in
                     ((data.train, "seen"), (data.test, "unseen")))  # fmt: skip
     measured = {}
-    for name, one in sets(about).items():
+    for name, one in {"distilled": distilled, "random": random_images(about)}.items():
         log.info("Measuring the %s images.", name)
         measured[name] = {
             "nearest": asdict(near(one, data)),
@@ -89,15 +87,6 @@ def some(split: Split, number: int, seed: int, name: str) -> Split:
     """Draw ``number`` images of ``split``."""
     order = torch.randperm(len(split), generator=generator(seed, "privacy", name))[:number]
     return split.take(order.to(split.y.device))
-
-
-def sets(about: Opened) -> dict[str, DistilledDataset]:
-    """Return the distilled set, and random real images with the same teacher's labels."""
-    images = random_real(about.distilled, about.data, about.cfg.seed)
-    if about.distilled.label_temperature is not None:
-        options = about.distilled.label_temperature, about.distilled.meta.get("label_top_k")
-        images = with_labels(images, about.teacher(), *options)
-    return {"distilled": about.distilled, "random": images}
 
 
 def near(one: DistilledDataset, data: RealData) -> Nearness:

@@ -19,16 +19,14 @@ from ddist.evaluation import Evaluator, Row, Training
 from ddist.formatting import duration
 from ddist.settings.ranges import PositiveInt
 from ddist.stages.stopping import keeping
-from ddist.tasks.beside import random_real
 from ddist.tasks.build import build_evaluator
 from ddist.tasks.claim import kept_in
 from ddist.tasks.config import to_plain, with_settings
-from ddist.tasks.opened import Opened, adopted, load_artifact, opened
+from ddist.tasks.opened import Opened, adopted, load_artifact, opened, random_images
 from ddist.tasks.rows import KeptRows
 from ddist.tasks.space import Settings, axes_of, check_axes, drawn, label
 from ddist.tasks.sweep import decisive, finished
 from ddist.tasks.uses import begin_use, publish_use, use_results
-from ddist.teachers.labels import with_labels
 
 log = logging.getLogger(__name__)
 
@@ -129,15 +127,6 @@ def kept_rows(about: Opened, settings: Settings, folder: Path) -> KeptRows:
     """Return the rows of one of the settings, in the run's ``folder``."""
     cfg = with_settings(about.cfg, settings)
     return KeptRows(evaluator_of(about, settings), folder, decisive(to_plain(cfg)))
-
-
-def random_images(about: Opened) -> DistilledDataset:
-    """Return as many random real images as are distilled, with the same teacher's labels."""
-    images = random_real(about.distilled, about.data, about.cfg.seed)
-    if about.distilled.label_temperature is None:
-        return images
-    options = about.distilled.label_temperature, about.distilled.meta.get("label_top_k")
-    return with_labels(images, about.teacher(), *options)
 
 
 def trained(
