@@ -3,6 +3,7 @@
 >>> import ddist
 >>> distilled = ddist.distill("pictures", method="dm", ipc=10)   # doctest: +SKIP
 >>> distilled = ddist.load("outputs/.../distilled")   # doctest: +SKIP
+>>> train = ddist.ReadySet("mnist-10")   # doctest: +SKIP
 """
 
 from importlib import import_module
@@ -10,18 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ddist.artifact.dataset import DistilledDataset
+    from ddist.artifact.ready import ReadySet
     from ddist.cli.calls import distill, evaluate
     from ddist.errors import DdistError
 
     load = DistilledDataset.load
 
 __version__ = "0.1.0"
-__all__ = ["DdistError", "DistilledDataset", "__version__", "distill", "evaluate", "load"]
+__all__ = [
+    "DdistError",
+    "DistilledDataset",
+    "ReadySet",
+    "__version__",
+    "distill",
+    "evaluate",
+    "load",
+]
 
 
 _HOMES = {
     "DdistError": "ddist.errors",
     "DistilledDataset": "ddist.artifact.dataset",
+    "ReadySet": "ddist.artifact.ready",
     "distill": "ddist.cli.calls",
     "evaluate": "ddist.cli.calls",
 }

@@ -2,9 +2,9 @@
 
     python scripts/step_share.py PICTURES [setting ...] [--methods dm dsa frepo mtt] [--steps 5]
 
-With the settings that ``ddist dataset=imagefolder dataset.folder=PICTURES ipc=10`` has by itself. The
-operations of a step are counted (convolutions and products; all else is free), and the share is of
-the time that as many take in a product of two matrices of 2048 x 2048 in the same precision.
+With the settings that ``ddist dataset=imagefolder dataset.folder=PICTURES ipc=10`` has by itself.
+The operations of a step are counted (convolutions and products; all else is free), and the share is
+of the time that as many take in a product of two matrices of 2048 x 2048 in the same precision.
 """
 
 import argparse

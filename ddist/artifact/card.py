@@ -23,6 +23,8 @@ FACTS = (
     "protocol",
     "created",
     "versions",
+    "command",
+    "licence_of_data",
 )
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -50,7 +52,7 @@ def card(
         names=meta["class_names"],
         scarce=scarce_classes(meta),
         size=size(distilled.num_bytes),
-        load=loading(distilled, ".") if load is None else load,
+        load=loading(distilled, meta.get("ready", ".")) if load is None else load,
         figures=figures(meta["results"]) if "results" in meta else None,
         facts=markdown_table(("", ""), [(key, describe(meta[key])) for key in known]),
         elsewhere=elsewhere,

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from ddist.artifact.card import card
-from ddist.artifact.files import TENSORS, encode, read_folder, stored_tensors
+from ddist.artifact.files import TENSORS, encode, located, read_folder, stored_tensors
 from ddist.artifact.grid import image_grid, png
 from ddist.artifact.multiformation import expand
 from ddist.artifact.normalization import Normalization
@@ -142,10 +142,11 @@ class DistilledDataset:
 
     @classmethod
     def load(cls, path: str | Path) -> "DistilledDataset":
-        """Read what :meth:`save` wrote, onto the CPU. Raises DdistError for anything else."""
+        """Read what :meth:`save` wrote, onto the CPU, or the ready-made set of that name (``ddist
+        task=sets``). Raises DdistError for anything else."""
         path = Path(path)
         try:
-            return cls(**read_folder(path))
+            return cls(**read_folder(located(path)))
         except DdistError as error:
             raise DdistError(f"Could not load {path}: {error}") from None
 

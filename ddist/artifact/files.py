@@ -7,6 +7,7 @@
 - grid.png, README.md: for people; loading does not need them
 """
 
+import difflib
 import hashlib
 import json
 from pathlib import Path
@@ -20,7 +21,9 @@ from torch import Tensor
 from ddist.artifact.soft_labels import keep_top, restore_top
 from ddist.errors import DdistError
 
-FORMAT, SCHEMA = "ddist.DistilledDataset", 2
+FORMAT, SCHEMA = "ddist.DistilledDataset", 3
+READY = Path(__file__).parents[1] / "sets"
+"""Where the ready-made sets lie, each in a folder of its name."""
 DATA, META, CONFIG = "data.safetensors", "meta.json", "config.yaml"
 TENSORS = ("images", "labels", "weights", "step_sizes", "step_index")
 TOP = ("labels.values", "labels.indices")
@@ -30,6 +33,9 @@ def stored_tensors(
     tensors: dict[str, Tensor | None], meta: dict[str, Any]
 ) -> dict[str, Tensor | None]:
     """Return ``tensors`` as the file holds them."""
+    images = tensors["images"]
+    if images is not None and meta.get("images_stored") == "float16":
+        tensors = {**tensors, "images": images.half()}
     labels, k = tensors["labels"], meta.get("label_top_k")
     if k is None or labels is None or not labels.is_floating_point():
         return tensors
@@ -59,14 +65,21 @@ def encode(
     files = {DATA: safetensors.torch.save(stored), CONFIG: config.encode()}
     document = {
         "format": FORMAT,
-        # A teacher's labels need a reader that knows them; all else is as it ever was.
-        "schema": SCHEMA if "label_temperature" in meta else 1,
+        "schema": schema_of(meta),
         **{k: v for k, v in meta.items() if k != "schema"},
         "normalization": {k: v for k, v in normalization.items() if isinstance(v, str)},
         "sha256": {name: sha256(content) for name, content in files.items()},
     }
     text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     return {**files, META: text.encode()}
+
+
+def schema_of(meta: dict[str, Any]) -> int:
+    """Return the lowest schema whose readers know all that is stored: a teacher's labels and images
+    in half precision are newer than the rest."""
+    if "images_stored" in meta:
+        return 3
+    return 2 if "label_temperature" in meta else 1
 
 
 def read_folder(path: Path) -> dict[str, Any]:
@@ -92,6 +105,8 @@ def read_folder(path: Path) -> dict[str, Any]:
     missing = {"images", "labels"} - tensors.keys()
     if missing:
         raise DdistError(f"{DATA} lacks the tensors {sorted(missing)}.")
+    if tensors["images"].dtype == torch.float16:
+        tensors["images"] = tensors["images"].float()
     words = meta.pop("normalization", None)
     if not isinstance(words, dict):
         raise DdistError(f"{META} lacks the normalization.")
@@ -102,6 +117,22 @@ def read_folder(path: Path) -> dict[str, Any]:
         "meta": meta,
         "config": config,
     }
+
+
+def located(path: Path) -> Path:
+    """Return ``path``, or the folder of the ready-made set of that name where nothing lies there.
+    Raise a DdistError for a mere word that names neither."""
+    if path.exists() or len(path.parts) != 1:
+        return path
+    names = sorted(file.parent.name for file in READY.glob(f"*/{META}"))
+    if path.name in names:
+        return READY / path.name
+    near = difflib.get_close_matches(path.name, names, 1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise DdistError(
+        f"there is no such folder, and no ready-made set of that name{hint}: ddist task=sets lists "
+        "them."
+    )
 
 
 def read_meta(path: Path) -> dict[str, Any]:

@@ -41,7 +41,7 @@ warnings.filterwarnings("ignore", message=r"\n'hydra/(launcher|sweeper)/\w+' is 
 # They read what is there, without Lightning, which takes seconds to import.
 LIGHT_TASKS = (
     "ddist.tasks.compare.run", "ddist.tasks.export.run", "ddist.tasks.page.run",
-    "ddist.cli.settings.run",
+    "ddist.cli.settings.run", "ddist.tasks.sets.run",
 )  # fmt: skip
 # Lightning sets levels of its own on these as it is imported, over those of conf/hydra.
 LIGHTNING_LOGGERS = ("pytorch_lightning", "lightning_fabric")

@@ -101,6 +101,8 @@ def gather(runs: Iterable[str], protocols: Mapping[str, dict[str, Any]]) -> Gath
     files, problems = find(runs)
     figures: list[Figure] = []
     for file in files:
+        if use_of(file) is not None:
+            continue
         try:
             figures += read(file, protocols)
         except DdistError as error:
@@ -108,6 +110,16 @@ def gather(runs: Iterable[str], protocols: Mapping[str, dict[str, Any]]) -> Gath
     distilled = {figure.artifact: figure for figure in figures if figure.seconds is not None}
     latest, repeated = newest([with_cost(figure, distilled) for figure in figures])
     return Gathered(latest, problems + repeated)
+
+
+def use_of(file: Path) -> dict[str, Any] | None:
+    """Return the dict of a results.json that holds no accuracies of one set but what a task such
+    as task=rank found of its use; None for any other file."""
+    try:
+        results = json.loads(file.read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return results if isinstance(results, dict) and isinstance(results.get("task"), str) else None
 
 
 def read(file: Path, protocols: Mapping[str, dict[str, Any]]) -> list[Figure]:

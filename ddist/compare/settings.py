@@ -10,7 +10,7 @@ from ddist.settings.groups import KEYS, TABLES, keys, without
 # Settings of one protocol that may differ: how many networks there are, how they are computed.
 _SAME_PROTOCOL = {
     "name", "num_networks", "chunk", "networks", "precision", "kernel", "tuning_networks",
-    "tuning_images", "without_batch_norm",
+    "tuning_images", "without_batch_norm", "robust",
 }  # fmt: skip
 
 

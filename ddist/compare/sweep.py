@@ -4,13 +4,13 @@ import re
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ddist.compare.gather import FAILURE, RESULTS, Figure, load, read
+from ddist.compare.gather import FAILURE, RESULTS, Figure, load, read, use_of
 from ddist.compare.rows import SeedGroup
 from ddist.compare.sheet import SELECTIONS, Sheet, make_sheet, markdown
 from ddist.compare.tables import percent, with_count
@@ -44,9 +44,15 @@ class SweepRow(SeedGroup):
 class Summary:
     tables: dict[str, list[SweepRow]]  # by protocol
     failed: dict[str, str]  # a job's overrides, and why it has no results
+    uses: list[Sheet] = field(default_factory=list)  # of jobs such as task=rank, by task
 
     def __bool__(self) -> bool:
-        return bool(self.tables or self.failed)
+        return bool(self.tables or self.failed or self.uses)
+
+    @property
+    def sheets(self) -> list[Sheet]:
+        """All tables as text."""
+        return [*(sweep_sheet(name, rows) for name, rows in self.tables.items()), *self.uses]
 
 
 def summarize(folder: Path | str, usual_protocols: UsualProtocols) -> Summary:
@@ -60,12 +66,16 @@ def summarize(folder: Path | str, usual_protocols: UsualProtocols) -> Summary:
     failed: dict[str, str] = {}
     groups: dict[tuple[str, str, Overrides], list[tuple[Figure, Any]]] = defaultdict(list)
     varied = varying(jobs.values())
+    uses: dict[str, list[dict[str, str]]] = defaultdict(list)
     for job, words in jobs.items():
         try:
             if (job / FAILURE).exists():
                 raise DdistError((job / FAILURE).read_text().strip())
             if not (job / RESULTS).exists():
                 continue  # of a task without any
+            if (use := use_of(job / RESULTS)) is not None:
+                uses[use["task"]].append(use_cells(use, {k: words.get(k, "") for k in varied}))
+                continue
             results = load(job / RESULTS)
             figures = read(job / RESULTS, usual_protocols([str(results.get("protocol"))]))
         except DdistError as error:
@@ -80,7 +90,23 @@ def summarize(folder: Path | str, usual_protocols: UsualProtocols) -> Summary:
     for (protocol, _, settings), members in groups.items():
         row_settings = {key: value for key, value in settings if key in varied}
         tables[protocol].append(make_row(row_settings, members))
-    return Summary(dict(sorted(tables.items())), failed)
+    sheets = [make_sheet(task, filled(rows)) for task, rows in uses.items()]
+    return Summary(dict(sorted(tables.items())), failed, sheets)
+
+
+def use_cells(results: dict[str, Any], settings: dict[str, str]) -> dict[str, str]:
+    """Return the row of a job that holds no accuracies of one set: its summary, as text."""
+    figures = {
+        name: "-" if value is None else f"{value:.4g}" for name, value in results["summary"].items()
+    }
+    own = {name: str(results.get(name, "")) for name in ("dataset", "ipc", "method")}
+    return {**own, **settings, **figures}
+
+
+def filled(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the rows with the columns of all of them, empty where a row has none."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name, "") for name in names} for row in rows]
 
 
 def natural(note: Path) -> list[tuple[bool, float, str]]:
@@ -159,5 +185,4 @@ def remarks(summary: Summary) -> list[str]:
 
 def sweep_markdown(summary: Summary) -> str:
     """Return the text of ``sweep.md``."""
-    sheets = [sweep_sheet(name, rows) for name, rows in summary.tables.items()]
-    return markdown(sheets, remarks(summary), "Sweep")
+    return markdown(summary.sheets, remarks(summary), "Sweep")

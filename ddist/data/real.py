@@ -35,9 +35,8 @@ class RealData(LightningDataModule):
     """Train, validation and test images, and the batches methods draw from them.
 
     Nothing is read before :meth:`load`. Images stay uint8 on one device and are normalised batch
-    by batch, so there are no workers and no copies; those of a large folder of pictures stay on
-    disk (:class:`ddist.data.ondisk.OnDisk`), from where batches come to the device. Draws come from
-    the generator that is passed.
+    by batch; those of a large folder of pictures stay on disk (:class:`ddist.data.ondisk.OnDisk`).
+    Draws come from the generator that is passed.
 
     Args:
         name: the dataset's name in results and messages.
@@ -171,6 +170,12 @@ class RealData(LightningDataModule):
         generator (seed, keys); the rest is shared."""
         return self._with(train=limit_classes(self.train, most, seeded(self.seed, *keys)))
 
+    def of_classes(self, classes: Sequence[int]) -> "RealData":
+        """Return the data of ``classes`` alone, numbered in that order; normalised as all are."""
+        splits = {name: getattr(self, name) for name in ("train", "validation", "test")}
+        chosen = {name: split and split.of_classes(classes) for name, split in splits.items()}
+        return self._with(class_names=tuple(self.class_names[c] for c in classes), **chosen)
+
     def feeding(self, batch_size: int | None, per_class: int | None) -> "RealData":
         """Return this data with what :meth:`train_dataloader` gives: batches of ``batch_size``
         images or, for methods that look at each class by itself, the indices of ``per_class``
@@ -188,10 +193,8 @@ class RealData(LightningDataModule):
         return changed
 
     def fingerprint(self) -> str:
-        """Return 16 hex digits that change with the training images, labels or normalisation.
-
-        The cache key of anything trained on this data has to contain them.
-        """
+        """Return 16 hex digits that change with the training images, labels or normalisation: for
+        the cache key of anything trained on this data."""
         if self._fingerprint is None:
             state = self.normalization.state()
             tensors = [value for value in state.values() if isinstance(value, Tensor)]
@@ -230,8 +233,7 @@ class RealData(LightningDataModule):
         for Lightning; empty tensors for a method that looks at no real images.
 
         Element ``i`` comes from the generator (seed, "real", rank, i) alone and ``i`` starts at
-        the trainer's step: a resumed run sees the batches that an uninterrupted one would have
-        seen, and each rank sees its own.
+        the trainer's step: a resumed run sees the batches of one without a stop, each rank its own.
         """
         size, per_class, trainer = self.batch_size, self.per_class, self.trainer
 

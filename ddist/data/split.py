@@ -56,6 +56,14 @@ class Split:
         chosen = torch.linspace(0, len(self) - 1, most, dtype=torch.float64).round().long()
         return self.take(chosen.to(self.y.device))
 
+    def of_classes(self, classes: Sequence[int]) -> "Split":
+        """Return the images of ``classes``, which are numbered 0, 1, … in that order."""
+        rows = [torch.arange(*self.offsets[c : c + 2]) for c in classes]
+        indices = torch.cat(rows).to(self.y.device)
+        y = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(row) for row in rows]))
+        x = self.x[indices] if isinstance(self.x, Tensor) else self.x.pick(indices)
+        return Split.sort(x, y.to(self.y.device), len(classes))
+
 
 def permute_classes(split: Split, generator: torch.Generator) -> list[Tensor]:
     """Return, for each class, the indices of its images in a random order."""

@@ -1,7 +1,8 @@
 """Accuracy of a distilled set under a protocol, with its spread over networks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from math import sqrt
 from typing import Any
 
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.data.split import Split
+from ddist.errors import DdistError
+from ddist.evaluation.attacks import Attacks
 from ddist.evaluation.protocol import Context, Course, Protocol
 from ddist.init import InitialWeights
 from ddist.inner.compiled import Compile
 from ddist.inner.stacking import Precision
+from ddist.networks import Weights
 from ddist.objectives import Objective
 
 MAX_CLASSES = 1000  # whose confusion is counted: 8 MB of memory
@@ -37,12 +41,14 @@ class Row:
     confusion: Tensor | None = field(default=None, compare=False, repr=False)
     """Predictions of all networks together, int64 [C, C]: true class, predicted class. None where
     the protocol did not count them, or beyond ``MAX_CLASSES`` classes."""
+    robust: dict[str, float] = field(default_factory=dict)  # mean accuracies under attacks
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the row as in results.json: without ``confusion``, and without an empty course."""
+        """Return the row as in results.json: without ``confusion``, and without what is empty of
+        ``course`` and ``robust``."""
         fields = asdict(replace(self, confusion=None))
-        del fields["confusion"]
-        return fields if self.course else {k: v for k, v in fields.items() if k != "course"}
+        empty = [name for name in ("course", "robust") if not fields[name]]
+        return {k: v for k, v in fields.items() if k not in ("confusion", *empty)}
 
     def score(self) -> float:
         """Return what is to be large: the accuracy; under an objective, on the labels it wants."""
@@ -69,7 +75,13 @@ class Evaluator:
         precision: Precision = "32-true",
         objective: Objective | None = None,
         test_images: int | None = None,
+        attacks: Attacks | None = None,
     ) -> None:
+        if attacks is not None and not protocol.shows_networks:
+            raise DdistError(
+                f"evaluation={protocol.name} trains no networks that could be attacked: leave "
+                "evaluation.robust out, or choose another protocol, such as evaluation=dc2021."
+            )
         protocol.check_precision(precision)
         for network in networks.values():
             protocol.check_network(network, init)
@@ -83,6 +95,7 @@ class Evaluator:
         self.precision: Precision = precision
         self.objective = objective
         self.test_images = test_images
+        self.attacks = attacks
 
     def run(
         self, distilled: DistilledDataset, data: RealData, split: Split | None = None
@@ -91,16 +104,27 @@ class Evaluator:
         return [self.row(name, distilled, data, split) for name in self.tested]
 
     def row(
-        self, name: str, distilled: DistilledDataset, data: RealData, split: Split | None = None
+        self,
+        name: str,
+        distilled: DistilledDataset,
+        data: RealData,
+        split: Split | None = None,
+        watch: Callable[[Weights], None] | None = None,
     ) -> Row:
-        """Return the row of one of ``tested``."""
+        """Return the row of one of ``tested``. ``watch`` is called with the trained networks, as in
+        :class:`Context`."""
         context = self._context(data, self.tested[name], split)
         counts = no_counts(data.num_classes)
-        measured, chosen = self.protocol.accuracies(distilled, replace(context, confusion=counts))
+        attacked = Attacked(self.attacks, context) if self.attacks is not None else None
+        watchers = [watcher for watcher in (attacked, watch) if watcher is not None]
+        measured, chosen = self.protocol.accuracies(
+            distilled, replace(context, confusion=counts, watch=partial(call_all, watchers))
+        )
         course = self.protocol.course(distilled, context, chosen)
         counted = counts is not None and bool(counts.any())
         row = summarise(measured, self.protocol.name, name, chosen)
-        return replace(row, course=course, confusion=counts if counted else None)
+        robust = {} if attacked is None else attacked.means()
+        return replace(row, course=course, robust=robust, confusion=counts if counted else None)
 
     def prepare(self, data: RealData) -> None:
         """Compute what all rows share (see :meth:`Protocol.prepare`)."""
@@ -142,6 +166,30 @@ class Evaluator:
             precision=self.precision,
             objective=self.objective,
         )
+
+
+class Attacked:
+    """Watches trained networks (see :class:`Context`) and keeps their accuracies under
+    ``attacks``."""
+
+    def __init__(self, attacks: Attacks, context: Context) -> None:
+        self._attacks, self._context = attacks, context
+        self._measured: list[Mapping[str, Tensor]] = []
+
+    def __call__(self, weights: Weights) -> None:
+        c = self._context
+        self._measured.append(self._attacks.accuracies(c.network, weights, c.data, c.split, c.seed))
+
+    def means(self) -> dict[str, float]:
+        """Return the mean accuracy over all networks, by the name of the attack."""
+        names = self._measured[0]
+        return {n: float(torch.cat([each[n] for each in self._measured]).mean()) for n in names}
+
+
+def call_all(watchers: Sequence[Callable[[Weights], None]], weights: Weights) -> None:
+    """Call each of ``watchers`` with ``weights``."""
+    for watcher in watchers:
+        watcher(weights)
 
 
 def no_counts(num_classes: int) -> Tensor | None:

@@ -1,7 +1,7 @@
 """What a protocol is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from ddist.data.split import Split
 from ddist.init import InitialWeights
 from ddist.inner.compiled import Compile
 from ddist.inner.stacking import Precision
+from ddist.networks import Weights
 from ddist.objectives import Objective
 
 AT_ONCE = 1000  # images that networks are asked about
@@ -35,6 +36,8 @@ class Context:
         objective: what the networks are trained for, where that is not to be right.
         confusion: where predictions on ``split`` are counted, as
             :func:`ddist.inner.predict.count` does.
+        watch: called with the trained networks, stacked [K, ...], as many as are ready at a time;
+            by protocols that :attr:`Protocol.shows_networks`.
     """
 
     data: RealData
@@ -46,6 +49,7 @@ class Context:
     precision: Precision = "32-true"
     objective: Objective | None = None
     confusion: Tensor | None = None
+    watch: Callable[[Weights], None] | None = None
 
 
 class Protocol(ABC):
@@ -63,7 +67,9 @@ class Protocol(ABC):
     """How many sets of chosen real images it has beside a set (see :meth:`choices`)."""
 
     takes_all_images: bool = False
-    """True where it says what it means to train on all images (see :meth:`on_all_images`)."""
+    """True where training on all images is so quick that results show it beside every set."""
+    shows_networks: bool = False
+    """True where whoever watches (see :class:`Context`) is shown the trained networks."""
 
     def check_precision(self, precision: Precision) -> None:  # noqa: B027 (may stay as it is)
         """Raise a DdistError for a precision that the protocol cannot have."""
@@ -88,7 +94,7 @@ class Protocol(ABC):
 
     def on_all_images(self, context: Context) -> tuple[Tensor, dict[str, float]]:
         """Return what :meth:`accuracies` does, for all training images in the place of a set; where
-        the protocol ``takes_all_images``."""
+        the protocol says what that means."""
         raise NotImplementedError
 
     def course(

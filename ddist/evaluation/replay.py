@@ -46,6 +46,8 @@ class Replay(Protocol):
         chunk: networks trained and tested at a time, which bounds the memory.
     """
 
+    shows_networks = True
+
     def __init__(
         self,
         *,
@@ -104,11 +106,13 @@ class Replay(Protocol):
         with Progress("evaluating", "networks", num_members(start), quiet=SHORT) as progress:
             for weights in in_chunks(start, self.chunk):
                 trained = replay(network, weights, steps, step_sizes.to(data.device))
-                batches = batches_of(data, split)
-                counts = context.confusion
-                accuracies.append(
-                    accuracy(network, trained, batches, compiled=compiled, confusion=counts)
+                asked = batches_of(data, split)
+                right = accuracy(
+                    network, trained, asked, compiled=compiled, confusion=context.confusion
                 )
+                accuracies.append(right)
+                if context.watch is not None:
+                    context.watch(trained)
                 progress.to(sum(map(len, accuracies)))
         return torch.cat(accuracies).cpu(), chosen
 
@@ -174,11 +178,7 @@ class Replay(Protocol):
                     weights, done = replay(network, weights, steps, sizes), epochs
                     batches = as_wanted(batches_of(data, images), context.objective)
                     score = float(accuracy(network, weights, batches).mean())
-                    best = max(
-                        best,
-                        (score, size, epochs),
-                        key=lambda curves_by_measure: curves_by_measure[0],
-                    )
+                    best = max(best, (score, size, epochs), key=lambda scored: scored[0])
                 progress.to(number + 1)
         return best[1], best[2]
 

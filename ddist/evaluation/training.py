@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from ddist.artifact.dataset import DistilledDataset
+from ddist.artifact.normalization import Normalization
 from ddist.augment.mix import Mix
 from ddist.data import RealData
+from ddist.data.ondisk import Images
 from ddist.errors import DdistError
 from ddist.evaluation.protocol import Context, Protocol, batches_of
 from ddist.evaluation.replay import in_chunks
@@ -60,6 +62,8 @@ class Training(Protocol):
         teacher: gives the labels of images at a temperature, such as
             :meth:`ddist.teachers.Teacher.probabilities`.
     """
+
+    shows_networks = True
 
     def __init__(
         self,
@@ -117,10 +121,31 @@ class Training(Protocol):
     def accuracies(
         self, distilled: DistilledDataset, context: Context
     ) -> tuple[Tensor, dict[str, float]]:
+        x, y, weighed = self._examples(distilled, context.data)
+        recipe = self._recipe(self.rate(distilled), context, len(x))
+        return self._tested(x, y, recipe, context, sample_weights=weighed), {}
+
+    def on_all_images(self, context: Context) -> tuple[Tensor, dict[str, float]]:
+        data = context.data
+        self._check_temperature(data.train.y)
+        recipe = self._recipe(self.lr, context, len(data.train))
+        y = self._wanted(data.train.y, data)
+        return self._tested(data.train.x, y, recipe, context, normalize=data.normalization), {}
+
+    def _tested(
+        self,
+        x: Images,
+        y: Tensor,
+        recipe: TrainingRecipe,
+        context: Context,
+        *,
+        sample_weights: Tensor | None = None,
+        normalize: Normalization | None = None,
+    ) -> Tensor:
+        """Return the accuracies [K] on the context's split of networks trained on ``x`` and ``y``,
+        as :func:`ddist.inner.fit.fit` takes them."""
         data, split, network = context.data, context.split, context.network
         start = Random("default", context.seed).held_out(network, self.num_networks)
-        x, y, weighed = self._examples(distilled, data)
-        recipe = self._recipe(distilled, context, len(x))
         tested = self.num_networks * len(split)
         compiled = pays(context.compile, network, split.x[:1], tested)
         accuracies: list[Tensor] = []
@@ -133,7 +158,8 @@ class Training(Protocol):
                     x,
                     y,
                     recipe,
-                    sample_weights=weighed,
+                    sample_weights=sample_weights,
+                    normalize=normalize,
                     augment=self.augment,
                     mix=self.mix,
                     label=None if self.teacher is None else self.label,
@@ -150,37 +176,47 @@ class Training(Protocol):
                         confusion=context.confusion,
                     )
                 )
-        return torch.cat(accuracies).cpu(), {}
+                if context.watch is not None:
+                    context.watch(trained)
+        return torch.cat(accuracies).cpu()
 
     def _examples(
         self, distilled: DistilledDataset, data: RealData
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return what networks train on: images, labels, weights of samples."""
-        regresses = self.loss == "mse"
         x, y, weighed = (
             None if tensor is None else tensor.to(data.device)
-            for tensor in distilled.examples(as_learned=regresses, temperature=self.temperature)
+            for tensor in distilled.examples(
+                as_learned=self.loss == "mse", temperature=self.temperature
+            )
         )
         assert x is not None and y is not None
         if self.hard and y.is_floating_point():
             y = y.argmax(1)
+        self._check_temperature(y)
+        return x, self._wanted(y, data), weighed
+
+    def _wanted(self, y: Tensor, data: RealData) -> Tensor:
+        """Return the labels ``y`` as the loss takes them."""
+        return targets(y, data.num_classes).float() if self.loss == "mse" else y
+
+    def _check_temperature(self, y: Tensor) -> None:
+        """Raise a DdistError for hard labels ``y`` at another temperature than 1."""
         if self.temperature != 1 and self.teacher is None and not y.is_floating_point():
             raise DdistError(
                 f"evaluation.temperature={self.temperature} is for soft labels, which this set has "
                 "not: set evaluation.labels=teacher, or teacher.store=true where it is distilled."
             )
-        return x, targets(y, data.num_classes).to(x.dtype) if regresses else y, weighed
 
-    def _recipe(
-        self, distilled: DistilledDataset, context: Context, num_images: int
-    ) -> TrainingRecipe:
+    def _recipe(self, rate: float, context: Context, num_images: int) -> TrainingRecipe:
+        """Return how networks are trained on ``num_images``, from the step size ``rate``."""
         schedule = self.schedule(num_images)
         steps = schedule.passes * self.num_networks * num_images
         shape = context.split.x[:1]
         return schedule.recipe(
             batch_size=self.batch_size,
             optimizer=self.optimizer,
-            lr=self.rate(distilled),
+            lr=rate,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             criterion=self.loss,

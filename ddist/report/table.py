@@ -1,11 +1,12 @@
 """The figures of a run (the dict of results.json) as rows, and as the table printed at the end."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rich.table import Table
 
-from ddist.artifact.figures import DISTILLED, accuracy, compared_rows, interval, on_all
+from ddist.artifact.figures import DISTILLED, NamedRow, accuracy, compared_rows, interval, on_all
 from ddist.formatting import duration, size
 
 FIGURES = {
@@ -32,6 +33,10 @@ def results_table(results: dict[str, Any]) -> Table:
     for protocol in protocols:
         columns.append((protocol, accuracy))
         table.add_column(f"{protocol}:\naccuracy % (networks)", justify="right")
+        for attack in attacks_in(rows, protocol):
+            columns.append((protocol, partial(under, attack=attack)))
+            title = "on the same,\nclean %" if attack == "clean" else f"under\n{attack} %"
+            table.add_column(title, justify="right")
         if any(interval(row) for _, row in rows if row["protocol"] == protocol):
             columns.append((protocol, interval))
             table.add_column("95 % interval", justify="right")
@@ -45,6 +50,18 @@ def results_table(results: dict[str, Any]) -> Table:
     for name, value in [*figure_rows(results), *cost_rows(results)]:
         table.add_row(name, "", value, *[""] * (len(columns) - 1), style="dim")
     return table
+
+
+def attacks_in(rows: list[NamedRow], protocol: str) -> list[str]:
+    """Return the attacks that any of ``rows`` was tested under, ``clean`` first."""
+    tested = (row.get("robust", {}) for _, row in rows if row["protocol"] == protocol)
+    return list(dict.fromkeys(attack for measured in tested for attack in measured))
+
+
+def under(row: dict[str, Any], attack: str) -> str:
+    """Return the mean accuracy of a row under ``attack``, in per cent; empty where unknown."""
+    accuracy = row.get("robust", {}).get(attack)
+    return "" if accuracy is None else f"{100 * accuracy:.2f}"
 
 
 def figure_rows(results: dict[str, Any]) -> list[tuple[str, str]]:

@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
-from ddist.settings.ranges import NonNegative, NonNegativeInt, Positive, PositiveInt, Precision
+from ddist.settings.ranges import (
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    PositiveInt,
+    Precision,
+    Share,
+)
+
+AttackName = Literal["fgsm", "pgd"]  # on pixels, see ddist/evaluation/attacks.py
 
 TABLES = "_by_dataset_"
 """The key of the tables in a group that its settings are taken from."""
@@ -74,6 +83,12 @@ EVALUATION = {
     "precision": Precision,
     "without_batch_norm": bool,
     "test_images": PositiveInt | None,
+    "robust": {
+        "attacks": AttackName | Annotated[list[AttackName], MinLen(1)] | None,
+        "eps": Share,
+        "steps": PositiveInt,
+        "images": PositiveInt,
+    },
 }
 KEYS = {
     "task": Key(learned=False, evaluated=True, needed=True),

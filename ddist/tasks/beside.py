@@ -110,18 +110,24 @@ def coreset(cfg: DictConfig, data: RealData, init: InitialWeights) -> Chosen | N
 def choosing(cfg: DictConfig) -> DictConfig:
     """Return ``cfg`` with the method that chooses as ``reference.coreset`` says."""
     settings = cfg.reference.coreset
-    method: dict[str, Any] = to_plain(read_option("method", settings.select), resolve=False)
-    method["embedding"]["epochs"] = settings.epochs
-    method["train_per_class"] = None
-    synthetic = {**read_option("synthetic", "pixel"), "scarce": cfg.synthetic.scarce}
-    augment = read_option("augment", "none")
-    return with_settings(cfg, {"method": method, "synthetic": synthetic, "augment": augment})
+    own = selecting(cfg, settings.select)
+    own.method.embedding.epochs = settings.epochs
+    own.method.train_per_class = None
+    return own
 
 
 def candidates(cfg: DictConfig, data: RealData) -> RealData:
     """Return the data that ``reference.coreset`` chooses from."""
     most = cfg.reference.coreset.per_class
     return data if max(data.train.counts) <= most else data.limited(most, "coreset")
+
+
+def selecting(cfg: DictConfig, name: str) -> DictConfig:
+    """Return ``cfg`` with the method ``name``, which chooses images, in the place of its own."""
+    method = to_plain(read_option("method", name), resolve=False)
+    synthetic = {**read_option("synthetic", "pixel"), "scarce": cfg.synthetic.scarce}
+    augment = read_option("augment", "none")
+    return with_settings(cfg, {"method": method, "synthetic": synthetic, "augment": augment})
 
 
 def real_set(

@@ -14,6 +14,7 @@ from ddist.data import RealData
 from ddist.data.sources.base import Request
 from ddist.errors import DdistError
 from ddist.evaluation import Evaluator, Protocol
+from ddist.evaluation.attacks import attacks_of
 from ddist.experts import Stored, Trajectories
 from ddist.init import ImageNet, InitialWeights, Own
 from ddist.init.imagenet import SOURCE as IMAGENET
@@ -213,7 +214,8 @@ def build_evaluator(
     run's own, which results call ``network_name``. ``teacher`` as in :func:`build_method`."""
     config = to_plain(cfg.evaluation)
     names, precision = config.pop("networks"), config.pop("precision")
-    bare, test_images = config.pop("without_batch_norm"), config.pop("test_images")
+    bare, robust = config.pop("without_batch_norm"), config.pop("robust")
+    test_images = config.pop("test_images")
     names = [names] if isinstance(names, str) else names
     options = {}
     if config.get("labels") == "teacher":
@@ -240,5 +242,6 @@ def build_evaluator(
         compile=cfg.compile,
         precision=precision,
         objective=objective if isinstance(objective, Objective) else None,
+        attacks=attacks_of(robust),
         test_images=test_images,
     )

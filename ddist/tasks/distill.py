@@ -6,26 +6,24 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import pytorch_lightning
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning import Callback
 
 from ddist.artifact.dataset import DistilledDataset
-from ddist.callbacks import Interrupt
-from ddist.callbacks.schedule import find_budget, find_callback
+from ddist.callbacks.schedule import find_budget
 from ddist.settings.auto import AUTO
 from ddist.stages.stopping import keeping
 from ddist.tasks.advice import advice
 from ddist.tasks.beside import coreset
 from ddist.tasks.build import MakeSource
 from ddist.tasks.checks import check_precision, check_run, check_trained
-from ddist.tasks.claim import claim, kept_in, where
+from ddist.tasks.claim import claim, kept_in
 from ddist.tasks.config import borrowed_ipcs, to_plain
 from ddist.tasks.cost import Clock
 from ddist.tasks.dashboards import finishing
-from ddist.tasks.fitting import describe, fit
+from ddist.tasks.fitting import describe, fit, leave_if_interrupted
 from ddist.tasks.jobs import is_job
 from ddist.tasks.memory import check_memory
 from ddist.tasks.plan import judge_of, with_budget
@@ -153,17 +151,3 @@ def say_borrowed(cfg: DictConfig) -> None:
     """Log a line where the settings of another ipc stand in."""
     for ipc in sorted(borrowed_ipcs(cfg)):
         log.info("No published settings for ipc=%d: those of ipc=%d are taken.", cfg.ipc, ipc)
-
-
-def leave_if_interrupted(trainer: pytorch_lightning.Trainer, folder: Path) -> None:
-    """Exit if a signal stopped the steps: the artifact so far is saved, a resumed run goes on."""
-    interrupt = find_callback(trainer, Interrupt)
-    if interrupt is not None and interrupt.received is not None:
-        log.warning(
-            "Stopped at step %d: the images so far are in %s; the same command with %s goes on "
-            "from there.",
-            trainer.global_step,
-            folder / "distilled",
-            where(folder),
-        )
-        raise SystemExit(128 + interrupt.received)

@@ -4,41 +4,21 @@ import logging
 from functools import partial
 from pathlib import Path
 
-import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from ddist.artifact.dataset import DistilledDataset
-from ddist.artifact.normalization import Normalization
-from ddist.data import RealData
-from ddist.errors import DdistError
-from ddist.init.stored import Given
-from ddist.settings.groups import keys
 from ddist.stages.stopping import keeping
-from ddist.tasks.build import (
-    MakeSource,
-    build_evaluator,
-    build_init,
-    find_device,
-    read_data,
-    shared_teacher,
-)
-from ddist.tasks.checks import (
-    check_free,
-    check_groups_used,
-    check_network_used,
-    check_reference,
-    check_teacher_used,
-)
+from ddist.tasks.build import MakeSource, build_evaluator
+from ddist.tasks.checks import check_free, check_reference
 from ddist.tasks.claim import kept_in
-from ddist.tasks.config import conf_dir, load_option, to_plain
+from ddist.tasks.config import to_plain
 from ddist.tasks.dashboards import finishing
-from ddist.tasks.names import GROUPS, chosen, chosen_names, keys_set, named, without_network
+from ddist.tasks.names import without_network
 from ddist.tasks.networks import uses_network
+from ddist.tasks.opened import adopted, load_artifact, opened
 from ddist.tasks.results import evaluate, publish
 from ddist.tasks.rows import KeptRows
 from ddist.tasks.sweep import decisive, finished
-from ddist.tasks.upgrade import upgrade
 
 log = logging.getLogger(__name__)
 
@@ -46,31 +26,17 @@ log = logging.getLogger(__name__)
 def run(cfg: DictConfig, *, baseline: bool, source: MakeSource | None = None) -> None:
     """Evaluate ``cfg.artifact`` with its own dataset, network, p(theta_0), protocol and seed,
     unless the command line says otherwise; ``source`` gives data that is in memory already."""
-    if cfg.artifact is None:
-        raise DdistError("task=evaluate needs the folder of a distilled set: artifact=FOLDER.")
-    folder = Path(cfg.paths.run)
+    distilled, folder = load_artifact(cfg), Path(cfg.paths.run)
     check_free(folder)
-    distilled = DistilledDataset.load(Path(str(cfg.artifact)).expanduser())
     cfg, names = adopted(cfg, distilled)
     if finished(cfg) is not None:
         log.info("Finished before: %s", folder)
         return
     check_reference(cfg)
-    check_groups_used(cfg.evaluation)
-    check_teacher_used(cfg, baseline and distilled.label_temperature is not None)
-    check_network_used(cfg, uses_network(cfg.evaluation))
-    if cfg.threads is not None:
-        torch.set_num_threads(cfg.threads)
-    cfg, data = read_data(cfg, source)
-    data = data.normalized_by(Normalization.from_state(distilled.normalization))
-    data.to(find_device(cfg.trainer.accelerator))
-    check_same_classes(distilled, data)
-    if chosen("init") or distilled.initial_weights is None:
-        init = build_init(cfg, data)
-    else:
-        init = Given(distilled.initial_weights, otherwise=lambda: build_init(cfg, data))
-    teacher = shared_teacher(cfg, data)
-    evaluator = build_evaluator(cfg, names["network"], data, init, teacher)
+    asks_teacher = baseline and distilled.label_temperature is not None
+    about = opened(cfg, distilled, asks_teacher=asks_teacher, source=source)
+    cfg, data = about.cfg, about.data
+    evaluator = build_evaluator(cfg, names["network"], data, about.init, about.teacher)
     if not (distilled.meta.get("uses_network", True) or uses_network(cfg.evaluation)):
         names = without_network(names)
     rows = KeptRows(evaluator, folder, decisive(to_plain(cfg)))
@@ -86,67 +52,7 @@ def run(cfg: DictConfig, *, baseline: bool, source: MakeSource | None = None) ->
             distill_seconds=None,
             baseline=baseline,
             variants={},
-            teacher=teacher,
+            teacher=about.teacher,
         )
         publish(results, confusion, distilled, folder, logger)
     rows.remove()
-
-
-def adopted(cfg: DictConfig, distilled: DistilledDataset) -> tuple[DictConfig, dict[str, str]]:
-    """Return ``cfg`` with the artifact's settings where the command line is silent, and what the
-    parts are called in the results."""
-    cfg = cfg.copy()
-    stored = OmegaConf.to_container(OmegaConf.create(distilled.config))
-    assert isinstance(stored, dict)
-    own = OmegaConf.create(upgrade({str(key): value for key, value in stored.items()}))
-    names = {**chosen_names(), "method": distilled.meta["method"]}
-    for group in keys(lambda key: key.adopted):
-        if chosen(group) or group not in own:
-            continue
-        if group == "teacher" and "_target_" not in own.teacher:
-            continue  # that of the protocol, if it needs one
-        set_by_hand = {key: OmegaConf.select(cfg, key) for key in keys_set(group)}
-        cfg[group] = own[group]
-        if group in GROUPS:
-            names[group] = distilled.meta.get(group, names[group])
-        option = own.evaluation.name if group == "evaluation" else names.get(group)
-        if option is not None:  # a setting that is newer than the artifact has its default
-            cfg[group] = OmegaConf.merge(yaml_defaults(group, option), own[group])
-        _, height, width = distilled.meta["image_shape"]
-        if group == "dataset" and cfg.dataset.get("size") is None and height == width:
-            cfg.dataset.size = height  # which may have been chosen for it
-        if group == "evaluation" and named("kernel") and "kernel" in own[group]:
-            cfg[group].kernel = cfg.kernel  # not the one that the run was evaluated under
-        for key, value in set_by_hand.items():
-            OmegaConf.update(cfg, key, value)
-    if not chosen("threads"):  # which a recipe sets, that of the default method for the digits
-        cfg.threads = OmegaConf.select(primary(), "threads")
-    if chosen("network") and "evaluation.networks" not in keys_set("evaluation"):
-        cfg.evaluation.networks = None  # the chosen one, not those the run was evaluated under
-    return cfg, names
-
-
-def primary() -> DictConfig:
-    """Return config.yaml as it is, without any group."""
-    return DictConfig(OmegaConf.load(conf_dir() / "config.yaml"))
-
-
-def yaml_defaults(group: str, name: str) -> DictConfig:
-    """Return the YAML files' settings of an option; for one that no longer exists, those that all
-    options of its group have in common."""
-    common = primary().get(group, {})
-    try:
-        return DictConfig(OmegaConf.merge(common, load_option(group, name)))
-    except DdistError:
-        return DictConfig(common)
-
-
-def check_same_classes(distilled: DistilledDataset, data: RealData) -> None:
-    """Raise a DdistError unless ``data`` has the image shape and classes of the distilled set."""
-    expected = (tuple(distilled.meta["image_shape"]), list(distilled.meta["class_names"]))
-    if expected != (tuple(data.image_shape), list(data.class_names)):
-        raise DdistError(
-            f"The distilled set has images {expected[0]} of {len(expected[1])} classes, but "
-            f"{data.name} has {tuple(data.image_shape)} of {data.num_classes} (or names or orders "
-            "them otherwise): choose the dataset it was made from."
-        )

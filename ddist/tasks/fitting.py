@@ -15,10 +15,11 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 import ddist
 from ddist.artifact.dataset import DistilledDataset
-from ddist.callbacks import with_metrics_file
+from ddist.callbacks import Interrupt, with_metrics_file
+from ddist.callbacks.schedule import find_callback
 from ddist.errors import DdistError
 from ddist.methods import Method
-from ddist.tasks.claim import CHECKPOINT
+from ddist.tasks.claim import CHECKPOINT, where
 from ddist.tasks.config import to_plain
 from ddist.tasks.names import chosen_names, option_of
 from ddist.tasks.targets import make
@@ -104,3 +105,17 @@ def single_start(method: Method) -> dict[str, torch.Tensor] | None:
     if not (method.init.single and method.uses_network):
         return None
     return {name: w[0].cpu() for name, w in method.init.held_out(method.network, 1).items()}
+
+
+def leave_if_interrupted(trainer: pytorch_lightning.Trainer, folder: Path) -> None:
+    """Exit if a signal stopped the steps: the artifact so far is saved, a resumed run goes on."""
+    interrupt = find_callback(trainer, Interrupt)
+    if interrupt is not None and interrupt.received is not None:
+        log.warning(
+            "Stopped at step %d: the images so far are in %s; the same command with %s goes on "
+            "from there.",
+            trainer.global_step,
+            folder / "distilled",
+            where(folder),
+        )
+        raise SystemExit(128 + interrupt.received)

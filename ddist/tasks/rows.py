@@ -35,6 +35,8 @@ class KeptRows:
         versions = {"ddist": ddist.__version__, "torch": torch.__version__}
         self.settings = {"settings": settings, "versions": versions}
         self.seconds = 0.0
+        self.took = 0.0
+        """The seconds of the last row, kept or computed."""
 
     def run(
         self, name: str, distilled: DistilledDataset, data: RealData, split: Split | None = None
@@ -59,8 +61,9 @@ class KeptRows:
         except (FileNotFoundError, ValueError, LookupError, TypeError):
             started = time.monotonic()
             row = compute()
+            self.took = time.monotonic() - started
             content = {
-                "seconds": time.monotonic() - started,
+                "seconds": self.took,
                 "row": row.to_dict(),
                 "confusion": None if row.confusion is None else row.confusion.tolist(),
             }
@@ -68,6 +71,7 @@ class KeptRows:
             return row
         log.info("Evaluated before: %s.", " under ".join(key.split(" ")[:2]))
         self.seconds += seconds
+        self.took = seconds
         return replace(row, confusion=None if counts is None else torch.tensor(counts))
 
     def remove(self) -> None:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from ddist.compare.gather import RESULTS
 from ddist.compare.settings import learned, values_alone
 from ddist.compare.sheet import console, rich_table
-from ddist.compare.sweep import remarks, summarize, sweep_markdown, sweep_sheet
+from ddist.compare.sweep import remarks, summarize, sweep_markdown
 from ddist.settings.groups import keys
 from ddist.storage.atomic import write_file_whole
 from ddist.tasks.config import to_plain
@@ -48,8 +48,8 @@ def conclude(folder: Path, say: Callable[[str], None]) -> None:
     if not summary:
         return
     screen = console()
-    for protocol, rows in summary.tables.items():
-        screen.print(rich_table(sweep_sheet(protocol, rows)))
+    for sheet in summary.sheets:
+        screen.print(rich_table(sheet))
     for line in remarks(summary):
         screen.print(line, highlight=False, markup=False, soft_wrap=True)
     write_file_whole(folder / "sweep.md", sweep_markdown(summary).encode())
