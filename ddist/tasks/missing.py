@@ -19,6 +19,7 @@ from ddist.inner.fit import fit
 from ddist.inner.minibatches import Augment
 from ddist.inner.recipe import TrainingRecipe
 from ddist.methods import MTT, Method
+from ddist.methods.coreset import has_published_features
 from ddist.methods.probing import Probing
 from ddist.seeding import generator
 from ddist.tasks.build import build_teacher, build_trajectories
@@ -102,7 +103,8 @@ def missing_pools(
         if evaluator.protocol.num_held_out:
             networks += evaluator.networks.values()
         wanted += [(evaluator.init, network) for network in networks if method.uses_network]
-    if "embedding" in cfg.method:
+    published = has_published_features(method.network, evaluator.init)
+    if "embedding" in cfg.method and not published:
         most = cfg.method.train_per_class
         source = data if most is None else data.limited(most, "embedding")
         options = {"source": source, "cache": data.cache, "seed": cfg.seed}
