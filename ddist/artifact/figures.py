@@ -8,6 +8,8 @@ DISTILLED = "distilled images"
 BASELINES = {
     "no_adaptation": "no adaptation",
     "random": "random real images",
+    "average": "class averages",
+    "kmeans": "k-means centroids",
     "coreset": "chosen real images",
     "nearest": "real images nearest to the class mean",
     "herding": "real images chosen by herding",

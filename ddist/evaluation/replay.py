@@ -178,7 +178,8 @@ class Replay(Protocol):
                     weights, done = replay(network, weights, steps, sizes), epochs
                     batches = as_wanted(batches_of(data, images), context.objective)
                     score = float(accuracy(network, weights, batches).mean())
-                    best = max(best, (score, size, epochs), key=lambda scored: scored[0])
+                    if score > best[0]:
+                        best = (score, size, epochs)
                 progress.to(number + 1)
         return best[1], best[2]
 
@@ -232,8 +233,8 @@ def steps_of(distilled: DistilledDataset, device: torch.device) -> Steps:
     """Return the images and labels of each student step; all in one step if the set has none."""
     index = distilled.step_index
     members = [None] if index is None else [index == step for step in range(int(index.max()) + 1)]
-    curves_by_measure = [distilled.examples(curve_set) for curve_set in members]
-    return [(images.to(device), labels.to(device)) for images, labels, _ in curves_by_measure]
+    examples = [distilled.examples(rows) for rows in members]
+    return [(images.to(device), labels.to(device)) for images, labels, _ in examples]
 
 
 def tuning_split(data: RealData, size: int, seed: int) -> Split:

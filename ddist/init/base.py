@@ -19,6 +19,8 @@ class InitialWeights(ABC):
     """True where the distribution is one point: every draw is the same network."""
     trained: bool = False
     """True where the networks are trained ones."""
+    published: bool = False
+    """True where their weights, but for the last layer, are published ones."""
     num_networks: int | None = None
     """Number of different networks to draw from; None: any number."""
     num_held_out: int | None = None

@@ -26,6 +26,7 @@ class ImageNet(InitialWeights):
 
     single = True
     trained = True
+    published = True
 
     def __init__(self, weights: str | Path | None, download: bool) -> None:
         self.file = None if weights is None else Path(weights).expanduser()

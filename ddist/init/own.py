@@ -15,6 +15,7 @@ class Own(InitialWeights):
 
     single = True
     trained = True
+    published = True
 
     def draw(self, network: nn.Module, num: int, *keys: int | str) -> Weights:
         device = device_of(network)

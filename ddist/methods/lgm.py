@@ -24,7 +24,9 @@ class LGM(Probing):
     Args:
         num_heads: drawn at every outer step, whose distances are averaged (the paper has one; they
             cost next to nothing beside the views' pass through the network).
-        head_std: s, 1 in the paper.
+        head_std: s; 1 in the paper, 0.01 in the authors' code. The larger it is for features of
+            some length, the surer a random head is of a random class, and the less its gradient
+            says of the images' own classes.
     """
 
     def __init__(self, *, num_heads: PositiveInt, head_std: Positive, **common: Any) -> None:

@@ -61,6 +61,7 @@ REFERENCE = {
         "batch_size": PositiveInt,
         "lr": NonNegative,
     },
+    "starts": list[Literal["average", "kmeans"]],
     "coreset": {
         "select": Literal["herding", "kcenter", "kmeans_embedding"] | None,
         "epochs": PositiveInt,

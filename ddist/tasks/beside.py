@@ -1,6 +1,7 @@
 """What a set is shown beside: random real images, chosen ones, all of them."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -47,13 +48,16 @@ def real_sets(
     chosen: Chosen | None,
     *,
     baseline: bool,
+    starts: Sequence[str] = (),
 ) -> dict[str, DistilledDataset]:
-    """Return as many real images as are distilled, by the names of their rows: the ``chosen`` ones
-    and, with ``baseline``, random ones and what the protocol chooses."""
+    """Return as many images as are distilled, by the names of their rows: the ``chosen`` real ones
+    and, with ``baseline``, random ones, what the protocol chooses, and those of the ``starts``."""
     sets = {}
     if baseline:
         sets["random"] = random_real(distilled, data, seed, evaluator.objective)
         sets |= chosen_by_protocol(distilled, data, evaluator)
+        objective = evaluator.objective
+        sets |= {name: of_start(name, name, distilled, data, seed, objective) for name in starts}
     if chosen is not None:
         sets["coreset"] = chosen_real(distilled, chosen)
     return sets
@@ -62,15 +66,29 @@ def real_sets(
 def random_real(
     distilled: DistilledDataset, data: RealData, seed: int, objective: Objective | None = None
 ) -> DistilledDataset:
-    """Draw random real images of the same classes in the same steps: what distilling has to beat.
-    With an ``objective``, order the classes as methods do and label the images as it wants."""
+    """Draw random real images of the same classes in the same steps: what distilling has to
+    beat."""
+    say_repeated(data, classes_of(distilled))
+    return of_start("random", "real", distilled, data, seed, objective)
+
+
+def of_start(
+    name: str,
+    start: str,
+    distilled: DistilledDataset,
+    data: RealData,
+    seed: int,
+    objective: Objective | None,
+) -> DistilledDataset:
+    """Return the images of a ``start`` (see :mod:`ddist.synthetic.start`) of the same classes in
+    the same steps, of the method ``name``. With an ``objective``, order the classes as methods do
+    and label the images as it wants."""
     soft = distilled.labels.ndim > 1
     labels = classes_of(distilled) if soft or objective is not None else distilled.labels
-    say_repeated(data, labels)
-    images = start_images("real", data, labels, generator(seed, "baseline"))
+    images = start_images(start, data, labels, generator(seed, "baseline"))
     if objective is not None:
         labels = objective.targets(labels)
-    return real_set("random", distilled, images, labels)
+    return real_set(name, distilled, images, labels)
 
 
 def chosen_real(distilled: DistilledDataset, chosen: Chosen) -> DistilledDataset:
@@ -133,7 +151,7 @@ def selecting(cfg: DictConfig, name: str) -> DictConfig:
 def real_set(
     name: str, distilled: DistilledDataset, images: Tensor, labels: Tensor
 ) -> DistilledDataset:
-    """Return real ``images`` in the place of the distilled ones, of the method ``name``."""
+    """Return ``images`` in the place of the distilled ones, of the method ``name``."""
     epochs = None if distilled.step_sizes is None else len(distilled.step_sizes)
     return DistilledDataset(
         images=images.cpu(),

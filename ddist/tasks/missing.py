@@ -19,6 +19,7 @@ from ddist.inner.fit import fit
 from ddist.inner.minibatches import Augment
 from ddist.inner.recipe import TrainingRecipe
 from ddist.methods import MTT, Method
+from ddist.methods.coreset import has_published_features
 from ddist.methods.probing import Probing
 from ddist.seeding import generator
 from ddist.tasks.beside import candidates, choosing
@@ -110,6 +111,8 @@ def missing_pools(
         embeddings.append((cfg.method.embedding, source))
     if cfg.reference.coreset.select is not None:
         embeddings.append((choosing(cfg).method.embedding, candidates(cfg, data)))
+    if has_published_features(method.network, evaluator.init):
+        embeddings = []
     for config, source in embeddings:
         options = {"source": source, "cache": data.cache, "seed": cfg.seed}
         wanted.append((make(config, **options), method.network))

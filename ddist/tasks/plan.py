@@ -119,7 +119,8 @@ def num_rows(cfg: DictConfig, data: RealData, baseline: bool) -> float:
     judged = learns and data.validation is not None
     variants = cfg.method.get("ema") is not None
     chosen = cfg.reference.coreset.select is not None
-    beside = baseline * (1 + get_object(cfg.evaluation._target_).num_beside)
+    sets = 1 + get_object(cfg.evaluation._target_).num_beside + len(cfg.reference.starts)
+    beside = baseline * sets
     return 1 + beside + chosen + variants + (2 * JUDGED if judged else 0)
 
 

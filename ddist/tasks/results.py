@@ -54,8 +54,8 @@ def evaluate(
     teacher: FindTeacher,
     chosen: Chosen | None = None,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Evaluate the set, its ``variants`` by their names and, with ``baseline``, a random real set,
-    and ``chosen`` real images.
+    """Evaluate the set, its ``variants`` by their names and, with ``baseline``, what it is shown
+    beside (see :func:`ddist.tasks.beside.real_sets`), ``chosen`` real images among it.
     Return the content of results.json, and the confusion of classes [C, C] where it was counted, by
     row: ``evaluation/0``, ``baselines/random``.
 
@@ -66,7 +66,8 @@ def evaluate(
     log.info("Evaluating under the protocol %s.", evaluator.protocol.name)
     rows = kept.run("the set", distilled, data)
     confusion = {f"evaluation/{i}": row.confusion for i, row in enumerate(rows)}
-    real = real_sets(cfg.seed, distilled, data, evaluator, chosen, baseline=baseline)
+    starts = cfg.reference.starts
+    real = real_sets(cfg.seed, distilled, data, evaluator, chosen, baseline=baseline, starts=starts)
     if distilled.label_temperature is not None:  # the same teacher's labels for all
         options = distilled.label_temperature, distilled.meta.get("label_top_k")
         real = {name: with_labels(images, teacher(), *options) for name, images in real.items()}

@@ -7,16 +7,18 @@ from typing import Any
 import pytest
 import torch
 from sklearn.linear_model import Ridge
-from torch import Tensor
+from torch import Tensor, nn
 
+import ddist.evaluation.probe
 from ddist.artifact.dataset import DistilledDataset
+from ddist.artifact.normalization import MeanStd
 from ddist.augment.crop import RandomResizedCrop
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.evaluation import Evaluator, LinearProbe, Row
 from ddist.evaluation.frozen import Features, Frozen
 from ddist.init import Fixed, InitialWeights, Random
-from ddist.networks import MLP
+from ddist.networks import MLP, Network
 
 Make = Callable[..., DistilledDataset]
 INIT = Fixed("default", 0)
@@ -66,6 +68,9 @@ def test_accuracy_is_scikit_learns(
     assert row.accuracy_mean == pytest.approx(expected, abs=1e-12)
     assert (row.protocol, row.network, row.num_networks) == ("linear_probe", "mlp", 1)
     assert row.chosen == {"ridge": ridge}
+    assert row.confusion is not None
+    assert row.confusion.sum(1).tolist() == torch.bincount(digits.test.y).tolist()
+    assert int(row.confusion.diagonal().sum()) == round(expected * len(digits.test))
 
 
 @pytest.mark.parametrize("fit", ["ridge", "adamw"])
@@ -99,6 +104,26 @@ def test_the_penalty_is_chosen_without_the_test_images(
     frozen = Frozen.of(network, INIT)
     phi, y = probe.examples(frozen, make_distilled(), context, 0)
     assert probe.penalty(phi, y, frozen, context) == 0.1
+    thrice = phi.expand(3, -1, -1)  # the same views of an image are left out with it
+    assert probe.penalty(thrice, y, frozen, context) == 0.1
+
+
+def test_the_penalty_is_chosen_once_and_on_validation_images(
+    real_data: Any, make_distilled: Make, network: MLP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = real_data("digits", validation=0.2).load()
+    looked_at = []
+
+    def recorded(frozen: Frozen, data: RealData, split: Any) -> Features:
+        looked_at.append(split)
+        return Features(frozen, data, split)
+
+    monkeypatch.setattr(ddist.evaluation.probe, "Features", recorded)
+    crop = RandomResizedCrop(scale=[0.3, 1.0], ratio=[0.8, 1.25], mirror=False)
+    row = run(data, make_distilled(), network, augment=crop, ridge_grid=[0.1, 1.0])
+    assert row.num_networks == 2
+    test, validation = looked_at
+    assert test is data.test and validation is data.validation
 
 
 def test_choices_and_all_images(digits: RealData, network: MLP) -> None:
@@ -148,6 +173,41 @@ def test_features_are_computed_once(
     monkeypatch.setattr(Frozen, "in_parts", None)
     again = Features(Frozen.of(network, INIT), digits, digits.train).prepare()
     torch.testing.assert_close(again.rows(torch.tensor([5, 3])), every[[5, 3]], rtol=0, atol=0)
+
+
+def test_the_signature_covers_what_changes_a_feature(network: MLP) -> None:
+    """All weights but those of the head, and what is computed with them."""
+    frozen = Frozen.of(network, INIT)
+    other_head = frozen.weights | {"head.bias": frozen.weights["head.bias"] + 1}
+    assert Frozen(network, other_head).signature == frozen.signature
+    widths, shape = [len(frozen.weights["body.1.bias"])], network.image_shape
+    tanh = Frozen(MLP(10, shape, widths, "tanh"), frozen.weights)
+    relu = Frozen(MLP(10, shape, widths, "relu"), frozen.weights)
+    assert relu.signature == frozen.signature != tanh.signature
+
+
+def test_another_normalisation_has_other_features(digits: RealData, network: MLP) -> None:
+    frozen = Frozen.of(network, INIT)
+    Features(frozen, digits, digits.test).prepare()
+    other = digits.normalized_by(MeanStd(torch.tensor([0.1]), torch.tensor([2.0])))
+    assert not Features(frozen, digits, digits.test).shards.missing()
+    assert Features(frozen, other, other.test).shards.missing()
+
+
+def test_features_are_those_of_evaluation_mode(digits: RealData) -> None:
+    body = nn.Sequential(nn.Flatten(), nn.Dropout(0.5))
+    network, x = Network(body, 10, digits.image_shape), digits.images(torch.arange(4))
+    features = Frozen(network, dict(network.named_parameters()))
+    assert torch.equal(features(x), x.flatten(1)) and torch.equal(
+        features.in_parts(x), x.flatten(1)
+    )
+
+
+def test_features_that_are_no_numbers_are_refused(digits: RealData, network: MLP) -> None:
+    weights = Frozen.of(network, INIT).weights
+    broken = {name: w / 0 for name, w in weights.items()}
+    with pytest.raises(DdistError, match=r"no finite numbers: its weights are damaged"):
+        Features(Frozen(network, broken), digits, digits.test).prepare()
 
 
 def test_damaged_features_are_made_anew(digits: RealData, network: MLP) -> None:

@@ -94,6 +94,22 @@ def test_adamw_finds_the_loss_of_logistic_regression() -> None:
     assert float(loss) == pytest.approx(expected, rel=1e-3)
 
 
+def test_adamw_is_torchs_own_with_a_cosine() -> None:
+    phi, y, epochs, lr = normal(1, 6, 4).float(), soft(6, 3).float(), 5, 0.1
+    layer = torch.nn.Linear(4, 3)
+    torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr, weight_decay=0.5)
+    for epoch in range(epochs):
+        optimizer.param_groups[0]["lr"] = lr * (1 + np.cos(np.pi * epoch / epochs)) / 2
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(layer(phi[0]), y).backward()
+        optimizer.step()
+    probe = adamw_probe(phi, y, epochs=epochs, lr=lr, weight_decay=0.5)
+    torch.testing.assert_close(probe.weight.T, layer.weight.detach())
+    torch.testing.assert_close(probe.bias, layer.bias.detach())
+
+
 def test_adamw_takes_views_in_turn() -> None:
     """The second view is seen at the second epoch."""
     phi, y = normal(2, 6, 4).float(), soft(6, 3).float()

@@ -14,7 +14,7 @@ import ddist.init.pretrained
 from ddist import DistilledDataset
 from ddist.data import RealData
 from ddist.errors import DdistError
-from ddist.init import Pretrained
+from ddist.init import Own, Pretrained
 from ddist.inner.predict import accuracy
 from ddist.inner.stacking import member
 from ddist.methods import Coreset
@@ -206,6 +206,17 @@ def test_the_embedding_is_trained_once_for_all_selections(
     assert fits == [600]
     data = make("herding", train_per_class=None).data  # another network
     assert fits == [600, len(data.train)] == [600, 1352]
+
+
+def test_published_weights_embed_as_they_are(make: Callable[..., Coreset]) -> None:
+    def trained(**_: Any) -> None:
+        raise AssertionError("nothing is to be trained")
+
+    method = make("herding", init=Own(), embedding=trained)
+    data, network = method.data, method.network
+    x = data.normalization(data.train.x[data.train.y == 7])
+    features = embed(network, dict(network.named_parameters()), x).detach()
+    assert torch.equal(method.tensors()["images"][28:32], x[herding(features, 4)])
 
 
 def test_it_neither_learns_nor_draws_from_the_global_generator(

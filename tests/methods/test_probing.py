@@ -127,6 +127,36 @@ def test_in_parts_is_the_whole(
     torch.testing.assert_close(gradient(method, parts), expected, rtol=1e-9, atol=1e-15)
 
 
+def test_each_step_has_views_and_heads_of_its_own(
+    make: Make, indices: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clp, lgm = make(CLP), make(LGM, augment=None)
+    assert (clp.views, lgm.views) == (3, 1)  # without augmentation all views are the same
+    images = clp.synthetic()[0].detach()
+    first, loss = clp.view(images, 0), lgm.outer_loss(indices).detach()
+    assert torch.equal(clp.view(images, 0), first) and lgm.outer_loss(indices) == loss
+    monkeypatch.setattr(Probing, "batch_number", lambda self: 1)
+    assert not torch.equal(clp.view(images, 0), first)
+    assert lgm.outer_loss(indices) != loss
+
+
+@pytest.mark.parametrize("std", [0.1, 10.0])
+def test_random_heads_have_the_deviation_that_is_set(
+    std: float, make: Make, indices: Tensor
+) -> None:
+    method = make(LGM, head_std=std, augment=None)
+    images, y = method.synthetic()
+    phi, real = features_of(method, images), method.features.rows(indices.flatten())
+    heads = std * torch.randn(3, 6, 10, generator=generator(0, "heads", 0, 0)).double()
+    classes = torch.arange(10).repeat_interleave(indices.shape[1])
+    ours, theirs = (
+        torch.stack([f.T @ ((f @ w).softmax(1) - torch.eye(10)[t]) / len(f) for w in heads])
+        for f, t in ((phi, y), (real, classes))
+    )
+    cosine = F.cosine_similarity(ours.flatten(1), theirs.flatten(1)).mean()
+    torch.testing.assert_close(method.outer_loss(indices), 1 - cosine)
+
+
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_images_learn_through_a_pyramid(kind: type[Probing], make: Make, indices: Tensor) -> None:
     options: dict[str, Any] = dict(pixel().keywords) | {"start": "real"}

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from ddist.artifact.normalization import MeanStd
 from ddist.errors import DdistError
+from ddist.inner.stacking import keeps_statistics
 from ddist.networks import Backbone
+from ddist.networks.backbone import _side
 from ddist.networks.folding import folded
-from ddist.networks.published import by_order, package_file, published
+from ddist.networks.published import by_order, own_normalization, package_file, published
 
 timm = pytest.importorskip("timm")
 
@@ -85,12 +87,26 @@ def test_images_get_the_networks_size(weights: str) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("pixels", "side"), [(64, 96), (128, 128), (256, 160)])
+def test_the_size_by_itself(pixels: int, side: int) -> None:
+    """The images' own, from 96 pixels to those that the network was trained on."""
+    config: dict[str, Any] = {"input_size": (3, 160, 160)}
+    assert _side(SMALL, config, None, (3, pixels, pixels)) == side
+    assert _side(SMALL, config, 32, (3, pixels, pixels)) == 32
+    assert _side("vit", config | {"fixed_input_size": True}, None, (3, pixels, pixels)) == 160
+    with pytest.raises(DdistError, match="vit takes images of 160 pixels alone"):
+        _side("vit", config | {"fixed_input_size": True}, 96, (3, pixels, pixels))
+
+
 def test_only_the_head_is_a_parameter(weights: str) -> None:
     network = make(weights)
     assert {name for name, _ in network.named_parameters()} == {"head.weight", "head.bias"}
     learned = make(weights, learned="all")
     names = {name for name, _ in learned.named_parameters()}
     assert len(names) > 20 and not any("running" in name for name in names)
+    norms = [m for m in learned.modules() if "BatchNorm" in type(m).__name__]
+    assert norms and not any(list(norm.parameters()) for norm in norms)
+    assert not keeps_statistics(learned) and not keeps_statistics(network)
     x = SPACE(images())
     torch.testing.assert_close(network.features(x), learned.features(x), rtol=1e-3, atol=1e-4)
 
@@ -101,6 +117,7 @@ def test_training_mode_changes_nothing(weights: str, learned: str) -> None:
     x = SPACE(images())
     before = network.eval().features(x)
     again = network.train().features(x)
+    assert not any(module.training for module in network.body.modules())  # dropout, for one
     torch.testing.assert_close(before, again, rtol=0, atol=0)
     torch.testing.assert_close(network.eval().features(x), before, rtol=0, atol=0)
 
@@ -121,6 +138,10 @@ def test_weights_by_order(weights: str, tmp_path: Path) -> None:
     state = torch.load(weights, weights_only=True)
     renamed = {f"_{i}.{name.rpartition('.')[2]}": w for i, (name, w) in enumerate(state.items())}
     assert by_order(renamed, state).keys() == state.keys()
+    first, second = (list(renamed)[i] for i in (0, 5))  # both weights, of different shapes
+    swapped = renamed | {first: renamed[second], second: renamed[first]}
+    with pytest.raises(ValueError, match=r"in the place of conv_stem\.weight \["):
+        by_order(swapped, state)
     file = tmp_path / "renamed.pth"
     torch.save(renamed, file)
     x = SPACE(images())
@@ -165,7 +186,7 @@ def test_a_missing_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
     assert "pip install ddist[backbones]" in refused(None, model=LITE0)
 
 
-def test_folding_is_refused_where_it_changes_something() -> None:
+def test_folding_is_refused_where_it_changes_something(weights: str) -> None:
     """A normalisation that is written behind a convolution and not applied to it."""
 
     class Crossed(nn.Module):
@@ -180,6 +201,14 @@ def test_folding_is_refused_where_it_changes_something() -> None:
 
     model = Crossed()
     assert folded(model, torch.randn(2, 3, 4, 4)) is model
+    convolutional = published(SMALL, weights)  # whose activations are in its normalisations
+    lighter = folded(convolutional, images())
+    assert not any(
+        "BatchNorm" in type(layer).__name__
+        for layer in lighter.modules()
+        if list(layer.parameters())
+    )
+    torch.testing.assert_close(lighter(images()), convolutional(images()), rtol=1e-3, atol=1e-4)
     plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
     merged = folded(plain, images())
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in merged.modules())
@@ -197,6 +226,7 @@ def test_the_installed_package_is_taken_and_its_licence_named(
     (line,) = [record.message for record in caplog.records if "licence" in record.message]
     assert "Apache-2.0" in line
     assert network.classifier.weight.shape == (1000, 1280)
+    assert own_normalization(LITE0, None) == ([0.5] * 3, [0.5] * 3)
 
 
 @needs_lite0

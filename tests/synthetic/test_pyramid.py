@@ -69,8 +69,10 @@ def test_levels_are_all_that_is_learned(digits: RealData) -> None:
 def test_images_that_a_method_begins_with_are_shown(digits: RealData) -> None:
     pyramid = make(digits, bounded=False)
     wanted = torch.randn(10, *digits.image_shape, generator=torch.Generator().manual_seed(1))
-    pyramid.begin(images=wanted)
-    torch.testing.assert_close(pyramid.stored()[0], wanted, rtol=1e-4, atol=1e-5)
+    for colour in (1.0, 0.5):
+        pyramid.colour.fill_(colour)
+        pyramid.begin(images=wanted)
+        torch.testing.assert_close(pyramid.stored()[0], wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_the_gradient_is_plain_autograds() -> None:

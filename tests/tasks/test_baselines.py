@@ -20,7 +20,7 @@ from ddist.networks import MLP
 from ddist.objectives import Poison
 from ddist.seeding import generator
 from ddist.synthetic.steps import spread_over_steps
-from ddist.tasks.beside import Chosen, chosen_real, random_real
+from ddist.tasks.beside import Chosen, chosen_real, of_start, random_real
 
 IPC, STEPS, EPOCHS = 3, 2, 4
 
@@ -86,6 +86,24 @@ def test_they_are_different_real_images_of_the_same_classes_in_the_same_steps(
     assert random.step_index is not None and torch.equal(random.step_index, index)
     assert torch.bincount(random.step_index).tolist() == [20, 10]
     assert not torch.equal(random_real(distilled, digits, seed=1).images, random.images)
+
+
+@pytest.mark.parametrize("start", ["average", "kmeans"])
+def test_averages_and_centroids_stand_in_the_same_steps(
+    make_set: Any, digits: RealData, start: str
+) -> None:
+    distilled = make_set()
+    beside = of_start(start, start, distilled, digits, 0, None)
+    assert torch.equal(beside.labels, distilled.labels)
+    assert torch.equal(beside.step_index, distilled.step_index)
+    assert beside.step_sizes is None and beside.meta["method"] == start
+    for c in (0, 7):
+        x = digits.normalization(digits.train.x[digits.train.y == c])
+        ours = beside.images[distilled.labels == c]
+        nearest = torch.cdist(x.flatten(1), ours.flatten(1)).argmin(1)
+        groups = [x if start == "average" else x[nearest == k] for k in range(IPC)]
+        expected = torch.stack([group.mean(0) for group in groups])
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_one_step_stays_one_step(make_set: Any, digits: RealData) -> None:

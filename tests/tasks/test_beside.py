@@ -53,8 +53,10 @@ def test_they_are_those_that_the_method_chooses(name: str, tmp_path: Path) -> No
 
 
 def test_they_are_a_row_of_the_table(ddist: Command) -> None:
-    beside = run(ddist, "run", "method=dm", "steps=1", "reference.coreset.epochs=1")
-    assert list(beside["baselines"]) == ["random", "coreset"]
+    words = ("reference.coreset.epochs=1", "reference.starts=[average,kmeans]")
+    beside = run(ddist, "run", "method=dm", "steps=1", *words)
+    assert list(beside["baselines"]) == ["random", "average", "kmeans", "coreset"]
+    assert "k-means centroids" in beside["said"]
     assert "chosen real images" in beside["said"] and " of chosen ones." in beside["said"]
     own = run(ddist, "own", "method=herding", "method.embedding.epochs=1")
     assert list(own["baselines"]) == ["random"]
