@@ -29,7 +29,8 @@ class ReadySet(Dataset[tuple[Tensor, Tensor]]):
     """A distilled set as datasets of torchvision are: (image, target) by index, ``classes``,
     ``targets``.
 
-    The images are normalised already; test images become so by :attr:`transform`:
+    A target is a class or, where a set has soft labels, the probabilities of all classes. The
+    images are normalised already; test images become so by :attr:`transform`:
 
     >>> train = ReadySet("mnist-10")  # doctest: +SKIP
     >>> test = torchvision.datasets.MNIST("data", train=False, transform=train.transform)

@@ -197,16 +197,17 @@ def fill(
 
 
 def sheets(results: Mapping[str, Any]) -> list[Sheet]:
-    """Return a table of the correlations, a line for each proxy."""
+    """Return a table of the correlations, a line for each proxy and measure."""
     spent, choices = results["cost"]["seconds_by_training"], results["first_choice"]
-    cells: dict[str, dict[str, str]] = {kind: {"ranked by": NAMES[kind]} for kind in choices}
+    cells: dict[tuple[str, str], dict[str, str]] = {}
     for one in results["agreement"]:
+        kind, measure = one["proxy"], one["measure"]
+        row = cells.setdefault((kind, measure), {"ranked by": NAMES[kind], "correlation": measure})
         over = "all" if one["top"] is None else f"best {one['top']}"
-        text = "-"
+        row[over] = "-"
         if one["value"] is not None:
-            text = f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
-        cells[one["proxy"]][f"{one['measure']}, {over}"] = text
-    for kind, row in cells.items():
+            row[over] = f"{one['value']:.2f} [{one['low']:.2f}, {one['high']:.2f}]"
+    for (kind, _), row in cells.items():
         row["its first choice %"] = f"{100 * choices[kind]:.2f}"
         row["training"] = duration(spent[kind])
     return [make_sheet(f"{len(results['settings'])} settings", list(cells.values()))]

@@ -69,7 +69,7 @@ def test_a_set_of_all_images_ranks_perfectly(ranked: Path) -> None:
     assert found["summary"]["spearman, distilled"] == 1
     assert set(found["cost"]["seconds_by_training"]) == {"distilled", "random", "early", "all"}
     assert (ranked / "rank.png").read_bytes().startswith(b"\x89PNG")
-    assert "distilled images | 1.00 [" in (ranked / "rank.md").read_text()
+    assert "distilled images | spearman | 1.00 [" in (ranked / "rank.md").read_text()
     assert not (ranked / "evaluated").exists()
 
 
