@@ -83,8 +83,7 @@ class Attacks:
     ) -> Mapping[str, Tensor]:
         """Return under ``clean``, where nothing is moved, and the name of each attack the accuracy
         [K] of each of the stacked ``weights`` [K, ...] on the same images of ``split``."""
-        places = torch.linspace(0, len(split) - 1, min(self.images, len(split))).round().long()
-        few = split.take(places.to(split.y.device))
+        few = split.at_most(self.images)
         correct = {name: torch.zeros(num_members(weights)) for name in ("clean", *self.names)}
         with mode(network, training=False):
             for k in range(num_members(weights)):

@@ -155,7 +155,8 @@ class Evaluator:
 
     def _context(self, data: RealData, network: nn.Module, split: Split | None = None) -> Context:
         if split is None:
-            split = data.test.at_most(self.test_images or len(data.test))
+            most = self.test_images
+            split = data.test if most is None else data.test.at_most(most)
         return Context(
             data,
             split,

@@ -105,8 +105,8 @@ MISTAKES = [
     # data
     ("dataset=mnist dataset.download=false paths.data=here", "mnist is not in here: expected here"),
     # evaluating
-    ("task=evaluate", "task=evaluate needs the folder of a distilled set: artifact=FOLDER."),
-    ("task=evaluate artifact=nowhere", "Could not load nowhere: expected a folder with data."),
+    ("task=evaluate", "task=evaluate needs the folder of a distilled set, or the name of"),
+    ("task=evaluate artifact=nowhere", "Could not load nowhere: there is no such folder, and no r"),
 ]  # fmt: skip
 
 

@@ -100,7 +100,7 @@ def test_the_penalty_is_chosen_without_the_test_images(
     """A probe that is penalised beyond all measure, or not at all, is not taken."""
     probe = protocol(ridge_grid=[1e-12, 0.1, 1e6], chosen_on=chosen_on)
     whole = evaluator(network)
-    context = whole._context(digits, untouchable, network)
+    context = whole._context(digits, network, untouchable)
     frozen = Frozen.of(network, INIT)
     phi, y = probe.examples(frozen, make_distilled(), context, 0)
     assert probe.penalty(phi, y, frozen, context) == 0.1

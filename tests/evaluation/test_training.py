@@ -175,7 +175,7 @@ def protocol() -> Callable[..., Training]:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose("config", [f"evaluation={name}", "dataset=digits"])
         config = to_plain(cfg.evaluation)
-        for key in ("networks", "precision", "without_batch_norm", "robust"):
+        for key in ("networks", "precision", "without_batch_norm", "robust", "test_images"):
             config.pop(key)
         made = make(config, **changes)
         assert isinstance(made, Training) and made.name == name

@@ -47,12 +47,12 @@ def test_one_protocol():
     text = lines(RESULTS)
     assert "distilled images lenet 93.76 ± 0.40 (20) 93.58 – 93.94" in text
     assert "random real images lenet 68.60 ± 9.80 (20) 63.60 – 73.60" in text
-    assert any(line.startswith("kmeans lenet 76.40") for line in text)
+    assert any(line.startswith("k-means centroids lenet 76.40") for line in text)
     for row in ("distilling 3 min 20 s", "evaluating 8.2 s", "outer steps 12.3 / s",
                 "distilled data 313.6 kB"):  # fmt: skip
         assert row in text
     assert not any("memory" in line for line in text)  # unknown, so not shown
-    assert text.index("distilling 3 min 20 s") > text.index(next(x for x in text if "kmeans" in x))
+    assert text.index("distilling 3 min 20 s") > text.index(next(x for x in text if "k-means" in x))
 
 
 def test_two_protocols_never_share_a_column():
