@@ -4,7 +4,8 @@
 
 Each cell is one command, ``ddist method=M dataset=D ipc=N budget=T``, in FOLDER/M/D; a cell whose
 results are there is not run again. Names that are no dataset are folders of pictures in DDIST_DATA.
-The table says by how much a set is above random real images, and whether the intervals are apart.
+The table says by how much a set is above random real images under which protocol, and whether the
+intervals are apart (> or <); cells of different protocols do not compare.
 """
 
 import argparse
@@ -59,17 +60,20 @@ def describe(cell: dict[str, Any], budget: float) -> str:
     """Return a cell of the table: both accuracies, and what is wrong with it."""
     if cell["code"] != 0:
         return f"FAILED ({cell['last'][:60]})"
+    protocol = f" ({cell['set']['protocol']})"
     late = f", late: {format_duration(cell['seconds'])}" if cell["seconds"] > LATE * budget else ""
     start = ", start kept" if cell.get("kept") == "start" else ""
     ours, random = cell["set"], cell["random"]
     mean = 100 * ours["accuracy_mean"]
     if random is None:
-        return f"{mean:.1f}{late}{start}"
+        return f"{mean:.1f}{protocol}{late}{start}"
+    if None in (ours["accuracy_ci95"], random["accuracy_ci95"]):
+        return f"{mean:.1f} beside {100 * random['accuracy_mean']:.1f}{protocol}{late}{start}"
     apart = abs(ours["accuracy_mean"] - random["accuracy_mean"]) > (
-        (ours["accuracy_ci95"] or 0) + (random["accuracy_ci95"] or 0)
+        ours["accuracy_ci95"] + random["accuracy_ci95"]
     )
     sign = "=" if not apart else ">" if ours["accuracy_mean"] > random["accuracy_mean"] else "<"
-    return f"{mean:.1f} {sign} {100 * random['accuracy_mean']:.1f}{late}{start}"
+    return f"{mean:.1f} {sign} {100 * random['accuracy_mean']:.1f}{protocol}{late}{start}"
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import NullFormatter
 
 from ddist.compare.rows import ComparedRow
+from ddist.report.lines import MARKERS
 
-MARKERS = "os^vD<>Pp*X"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#8c564b",
            "#7f7f7f", "#9467bd", "#bcbd22", "#2ca02c")  # fmt: skip
 MIN_SECONDS = 1.0  # of choosing images without learning, on the logarithmic axis

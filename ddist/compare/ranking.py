@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from ddist.compare.plots import COLOURS, MARKERS
+from ddist.compare.plots import COLOURS
 from ddist.report.curve import figure_png
+from ddist.report.lines import MARKERS
 
 Values = NDArray[np.float64]
 

@@ -184,7 +184,7 @@ class Attacked:
     def means(self) -> dict[str, float]:
         """Return the mean accuracy over all networks, by the name of the attack."""
         names = self._measured[0]
-        return {n: float(torch.cat([each[n] for each in self._measured]).mean()) for n in names}
+        return {n: float(torch.cat([chunk[n] for chunk in self._measured]).mean()) for n in names}
 
 
 def call_all(watchers: Sequence[Callable[[Weights], None]], weights: Weights) -> None:

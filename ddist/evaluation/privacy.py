@@ -86,7 +86,7 @@ class Losses:
         labels = torch.tensor([1] * inside.shape[1] + [0] * outside.shape[1]).numpy()
         scores = -torch.cat([inside, outside], 1).double().numpy()  # [K, N]: members are fitted
         curves = [roc_curve(labels, score, drop_intermediate=False) for score in scores]
-        found = {
+        hits_at = {
             f"{rate:g}": fmean(float(hits[false <= rate].max()) for false, hits, _ in curves)
             for rate in false_alarms
         }
@@ -94,5 +94,5 @@ class Losses:
             float(torch.cat(self.right[name]).double().mean()) for name in (members, others)
         ]
         return Membership(
-            fmean(float(roc_auc_score(labels, score)) for score in scores), found, *accuracies
+            fmean(float(roc_auc_score(labels, score)) for score in scores), hits_at, *accuracies
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ddist.report.curve import figure_png
 
-MARKERS = "os^vD<>P"
+MARKERS = "os^vD<>Pp*X"
 ASIDE = 0.01  # of the width, by which lines are moved so that their bars do not hide each other
 
 

@@ -16,7 +16,7 @@ from ddist.methods import Method
 from ddist.objectives import Objective
 from ddist.synthetic.start import earlier_folder
 from ddist.tasks.config import num_cores
-from ddist.tasks.names import chosen, named
+from ddist.tasks.names import chosen, named, option_of
 from ddist.tasks.networks import uses_network
 from ddist.tasks.processes import check_all_taken, num_started
 
@@ -198,9 +198,9 @@ def check_devices(cfg: DictConfig) -> None:
 
 
 def check_free(folder: Path) -> None:
-    """Raise a DdistError where evaluating would overwrite the results of a distillation."""
+    """Raise a DdistError where a task would overwrite the results of a distillation."""
     if (folder / "settings.json").exists():
         raise DdistError(
             f"{folder} is the folder of a distillation, whose results stay: choose another "
-            "hydra.run.dir for task=evaluate."
+            f"hydra.run.dir for task={option_of('task')}."
         )

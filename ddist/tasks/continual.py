@@ -72,7 +72,7 @@ def run(cfg: DictConfig, *, steps: PositiveInt, orders: PositiveInt, beside: Seq
         [[data.class_names[c] for c in group] for group in order] for order in drawn
     ]
     seen = [sum(map(len, drawn[0][: step + 1])) for step in range(steps)]
-    results["continual"] = {name: figures(each, seen) for name, each in rows.items()}
+    results["continual"] = {name: figures(by_order, seen) for name, by_order in rows.items()}
     results["summary"] = {
         f"{name}, {seen[-1]} classes": figure["accuracy_mean"][-1]
         for name, figure in results["continual"].items()

@@ -28,7 +28,9 @@ from ddist.tasks.checks import check_groups_used, check_network_used, check_teac
 from ddist.tasks.config import conf_dir, load_option
 from ddist.tasks.names import GROUPS, chosen, chosen_names, keys_set, named, option_of
 from ddist.tasks.networks import uses_network
+from ddist.tasks.sweep import finished
 from ddist.tasks.upgrade import upgrade
+from ddist.tasks.uses import begin_use
 from ddist.teachers.labels import with_labels
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,19 @@ def load_artifact(cfg: DictConfig) -> DistilledDataset:
             "task=sets: artifact=FOLDER."
         )
     return DistilledDataset.load(Path(str(cfg.artifact)).expanduser())
+
+
+def taken_up(cfg: DictConfig) -> tuple[DistilledDataset, DictConfig, dict[str, str]] | None:
+    """Return the set that ``cfg.artifact`` names, and what :func:`adopted` returns for it, once the
+    run's folder is ready (see :func:`begin_use`). None, which is logged, where the run has finished
+    before."""
+    distilled = load_artifact(cfg)
+    begin_use(cfg)
+    cfg, names = adopted(cfg, distilled)
+    if finished(cfg) is not None:
+        log.info("Finished before: %s", cfg.paths.run)
+        return None
+    return distilled, cfg, names
 
 
 def opened(

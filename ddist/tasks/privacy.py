@@ -22,9 +22,8 @@ from ddist.seeding import generator
 from ddist.settings.ranges import PositiveInt, Share
 from ddist.synthetic.earlier import classes_of
 from ddist.tasks.build import build_evaluator
-from ddist.tasks.opened import adopted, load_artifact, opened, random_images
-from ddist.tasks.sweep import finished
-from ddist.tasks.uses import begin_use, publish_use, use_results
+from ddist.tasks.opened import opened, random_images, taken_up
+from ddist.tasks.uses import publish_use, use_results
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +46,10 @@ def run(cfg: DictConfig, *, images: PositiveInt, false_alarms: Sequence[Share]) 
     """Measure ``cfg.artifact`` and as many random real images: how near they are to training images
     beside held-out ones, and how well the losses of networks trained on them tell ``images`` of
     each apart, also at the shares ``false_alarms`` of wrong accusations."""
-    started, distilled, folder = time.monotonic(), load_artifact(cfg), Path(cfg.paths.run)
-    begin_use(cfg)
-    cfg, names = adopted(cfg, distilled)
-    if finished(cfg) is not None:
-        log.info("Finished before: %s", folder)
+    started, folder = time.monotonic(), Path(cfg.paths.run)
+    if (begun := taken_up(cfg)) is None:
         return
+    distilled, cfg, names = begun
     about = opened(cfg, distilled, asks_teacher=distilled.label_temperature is not None)
     cfg, data = about.cfg, about.data
     evaluator = build_evaluator(cfg, names["network"], data, about.init, about.teacher)
@@ -124,10 +121,10 @@ def memberships(
     }
     losses = Losses(network.to(data.device), groups)
     row = evaluator.row(name, one, data, watch=losses)
-    found = {
+    memberships_by_group = {
         members: asdict(losses.membership(members, UNSEEN, false_alarms)) for members in (SEEN, OWN)
     }
-    return {"row": row.to_dict(), "membership": found}
+    return {"row": row.to_dict(), "membership": memberships_by_group}
 
 
 def normalised(split: Split, data: RealData) -> tuple[Tensor, Tensor]:
@@ -150,12 +147,12 @@ def sheets(measured: Mapping[str, Mapping[str, Any]]) -> list[Sheet]:
                 "by chance %": f"{100 * nearby['by_chance']:.1f}",
             }
         )
-        for members, found in figures["membership"].items():
-            row = {"trained on": name, "members": members, "AUC": f"{found['auc']:.3f}"}
-            for rate, hits in found["true_positives"].items():
+        for members, told in figures["membership"].items():
+            row = {"trained on": name, "members": members, "AUC": f"{told['auc']:.3f}"}
+            for rate, hits in told["true_positives"].items():
                 row[f"found % at {100 * float(rate):g} % false alarms"] = f"{100 * hits:.2f}"
-            row["right on members %"] = f"{100 * found['accuracy_members']:.2f}"
-            row["on held-out %"] = f"{100 * found['accuracy_others']:.2f}"
+            row["right on members %"] = f"{100 * told['accuracy_members']:.2f}"
+            row["on held-out %"] = f"{100 * told['accuracy_others']:.2f}"
             attacks.append(row)
     return [
         make_sheet("Distance to the nearest real image, median", distances),

@@ -22,11 +22,11 @@ from ddist.stages.stopping import keeping
 from ddist.tasks.build import build_evaluator
 from ddist.tasks.claim import kept_in
 from ddist.tasks.config import to_plain, with_settings
-from ddist.tasks.opened import Opened, adopted, load_artifact, opened, random_images
+from ddist.tasks.opened import Opened, opened, random_images, taken_up
 from ddist.tasks.rows import KeptRows
 from ddist.tasks.space import Settings, axes_of, check_axes, drawn, label
-from ddist.tasks.sweep import decisive, finished
-from ddist.tasks.uses import begin_use, publish_use, use_results
+from ddist.tasks.sweep import decisive
+from ddist.tasks.uses import publish_use, use_results
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +56,10 @@ def run(
     """Train ``num_networks`` of each of ``num_settings`` settings of ``space`` on ``cfg.artifact``,
     on random real images and on all images for ``epochs`` (and no longer than on the set, with
     ``early``); write how alike the rankings are, over all settings and the ``top`` best."""
-    started, distilled, folder = time.monotonic(), load_artifact(cfg), Path(cfg.paths.run)
-    begin_use(cfg)
-    cfg, names = adopted(cfg, distilled)
-    if finished(cfg) is not None:
-        log.info("Finished before: %s", folder)
+    started, folder = time.monotonic(), Path(cfg.paths.run)
+    if (begun := taken_up(cfg)) is None:
         return
+    distilled, cfg, names = begun
     axes = axes_of(space)
     check_axes(axes, cfg)
     cfg = with_settings(cfg, {"evaluation.networks": None, "evaluation.num_networks": num_networks})
@@ -80,8 +78,8 @@ def run(
         kind: [rows[kind].accuracy_mean for _, rows, _ in ranked] for kind in ranked[0][1]
     }
     truth = accuracies.pop(ALL)
-    found = agreements(accuracies, truth, top, cfg.seed)
-    fill(results, ranked, found, {k: first_choice(v, truth) for k, v in accuracies.items()})
+    agreed = agreements(accuracies, truth, top, cfg.seed)
+    fill(results, ranked, agreed, {k: first_choice(v, truth) for k, v in accuracies.items()})
     named = {NAMES[kind]: values for kind, values in accuracies.items()}
     picture = {"rank.png": scatter(named, truth)}
     publish_use(folder, results, sheets(results), [NOTE, best_of(results)], picture)
@@ -171,7 +169,7 @@ def say(number: int, total: int, settings: Settings, rows: Mapping[str, Row]) ->
 def fill(
     results: dict[str, Any],
     ranked: Ranked,
-    found: list[Agreement],
+    agreed: list[Agreement],
     choices: Mapping[str, float],
 ) -> None:
     """Write what was measured into ``results``."""
@@ -184,14 +182,14 @@ def fill(
         }
         for settings, rows, took in ranked
     ]
-    results["agreement"] = [agreement.to_dict() for agreement in found]
+    results["agreement"] = [agreement.to_dict() for agreement in agreed]
     results["first_choice"] = dict(choices)
     results["cost"]["seconds_by_training"] = {
         kind: sum(took[kind] for _, _, took in ranked) for kind in ranked[0][2]
     }
     results["summary"] = {
         f"{a.measure}, {a.proxy}": None if a.value is None else round(a.value, 3)
-        for a in found
+        for a in agreed
         if a.top is None
     }
 
