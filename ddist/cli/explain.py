@@ -162,8 +162,8 @@ def composition(error: BaseException, overrides: Sequence[str]) -> str:
         words = [word.partition("=")[0] for word in overrides]
         if "artifact" in words and group in known_groups() and group not in words:
             return (
-                f"Unknown option {name!r}{hint}: to change a setting of the set's own {group}, name "
-                f"that too, {group}=NAME {name}=VALUE."
+                f"Unknown option {name!r}{hint}: to change a setting of the set's own {group}, "
+                f"name that too, {group}=NAME {name}=VALUE."
             )
         return f"Unknown option {name!r}{hint}: ddist --cfg job lists all of them."
     return f"The configuration does not work: {first_line(error)}."

@@ -54,8 +54,8 @@ def images_per_class(data: RealData, ipc: int, factor: int) -> list[int]:
 
 
 def earlier_folder(start: str) -> Path | None:
-    """Return the folder of the distilled set that ``start`` is or, as a ready-made one, has the name
-    of; None where it is none."""
+    """Return the folder of the distilled set that ``start`` says, also as the name of a ready-made
+    one; None where it says none."""
     if start in STARTS:
         return None
     folders = (Path(start).expanduser(), READY / start)

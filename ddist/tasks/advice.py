@@ -28,7 +28,7 @@ def advice(
         passes = protocol.schedule(num_images).passes
         expected = percent(ours)
         if protocol.teacher is not None:
-            expected += " where a teacher labels each batch, as task=evaluate does; less by the classes"
+            expected += " where a teacher labels each batch, as in task=evaluate; less by classes"
         how += f", for some {passes} epochs (expect {expected})"
     return [
         *([worth(ours, baselines)] if "random" in baselines else []),

@@ -44,8 +44,9 @@ MISTAKES = [
     ("stps=10", "Unknown option 'stps' (did you mean steps?)"),
     ("student_step=1", "Unknown option 'student_step' (did you mean method.student_steps?)"),
     ("task=evaluate artifact=digits-1 evaluation.epochs=5",
-     "Unknown option 'evaluation.epochs' (did you mean evaluation.epoch_grid?): to change a setting "
-     "of the set's own evaluation, name that too, evaluation=NAME evaluation.epochs=VALUE."),
+     "Unknown option 'evaluation.epochs' (did you mean evaluation.epoch_grid?): to change a "
+     "setting of the set's own evaluation, name that too, "
+     "evaluation=NAME evaluation.epochs=VALUE."),
     ("method=random method.num_candidates=1", "Unknown option 'method.num_candidates'"),
     ("+method.foo=1", "method.foo: there is no such setting of DD."),
     ("~foo", "Unknown option 'foo'"),
