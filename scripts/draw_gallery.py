@@ -17,25 +17,23 @@ from PIL import Image
 import ddist
 
 PAGES = Path(__file__).parents[1] / ".github" / "pages"
+TEACHER = "network=convnet_bn network.width=32 teacher.train_per_class=500 teacher.epochs=6"
+NARROW = "network.width=32 method.real_per_class=64"
 COMMON = (
     "dataset=mnist ipc=1 evaluation=knn task.baseline=false reference.coreset.select=null threads=1"
 )
 RUNS = {
     "random": ("real images, drawn at random", "method=random"),
-    "rded": ("selection (rded): crops that a teacher is surest of",
-             "method=rded network=convnet_bn network.width=32 teacher.train_per_class=500 teacher.epochs=6"),
+    "rded": ("selection (rded): crops that a teacher is surest of", f"method=rded {TEACHER}"),
     "ddoq": ("generative (ddoq): decoded centroids", "method=ddoq"),
     "dd": ("performance matching (dd): through the training",
            "method=dd init=fixed steps=1000 callbacks.images.num_pictures=50"),
     "kip": ("kernel regression (kip)", "method=kip steps=600"),
-    "dc": ("gradient matching (dc)",
-           "method=dc network.width=32 steps=150 method.real_per_class=64 method.lr.images=1"),
-    "dm": ("distribution matching (dm)", "method=dm network.width=32 steps=500 method.real_per_class=64"),
+    "dc": ("gradient matching (dc)", f"method=dc {NARROW} steps=150 method.lr.images=1"),
+    "dm": ("distribution matching (dm)", f"method=dm {NARROW} steps=500"),
     "ncfm": ("characteristic functions, 2x2 images in each (ncfm)", None),
     "mtt": ("trajectory matching (mtt)", "experiment=laptop/mtt steps=200"),
-    "sre2l": ("inverting a teacher (sre2l)",
-              "method=sre2l network=convnet_bn network.width=32 teacher.train_per_class=500 "
-              "teacher.epochs=6 steps=300"),
+    "sre2l": ("inverting a teacher (sre2l)", f"method=sre2l {TEACHER} steps=300"),
 }  # fmt: skip
 """What stands beside a strip, and the words of its run; None: the ready-made set of MNIST."""
 
@@ -60,7 +58,7 @@ def draw_gallery(folder: Path) -> None:
 
 
 def animate(folder: Path) -> None:
-    """Write the pictures that a run has kept over its steps as an animation that ends in a pause."""
+    """Write the pictures that a run has kept as an animation that ends in a pause."""
     files = sorted((folder / "images").glob("step_*.png"))
     frames = [Image.open(file).convert("L") for file in files]
     frames = [frame.quantize(32) for frame in frames]

@@ -1,7 +1,7 @@
 """Kept runs (docs/results/*.jsonl, one a line), and the page that is made of them.
 
 python scripts/results.py keep FOLDER…   keep the results.json of runs, newer ones in place of older
-python scripts/results.py write          write docs/results.md and docs/results.png anew
+python scripts/results.py write          write docs/results.*, docs/coverage.md and README's table
 """
 
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure as Canvas
+from tables import coverage, with_methods
 
 from ddist.artifact.card import markdown_table
 from ddist.compare.files import KEPT, RESULTS, load
@@ -119,6 +120,16 @@ def page(comparison: Compared) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def pages(comparison: Compared) -> dict[Path, str]:
+    """Return the documents that the kept runs make, whole or in part, by their files."""
+    readme = ROOT / "README.md"
+    return {
+        PAGE: page(comparison),
+        PAGE.with_name("coverage.md"): coverage(comparison),
+        readme: with_methods(readme.read_text(), comparison),
+    }
+
+
 def table(rows: list[ComparedRow]) -> str:
     """Return a table with a row for each method, network and settings that tell it apart."""
     ipcs = sorted({row.first.ipc for row in rows})
@@ -206,7 +217,8 @@ if __name__ == "__main__":
             found = compared_runs()
             for problem in found.problems:
                 print(problem, file=sys.stderr)
-            PAGE.write_text(page(found))
+            for file, text in pages(found).items():
+                file.write_text(text)
             picture(found)
         case _:
             sys.exit(__doc__)
