@@ -130,7 +130,7 @@ COVERAGE = """# Coverage
 
 What is there for each method and dataset: `R` a recipe with the paper's settings (`conf/recipe`),
 `M` a figure that was measured here ([results.md](results.md)), `P` a published figure, each with
-its images per class. An empty cell works too: settings for any data are used there. Figures of folders
-(ImageNet, ImageNette, ImageWoof) are in `ddist/compare/published.yaml`.
+its images per class. An empty cell works too: settings for any data are used there. Figures of
+folders (ImageNet, ImageNette, ImageWoof) are in `ddist/compare/published.yaml`.
 
 """
