@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Wang et al. 2018: the commands behind RESULTS.md, "Dataset Distillation".
+# Wang et al. 2018: the commands behind docs/log.md, "Dataset Distillation".
 #   scripts/reproduce_dd.sh [fixed|random|baselines|steps|cifar10_cpu|adaptation|poisoning|labels|linear|
 #                            cifar10|svhn|alexnet|published ...]
 # Without a name: those of the first line and linear, which are for 2 CPU cores; the others want a GPU.

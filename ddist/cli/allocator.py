@@ -11,7 +11,7 @@ def keep_freed_memory() -> bool:
 
     A training step on a CPU frees and asks for the same tensors over and over. By default each of
     128 KiB and more is unmapped and mapped again, and every page of it faulted in and zeroed:
-    LeNet's step on 1024 MNIST images took 1.4 times as long (RESULTS.md).
+    LeNet's step on 1024 MNIST images took 1.4 times as long (docs/log.md).
     """
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return False

@@ -21,7 +21,7 @@ from ddist.artifact.dataset import DistilledDataset
 from ddist.cli.explain import explain
 from ddist.cli.main import LIGHTNING_LOGGERS
 from ddist.cli.validate import check_config
-from ddist.compare.gather import RESULTS
+from ddist.compare.files import RESULTS
 from ddist.data.sources.memory import arrays_of
 from ddist.errors import DdistError
 from ddist.networks.given import given_network

@@ -1,13 +1,12 @@
-"""results.json files, found and checked: one :class:`Figure` for each accuracy in them."""
+"""Results of runs, found and checked: one :class:`Figure` for each accuracy in them."""
 
-import glob
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ddist.compare.files import KEPT, RESULTS, find, load, parse, texts, use_of
 from ddist.compare.settings import (
     Setup,
     changed_settings,
@@ -17,23 +16,6 @@ from ddist.compare.settings import (
     protocol_label,
 )
 from ddist.errors import DdistError
-
-RESULTS = "results.json"
-FAILURE = "error.txt"
-"""In a job's folder: why it failed; while it runs, and after a kill, that it did not finish."""
-
-NEEDED: dict[str, type | tuple[type, ...]] = {
-    "method": str,
-    "dataset": str,
-    "network": str,
-    "init": str,
-    "ipc": int,
-    "seed": int,
-    "evaluation": list,
-    "baselines": dict,
-    "cost": dict,
-    "provenance": dict,
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +31,7 @@ class Accuracy:
 class Figure(Setup):
     """One distilled set under one network and one protocol, as one run found it."""
 
-    file: Path
+    file: Path  # and the line, in a file of kept runs
     method: str
     ipc: int
     seed: int
@@ -72,29 +54,6 @@ class Gathered:
     problems: list[str]  # one sentence for each file that is left out
 
 
-def find(runs: Iterable[str]) -> tuple[list[Path], list[str]]:
-    """Return the results.json files that ``runs`` name, as files, folders or patterns, ``**`` being
-    any depth; and a sentence for each run there that left none."""
-    files: dict[Path, None] = {}
-    problems: dict[str, None] = {}
-    for pattern in runs:
-        text = str(Path(pattern).expanduser())
-        while text.endswith("/**"):  # what a folder means anyway
-            text = text.removesuffix("/**")
-        matches = [text] if Path(text).exists() else sorted(glob.glob(text, recursive=True))
-        for match in map(Path, matches):
-            if match.is_dir():
-                files.update(dict.fromkeys(sorted(match.rglob(RESULTS))))
-                problems |= {
-                    f"{note.parent} has no {RESULTS}: that run did not finish.": None
-                    for note in sorted(match.rglob("settings.json"))
-                    if not (note.parent / RESULTS).exists()
-                }
-            elif match.name == RESULTS or str(match) == text:
-                files[match] = None
-    return list(files), list(problems)
-
-
 def gather(runs: Iterable[str], protocols: Mapping[str, dict[str, Any]]) -> Gathered:
     """Read everything that ``runs`` (see :func:`find`) hold. ``protocols`` has the settings that
     each name of a protocol stands for."""
@@ -104,27 +63,30 @@ def gather(runs: Iterable[str], protocols: Mapping[str, dict[str, Any]]) -> Gath
         if use_of(file) is not None:
             continue
         try:
-            figures += read(file, protocols)
+            named = texts(file)
         except DdistError as error:
             problems.append(f"{file} is left out: {error}")
+            continue
+        for place, text in named:
+            try:
+                figures += figures_of(parse(text), place, file, protocols)
+            except DdistError as error:
+                problems.append(f"{place} is left out: {error}")
     distilled = {figure.artifact: figure for figure in figures if figure.seconds is not None}
     latest, repeated = newest([with_cost(figure, distilled) for figure in figures])
     return Gathered(latest, problems + repeated)
 
 
-def use_of(file: Path) -> dict[str, Any] | None:
-    """Return the dict of a results.json that holds no accuracies of one set but what a task such
-    as task=rank found of its use; None for any other file."""
-    try:
-        results = json.loads(file.read_text())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return results if isinstance(results, dict) and isinstance(results.get("task"), str) else None
-
-
 def read(file: Path, protocols: Mapping[str, dict[str, Any]]) -> list[Figure]:
-    """Return the figures of one results.json. Raises DdistError for a damaged or foreign one."""
-    results = load(file)
+    """Return the figures of one results.json. Raise a DdistError for a damaged or foreign one."""
+    return figures_of(load(file), file, file, protocols)
+
+
+def figures_of(
+    results: dict[str, Any], place: Path, file: Path, protocols: Mapping[str, dict[str, Any]]
+) -> list[Figure]:
+    """Return the figures of one run's ``results``, which stand at ``place`` in ``file``. Raise a
+    DdistError where they are not as ddist writes them."""
     config = results["provenance"]["config"]
     try:
         settings = identity(config)
@@ -135,6 +97,8 @@ def read(file: Path, protocols: Mapping[str, dict[str, Any]]) -> list[Figure]:
         changed["objective"] = objective
     cost, artifact = results["cost"], config.get("artifact")
     folder = Path(str(artifact)).expanduser() if artifact else file.parent / "distilled"
+    if file.suffix == KEPT:  # sets are not kept, and told apart by the names of their runs
+        folder = Path(str(artifact or results.get("name") or place))
     randoms = [
         (row, accuracy_of(row, "baselines"))
         for name, row in results["baselines"].items()
@@ -149,7 +113,7 @@ def read(file: Path, protocols: Mapping[str, dict[str, Any]]) -> list[Figure]:
             if (other["network"], other["protocol"]) == (row["network"], row["protocol"])
         ]
         figure = Figure(
-            file=file,
+            file=place,
             **{key: results[key] for key in ("method", "dataset", "init", "ipc", "seed")},
             protocol=protocol_label(row["protocol"], changed),
             network=row["network"],
@@ -165,28 +129,6 @@ def read(file: Path, protocols: Mapping[str, dict[str, Any]]) -> list[Figure]:
         )
         figures.append(figure)
     return figures
-
-
-def load(file: Path) -> dict[str, Any]:
-    """Return results.json's dict, known to have what is needed. Raises DdistError."""
-    try:
-        results = json.loads(file.read_text())
-    except OSError as error:
-        raise DdistError(f"it cannot be read ({error.strerror}).") from None
-    except (ValueError, RecursionError):
-        raise DdistError("it is damaged (not JSON): run it again.") from None
-    if not isinstance(results, dict) or not isinstance(results.get("schema"), int):
-        raise DdistError("it was not written by ddist.")
-    if results["schema"] != 1:
-        raise DdistError(f"it has schema {results['schema']}: a newer ddist reads that.")
-    for key, expected in NEEDED.items():
-        if not isinstance(results.get(key), expected):
-            raise DdistError(f"it has no {key!r} as ddist writes it.")
-    if not isinstance(results["provenance"].get("config"), dict):
-        raise DdistError("it does not say with which settings it was made (provenance.config).")
-    if not results["evaluation"]:
-        raise DdistError("it holds no evaluation.")
-    return results
 
 
 def accuracy_of(row: Any, section: str = "evaluation") -> Accuracy:

@@ -115,7 +115,11 @@ def compare(
     if figure.objective:
         return Comparison(None, None, None, "")  # papers have no figure of the kind
     cell = (figure.method, figure.dataset, figure.ipc)
-    known = [paper for paper in published_figures() if cell_of(paper) == cell]
+    known = [
+        paper
+        for paper in published_figures()
+        if cell_of(paper) == cell and not of_other_images(figure, paper)
+    ]
     comparable = [paper for paper in known if paper.protocol == figure.protocol]
     if not comparable:
         protocols = dict.fromkeys(paper.protocol for paper in known)
@@ -135,6 +139,12 @@ def compare(
 def cell_of(published: PublishedFigure) -> tuple[str, str, int]:
     """Return where the figure stands in a paper's table: method, dataset, images per class."""
     return published.method, published.dataset, published.ipc
+
+
+def of_other_images(setup: Setup, published: PublishedFigure) -> bool:
+    """Tell whether a figure is of another folder of pictures, such as ImageNette's."""
+    name = published.settings.get("dataset.name")
+    return name is not None and name != setup.setting("dataset.name")
 
 
 def mismatches(setup: Setup, published: PublishedFigure, networks: Networks) -> list[str]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from ddist.compare.gather import FAILURE, RESULTS, Figure, load, read, use_of
+from ddist.compare.files import FAILURE, RESULTS, load, use_of
+from ddist.compare.gather import Figure, read
 from ddist.compare.rows import SeedGroup
 from ddist.compare.sheet import SELECTIONS, Sheet, make_sheet, markdown
 from ddist.compare.tables import percent, with_count

@@ -14,7 +14,7 @@ al. 2015; Chen et al. 2016). Options of the same function:
   al. 2022): cheaper, exact for T = 1, biased where T or the step sizes are large.
 
 ``torch.utils.checkpoint`` gives the same gradient, but its hooks see every tensor that a step
-saves, twice, which takes LeNet 1.4 times as long (RESULTS.md).
+saves, twice, which takes LeNet 1.4 times as long (docs/log.md).
 """
 
 from collections import deque

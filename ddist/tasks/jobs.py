@@ -5,7 +5,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from ddist.compare.gather import FAILURE
+from ddist.compare.files import FAILURE
 from ddist.storage.atomic import write_file_whole
 
 UNFINISHED = "It did not finish."

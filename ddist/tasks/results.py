@@ -33,6 +33,7 @@ from ddist.tasks.beside import Chosen, all_images, named_rows, real_sets
 from ddist.tasks.build import FindTeacher
 from ddist.tasks.config import learned_settings, to_plain
 from ddist.tasks.dashboards import log_results
+from ddist.tasks.origin import command, commit, machine
 from ddist.tasks.page import write_confusion, write_page
 from ddist.tasks.rows import KeptRows
 from ddist.tasks.usual import usual_networks
@@ -130,6 +131,9 @@ def contents(
             "ddist": ddist.__version__,
             "torch": torch.__version__,
             "signature": signature(learned_settings(cfg)),
+            "command": command(),
+            "commit": commit(),
+            "machine": machine(),
             "config": to_plain(cfg),
         },
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ddist.compare.gather import RESULTS
+from ddist.compare.files import RESULTS
 from ddist.compare.settings import learned, values_alone
 from ddist.compare.sheet import console, rich_table
 from ddist.compare.sweep import remarks, summarize, sweep_markdown

@@ -12,7 +12,7 @@ import torch
 from omegaconf import DictConfig
 
 import ddist
-from ddist.compare.gather import RESULTS
+from ddist.compare.files import RESULTS
 from ddist.compare.sheet import Sheet, console, markdown, rich_table
 from ddist.storage.atomic import write_file_whole
 from ddist.tasks.checks import check_free

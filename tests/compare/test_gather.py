@@ -1,11 +1,13 @@
 """results.json files found, checked, put together and apart."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from ddist.compare.gather import find, gather
+from ddist.compare.files import find
+from ddist.compare.gather import gather
 from ddist.compare.robust import robust_scores
 from ddist.compare.rows import make_rows
 
@@ -161,3 +163,22 @@ def test_soft_labels_need_a_run_with_hard_ones(write, tmp_path: Path) -> None:
     (found,) = robust_scores(figures, 0.996, NETWORKS)
     # .5 (.9 - .6) - .5 (.996 - .7) = .002
     assert found.label == pytest.approx(0.26979, abs=1e-4)
+
+
+def test_kept_runs_are_lines_of_one_file(write, tmp_path: Path) -> None:
+    distilled = json.loads(write("distilled").read_text())
+    evaluated = json.loads(
+        write("evaluated", {"cost": {}, "provenance.config.artifact": "mine"}, protocol="dc2021")
+        .read_text()
+    )  # fmt: skip
+    kept = tmp_path / "kept" / "mnist.jsonl"
+    kept.parent.mkdir()
+    lines = [{"name": "mine", **distilled}, {"name": "other", **evaluated}]
+    kept.write_text("\n".join([*map(json.dumps, lines), "{"]) + "\n")
+    found = gather([str(kept.parent)], USUAL)
+    assert found.problems == [f"{kept}:3 is left out: it is damaged (not JSON): run it again."]
+    assert [(f.protocol, f.seconds, str(f.file)) for f in found.figures] == [
+        ("dc2021_dsa", 100.0, f"{kept}:1"),
+        ("dc2021", 100.0, f"{kept}:2"),  # the cost of distilling the same set
+    ]
+    assert gather([str(kept)], USUAL).figures == found.figures

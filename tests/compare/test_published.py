@@ -176,3 +176,13 @@ def test_further_networks_follow_the_data(recipe, dataset, expected) -> None:
 def test_no_setting_holds_a_published_figure() -> None:
     for file in conf_dir().rglob("*.yaml"):
         assert not re.search(r"(?m)^reference: *\{.*(full|source)", file.read_text()), file
+
+
+@pytest.mark.parametrize(("name", "mean"), [("imagewoof", 0.314), ("imagenette", 0.581)])
+def test_figures_of_a_folder_are_those_of_its_name_alone(write, name: str, mean: float) -> None:
+    run = {"dataset": "imagefolder", "ipc": 10, "provenance.config.dataset": {"name": name}}
+    (figure,) = read(write("a", run), {})
+    found = compare(figure, Accuracy(0.5, 0.01, 5), NETWORKS, 2.0, 2.0)
+    assert found.published is not None and found.published.mean == pytest.approx(mean)
+    (other,) = read(write("b", run | {"provenance.config.dataset": {"name": "flowers"}}), {})
+    assert compare(other, Accuracy(0.5, 0.01, 5), NETWORKS, 2.0, 2.0).published is None
