@@ -32,7 +32,9 @@ RUNS = {
     "dc": ("gradient matching (dc)", f"method=dc {NARROW} steps=150 method.lr.images=1"),
     "dm": ("distribution matching (dm)", f"method=dm {NARROW} steps=500"),
     "ncfm": ("characteristic functions, 2x2 images in each (ncfm)", None),
-    "mtt": ("trajectory matching (mtt)", "experiment=laptop/mtt steps=200"),
+    "mtt": ("trajectory matching (mtt)", 
+            "method=mtt network.width=32 dataset.subset=500 trajectories.num_experts=5 steps=200 "
+            "method.student_steps=30 synthetic.start=average"),
     "sre2l": ("inverting a teacher (sre2l)", f"method=sre2l {TEACHER} steps=300"),
 }  # fmt: skip
 """What stands beside a strip, and the words of its run; None: the ready-made set of MNIST."""
