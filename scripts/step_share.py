@@ -11,7 +11,8 @@ import argparse
 import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,30 +28,41 @@ from ddist.tasks.build import build_init, build_method, read_data, shared_teache
 from ddist.tasks.config import conf_dir, register_resolvers
 
 SIDE = 2048
-COUNTED = 2  # the step whose operations are counted, which takes longer for it
+WARM = 2  # steps before those that count
 BRIEF = ("trajectories.num_experts=1", "method.max_start_epoch=1")
 """For methods with experts, whose number changes nothing of a step."""
 
 
-class Watch(Callback):
-    """Notes the seconds of each outer step but the first ones, and the operations of one."""
+class Counting(Callback):
+    """Counts the operations of one outer step, and ends there."""
 
     def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.operations = 0
+        self.counter = FlopCounterMode(display=False)
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
-        self.counter = FlopCounterMode(display=False) if trainer.global_step == COUNTED else None
-        if self.counter is not None:
+        if trainer.global_step == WARM:
             self.counter.__enter__()
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step > WARM:
+            self.counter.__exit__(None, None, None)
+            trainer.should_stop = True
+
+
+class Timing(Callback):
+    """Notes the seconds of ``steps`` outer steps after the first ones, and ends there."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.seconds: list[float] = []
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         self.began = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if self.counter is not None:
-            self.counter.__exit__(None, None, None)
-            self.operations = self.counter.get_total_flops()
-        elif trainer.global_step > COUNTED:
+        if trainer.global_step > WARM:
             self.seconds.append(time.perf_counter() - self.began)
+        trainer.should_stop = len(self.seconds) >= self.steps
 
 
 def composed(words: list[str]) -> DictConfig:
@@ -59,20 +71,37 @@ def composed(words: list[str]) -> DictConfig:
         return compose("config", words)
 
 
-def watch_steps(words: list[str], steps: int) -> tuple[Watch, str]:
-    """Take ``steps`` outer steps that count; return what was seen, and their precision."""
+def take_steps(words: list[str], callback: Callback) -> str:
+    """Take outer steps until ``callback`` ends them; return their precision.
+
+    The trainer knows the number of steps of a whole run, on which it depends whether to compile.
+    """
     cfg, data = read_data(composed(words))
     method = build_method(cfg, data, build_init(cfg, data), shared_teacher(cfg, data))
-    watch = Watch()
     trainer = Trainer(
-        max_steps=COUNTED + 1 + steps, accelerator="cpu", precision=cfg.trainer.precision,
+        max_steps=cfg.steps, accelerator="cpu", precision=cfg.trainer.precision,
         logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[watch],
+        enable_model_summary=False, callbacks=[callback],
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer.fit(method, datamodule=data)
-    return watch, cfg.trainer.precision
+    return cfg.trainer.precision
+
+
+@contextmanager
+def told() -> Iterator[list[str]]:
+    """Collect what ddist logs."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("ddist")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
 
 
 def seconds_of(action: Callable[[], object]) -> float:
@@ -100,8 +129,10 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    print("| method | precision | s a step | G operations | G/s | product, G/s | share |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| method | precision | compiled | s a step | G operations | G/s | product, G/s | share |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     with TemporaryDirectory() as cache:
         for method in options.methods:
             words = [
@@ -111,11 +142,16 @@ def main() -> None:
             ]  # fmt: skip
             if "trajectories" in composed(words).method:
                 words += BRIEF
-            watch, precision = watch_steps(words, options.steps)
-            seconds, most = median(watch.seconds), product_rate(precision)
-            rate = watch.operations / seconds
+            counting, timing = Counting(), Timing(options.steps)
+            take_steps([*words, "compile=false"], counting)  # what is compiled cannot be counted
+            with told() as lines:
+                precision = take_steps(words, timing)
+            compiled = "yes" if any("Compiling" in line for line in lines) else "no"
+            operations = counting.counter.get_total_flops()
+            seconds, most = median(timing.seconds), product_rate(precision)
+            rate = operations / seconds
             print(
-                f"| {method} | {precision} | {seconds:.2f} | {watch.operations / 1e9:.0f} | "
+                f"| {method} | {precision} | {compiled} | {seconds:.2f} | {operations / 1e9:.0f} | "
                 f"{rate / 1e9:.0f} | {most / 1e9:.0f} | {rate / most:.0%} |",
                 flush=True,
             )

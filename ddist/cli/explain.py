@@ -158,6 +158,13 @@ def composition(error: BaseException, overrides: Sequence[str]) -> str:
     if key := re.search(r"Could not (?:override|delete from config\.) '?([^'\s]+)'", text):
         name = key.group(1)
         hint = did_you_mean(near(name, known_settings(overrides)))
+        group = name.partition(".")[0]
+        words = [word.partition("=")[0] for word in overrides]
+        if "artifact" in words and group in known_groups() and group not in words:
+            return (
+                f"Unknown option {name!r}{hint}: to change a setting of the set's own {group}, "
+                f"name that too, {group}=NAME {name}=VALUE."
+            )
         return f"Unknown option {name!r}{hint}: ddist --cfg job lists all of them."
     return f"The configuration does not work: {first_line(error)}."
 

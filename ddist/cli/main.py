@@ -194,6 +194,8 @@ def _prepare_process() -> None:
 def _check_settings(cfg: DictConfig) -> None:
     light = OmegaConf.select(cfg, "task._target_") in LIGHT_TASKS
     if not light:
+        if "pytorch_lightning" not in sys.modules and first_process():
+            log.info("Loading PyTorch.")  # seconds, after which a run speaks of itself
         _check_torchvision()
     levels = {name: logging.getLogger(name).level for name in LIGHTNING_LOGGERS}
     experiment = option_of("experiment")

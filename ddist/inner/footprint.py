@@ -72,6 +72,13 @@ class Footprint:
         return images + (steps + 3) * self.weights
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes that are free now for tensors on ``device``; None if nobody says."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return available_memory() if device.type == "cpu" else None
+
+
 def _same(tensor: Tensor) -> Tensor:
     return tensor
 

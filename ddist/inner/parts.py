@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ddist.inner.footprint import GRADIENT, Footprint, activation_limit
+from ddist.inner.footprint import GRADIENT, Footprint, activation_limit, free_memory
 from ddist.inner.stacking import keeps_statistics
+from ddist.inner.unroll import Graph
 from ddist.networks.base import ImageShape
 
 _footprints: WeakKeyDictionary[nn.Module, dict[ImageShape, Footprint]] = WeakKeyDictionary()
@@ -24,6 +25,22 @@ def footprint(network: nn.Module, image_shape: ImageShape) -> Footprint:
 
 
 limit = cache(activation_limit)
+
+
+UNROLLED_SHARE = 0.5  # of the free memory that a graph of all steps may take
+
+
+def fastest_graph(one: Footprint, num_images: int, steps: int, device: torch.device) -> Graph:
+    """Return the fastest exact gradient through ``steps`` steps on ``num_images`` each that leaves
+    half of the free memory free: all give the same numbers."""
+    free = free_memory(device)
+    faster: tuple[Graph, ...] = ("autograd", "selective")
+    fitting = (
+        graph
+        for graph in faster
+        if free and one.unrolled(num_images, steps, graph) <= UNROLLED_SHARE * free
+    )
+    return next(fitting, "checkpoint")
 
 
 def at_once(bytes_of_one: int, device: torch.device) -> int:

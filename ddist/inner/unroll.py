@@ -6,7 +6,8 @@ The gradient is exact. Its activation memory is that of one step, whatever T: ``
 keeps only the states theta_t and rebuilds one step's graph at a time on the way back (Maclaurin et
 al. 2015; Chen et al. 2016). Options of the same function:
 
-- ``graph="autograd"`` keeps the whole graph: the same numbers, faster where memory is no concern.
+- ``graph="autograd"`` keeps the whole graph: the same numbers, faster where memory is no concern
+  (:func:`ddist.inner.parts.fastest_graph` says where).
 - ``graph="selective"`` keeps the results of costly convolutions beside the states, so that
   rebuilding takes next to no time; its memory grows with T, but slowly (:mod:`ddist.inner.recall`).
 - ``graph="first_order"`` leaves out what an input changes in the steps after its own (TESLA, Cui et
@@ -30,6 +31,7 @@ from ddist.inner.recall import keep, recall
 from ddist.inner.steps import Batch, State, Step
 
 Graph = Literal["checkpoint", "selective", "autograd", "first_order"]
+Unroll = Graph | Literal["auto"]
 
 
 def unroll(

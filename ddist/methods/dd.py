@@ -11,8 +11,9 @@ from torch.func import functional_call, vmap
 from ddist.inner.parts import footprint, forward_in_parts, limit, num_real_at_once
 from ddist.inner.stacking import keeps_statistics
 from ddist.inner.steps import classification_loss, sgd, stacked
-from ddist.inner.unroll import Graph, unroll
-from ddist.methods.base import Batch, Method
+from ddist.inner.unroll import unroll
+from ddist.methods.base import Batch
+from ddist.methods.unrolled import Unrolled
 from ddist.networks import Weights
 from ddist.objectives import Objective
 from ddist.settings.ranges import Positive, PositiveInt
@@ -22,7 +23,7 @@ OuterLoss = Callable[[Tensor, Tensor], Tensor]
 """On real data, (logits [B, K], y [B]) -> scalar (see :mod:`ddist.objectives`)."""
 
 
-class DD(Method):
+class DD(Unrolled):
     """Images and step sizes such that a few steps of gradient descent train a network.
 
         theta_{t+1} = theta_t - eta_t grad l(x_t, theta_t),     t = 0 .. E S - 1
@@ -35,7 +36,6 @@ class DD(Method):
         student_steps, student_epochs: S and E.
         step_size: where every eta starts.
         num_networks: draws of theta_0 per outer step, whose losses are averaged.
-        unroll: which gradient, and at what memory (see :func:`ddist.inner.unroll.unroll`).
         window: differentiate only this many last steps; None for all.
         objective: the loss on real data, (logits [B, K], y [B]) -> scalar. An
             :class:`~ddist.objectives.Objective` also gives the images, which stay those of their
@@ -51,7 +51,6 @@ class DD(Method):
         student_epochs: PositiveInt,
         step_size: Positive,
         num_networks: PositiveInt,
-        unroll: Graph,
         window: PositiveInt | None,
         objective: OuterLoss,
         **common: Any,
@@ -64,7 +63,6 @@ class DD(Method):
         assert self.step_index is not None
         self.sizes = (torch.bincount(self.step_index) * self.synthetic.factor**2).tolist()
         self.num_networks = num_networks
-        self.graph: Graph = unroll
         self.window = window
         self.objective = objective
         if isinstance(objective, Objective):
@@ -85,16 +83,14 @@ class DD(Method):
             return functional_call(self.network, _only(weights), (x,))[None]
         return vmap(lambda w: functional_call(self.network, w, (x,)))(weights)
 
+    def unrolled(self) -> tuple[int, int]:
+        steps = min(self.learned_step_sizes().numel(), self.window or 2**31)
+        return max(self.sizes) * self.num_networks, steps
+
     def num_bytes(self) -> int:
-        one = footprint(self.network, self.data.image_shape)
-        student = one.unrolled(
-            max(self.sizes) * self.num_networks,
-            min(self.learned_step_sizes().numel(), self.window or 2**31),
-            self.graph,
-        )
-        most = limit(self.data.device)
+        one, most = footprint(self.network, self.data.image_shape), limit(self.data.device)
         real = one.gradient((self.data.batch_size or 0) * self.num_networks)
-        return max(student, real if keeps_statistics(self.network) else min(real, most))
+        return max(super().num_bytes(), real if keeps_statistics(self.network) else min(real, most))
 
     def train_student(self, weights: Weights) -> Weights:
         """Train theta_0, stacked [K, ...], to theta_{E S}, stacked and differentiable."""

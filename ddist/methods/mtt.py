@@ -15,10 +15,11 @@ from ddist.experts import Stored, Trajectories
 from ddist.inner.predict import predict
 from ddist.inner.steps import sgd
 from ddist.inner.student import student_batches, student_loss
-from ddist.inner.unroll import Graph, unroll
+from ddist.inner.unroll import unroll
 from ddist.matching.trajectory import trajectory_distance
-from ddist.methods.base import Batch, Method
+from ddist.methods.base import Batch
 from ddist.methods.moving import gradients
+from ddist.methods.unrolled import Unrolled
 from ddist.networks import Weights
 from ddist.seeding import generator
 from ddist.settings.ranges import NonNegativeInt, Positive, PositiveInt
@@ -29,7 +30,7 @@ NUM_TRIALS = 3  # experts and epochs by which a step size is chosen to start fro
 log = logging.getLogger(__name__)
 
 
-class MTT(Method):
+class MTT(Unrolled):
     """Images that lead a student, from a point of an expert's training, to where the expert went.
 
         theta_0     = theta*_t                              of an expert trained on the real images
@@ -48,9 +49,8 @@ class MTT(Method):
         step_size: where eta starts; it is learned. None for where eq. 2's distance is smallest.
         log_step_size: whether its logarithm is learned, by gradients cut at 1. Then its learning
             rate bounds its relative change and fits any dataset; a published one is of eta itself.
-        unroll: which gradient, and at what memory (see :func:`ddist.inner.unroll.unroll`).
-        label_start: where soft labels start: "classes" (see ``synthetic.label_logit``) or "experts"
-            (the mean logits of the experts that classify the image right; of all, where none does).
+        label_start: of soft labels: "classes" (see ``synthetic.label_logit``) or "experts" (mean
+            logits of those that classify the image right; of all, where none does).
         num_teachers: experts that are asked.
         max_loss: an outer step whose loss is larger changes nothing; None for no bound.
         augment: A.
@@ -71,7 +71,6 @@ class MTT(Method):
         batch_syn: PositiveInt | None,
         step_size: Positive | None,
         log_step_size: bool,
-        unroll: Graph,
         label_start: Literal["classes", "experts"],
         num_teachers: PositiveInt,
         max_loss: Positive | None,
@@ -89,7 +88,7 @@ class MTT(Method):
         self.student_steps, self.expert_epochs = student_steps, expert_epochs
         self.min_start_epoch, self.max_start_epoch = min_start_epoch, max_start_epoch
         self.last_epoch = last_epoch(max_start_epoch, expert_epochs)
-        self.batch_syn, self.graph = batch_syn, unroll
+        self.batch_syn = batch_syn
         if self.synthetic.took_step_sizes:
             step_size = float(self.learned_step_sizes().detach())
         self.step_size, self.log_step_size = step_size, log_step_size
@@ -110,10 +109,8 @@ class MTT(Method):
         """Draw an expert and t, and return (theta*_t, theta*_{t+M})."""
         expert = int(torch.randint(self.trajectories.num_experts, (), generator=stream))
         epoch = int(torch.randint(*self.start_epochs(), (), generator=stream))
-        start, target = (
-            self.trajectories.read(self.network, expert, at)
-            for at in (epoch, epoch + self.expert_epochs)
-        )
+        both = epoch, epoch + self.expert_epochs
+        start, target = (self.trajectories.read(self.network, expert, at) for at in both)
         return start, target
 
     def start_epochs(self) -> tuple[int, int]:
@@ -134,6 +131,9 @@ class MTT(Method):
         )
         step = sgd(student_loss(self.network, self.augment))
         return unroll(step, start, batches, [size] * self.student_steps, graph=self.graph)
+
+    def unrolled(self) -> tuple[int, int]:
+        return min(self.num_images(), self.batch_syn or 2**31), self.student_steps
 
     def distance(self, end: Weights, target: Weights, start: Weights) -> Tensor:
         return trajectory_distance(end, target, start)
@@ -218,8 +218,7 @@ class MTT(Method):
 
     def figures(self) -> dict[str, float]:
         """Return the least, mean and largest test accuracy of the experts, as fractions."""
-        accuracies = self._expert_accuracies
-        if not accuracies:
+        if not (accuracies := self._expert_accuracies):
             return {}
         return {
             "expert_accuracy_min": min(accuracies),

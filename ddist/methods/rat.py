@@ -13,15 +13,16 @@ from ddist.inner.parts import forward_in_parts, num_real_at_once
 from ddist.inner.stacking import member
 from ddist.inner.steps import adam, only_weights, sgd, with_moments, with_momentum
 from ddist.inner.student import student_batches, student_loss
-from ddist.inner.unroll import Graph, unroll
-from ddist.methods.base import Batch, Method
+from ddist.inner.unroll import unroll
+from ddist.methods.base import Batch
 from ddist.methods.dd import OuterLoss
+from ddist.methods.unrolled import Unrolled
 from ddist.networks import Weights
 from ddist.seeding import generator
 from ddist.settings.ranges import Momentum, NonNegativeInt, Positive, PositiveInt
 
 
-class RaT(Method):
+class RaT(Unrolled):
     """Images on which a student, trained for a random time, does well on real ones.
 
         theta_{n+1} = theta_n - eta Adam(grad l(A(x_n), theta_n)),      n = 0 .. N - 1
@@ -43,7 +44,6 @@ class RaT(Method):
             all had their turn; None for all of them.
         num_networks: students per outer step, each with its own theta_0, N and batches; their
             losses are averaged.
-        unroll: which gradient, and at what memory (see :func:`ddist.inner.unroll.unroll`).
         augment: A.
         augment_real: whether A' is A.
         objective: l on real data, (logits [B, K], y [B]) -> scalar.
@@ -62,7 +62,6 @@ class RaT(Method):
         student_momentum: Momentum,
         batch_syn: PositiveInt | None,
         num_networks: PositiveInt,
-        unroll: Graph,
         augment: Siamese,
         augment_real: bool,
         objective: OuterLoss,
@@ -83,7 +82,6 @@ class RaT(Method):
         self.student_steps, self.window, self.min_burn_in = student_steps, window, min_burn_in
         self.inner, self.student_lr, self.student_momentum = inner, student_lr, student_momentum
         self.batch_syn, self.num_networks = batch_syn, num_networks
-        self.graph: Graph = unroll
         self.augment, self.augment_real, self.objective = augment, augment_real, objective
 
     def outer_loss(self, batch: Batch) -> Tensor:
@@ -126,6 +124,9 @@ class RaT(Method):
         eta = torch.tensor(self.student_lr, dtype=images.dtype, device=images.device)
         end = unroll(step, state, batches, [eta] * steps, graph=self.graph, window=self.window)
         return only_weights(end)
+
+    def unrolled(self) -> tuple[int, int]:
+        return min(self.num_images(), self.batch_syn or 2**31), self.window or self.student_steps
 
     def draw_steps(self, stream: torch.Generator) -> int:
         """Draw N, the student's number of steps."""

@@ -12,6 +12,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+from ddist.artifact.files import READY
 from ddist.data import RealData
 from ddist.data.ondisk import OnDisk
 from ddist.errors import DdistError
@@ -38,8 +39,8 @@ def start_images(
     """
     if name not in STARTS:
         raise DdistError(
-            f"synthetic.start is one of {', '.join(STARTS)} or the folder of a distilled set, not "
-            f"{name!r}."
+            f"synthetic.start is one of {', '.join(STARTS)}, the folder of a distilled set or "
+            f"the name of a ready-made one (ddist task=sets), not {name!r}."
         )
     if scarce == "refuse" and STARTS[name] in (real, kmeans):
         check_enough(data, labels, REPEAT)
@@ -53,10 +54,12 @@ def images_per_class(data: RealData, ipc: int, factor: int) -> list[int]:
 
 
 def earlier_folder(start: str) -> Path | None:
-    """Return the folder of a distilled set that ``start`` names; None where it names none."""
-    if start in STARTS or not Path(start).expanduser().is_dir():
+    """Return the folder of the distilled set that ``start`` says, also as the name of a ready-made
+    one; None where it says none."""
+    if start in STARTS:
         return None
-    return Path(start).expanduser()
+    folders = (Path(start).expanduser(), READY / start)
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def noise(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor:

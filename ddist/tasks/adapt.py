@@ -17,14 +17,17 @@ log = logging.getLogger(__name__)
 
 
 def adapted(cfg: DictConfig, data: RealData) -> DictConfig:
-    """Return ``cfg`` with a value for each setting that says ``auto``, and log them."""
+    """Return ``cfg`` with a value for each setting that says ``auto``, and log those that are not
+    empty."""
     facts = facts_of(cfg, data)
     chosen = {
         name: rule(facts) for name, rule in RULES.items() if OmegaConf.select(cfg, name) == AUTO
     }
     if not chosen:
         return cfg
-    log.info("By the data and this machine: %s.", " ".join(f"{k}={chosen[k]}" for k in chosen))
+    said = [f"{name}={value}" for name, value in chosen.items() if value is not None]
+    if said:
+        log.info("By the data and this machine: %s.", " ".join(said))
     return with_settings(cfg, chosen)
 
 

@@ -26,7 +26,10 @@ def advice(
         lines = [f"    steps = ddist.load({str(folder)!r}).replay()  # images, labels, step size"]
     if isinstance(protocol, Training):
         passes = protocol.schedule(num_images).passes
-        how += f", for some {passes} epochs ({percent(ours)} to expect)"
+        expected = percent(ours)
+        if protocol.teacher is not None:
+            expected += " where a teacher labels each batch, as in task=evaluate; less by classes"
+        how += f", for some {passes} epochs (expect {expected})"
     return [
         *([worth(ours, baselines)] if "random" in baselines else []),
         f"{how}:",

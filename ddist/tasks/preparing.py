@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from ddist.data import RealData
-from ddist.formatting import format_duration
+from ddist.errors import DdistError
+from ddist.formatting import format_duration, parse_duration
 from ddist.generative import Autoencoder
 from ddist.init import Pretrained
 from ddist.methods.mtt import last_epoch
@@ -22,6 +24,7 @@ from ddist.tasks.cost import (
     seconds_per_step_of_autoencoder,
 )
 from ddist.tasks.names import chosen
+from ddist.tasks.processes import first_process
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,7 @@ def prepared_within_budget(cfg: DictConfig, data: RealData, clock: Clock) -> Dic
     wanted = {name: images for name, images in preparations(cfg, data).items() if images}
     if cfg.budget is None or not wanted:
         return cfg
+    await_first_process(cfg)
     if begun := begun_with(cfg, [*wanted, POOL_EPOCHS]):
         return with_settings(cfg, begun)  # measured once, as other experts are another run
     left = seconds_left(cfg, clock)
@@ -94,11 +98,23 @@ def coreset_within_budget(cfg: DictConfig, data: RealData, clock: Clock) -> Dict
     return with_settings(cfg, dict(zip(CORESET, (epochs, per_class), strict=True)))
 
 
-def begun_with(cfg: DictConfig, names: Sequence[str]) -> dict[str, int]:
-    """Return the settings ``names`` of the run in the folder, which goes on; none where there is no
-    such run, or one of them is named now."""
+def await_first_process(cfg: DictConfig) -> None:
+    """Wait, in the other processes that torchrun or SLURM started for one run, until the first has
+    noted its settings: each would measure other times by itself, and train other experts."""
     note = Path(cfg.paths.run) / NOTE
-    if not (cfg.resume and note.exists()) or chosen(*names):
+    until = time.monotonic() + parse_duration(cfg.budget)
+    while not first_process() and not note.exists():
+        if time.monotonic() > until:
+            raise DdistError(f"The first process of this run has not begun: {note} is missing.")
+        time.sleep(0.1)
+
+
+def begun_with(cfg: DictConfig, names: Sequence[str]) -> dict[str, int]:
+    """Return the settings ``names`` of the run in the folder, which goes on or which the first
+    process has begun; none where there is no such run, or one of them is named now."""
+    note = Path(cfg.paths.run) / NOTE
+    goes_on = cfg.resume or not first_process()
+    if not (goes_on and note.exists()) or chosen(*names):
         return {}
     earlier = OmegaConf.create(json.loads(note.read_text()))
     copied = ("trajectories", "teacher", "generative")  # to where the method has them

@@ -45,6 +45,10 @@ MISTAKES = [
     ("methd=dd", "Unknown option 'methd' (did you mean method?)"),
     ("stps=10", "Unknown option 'stps' (did you mean steps?)"),
     ("student_step=1", "Unknown option 'student_step' (did you mean method.student_steps?)"),
+    ("task=evaluate artifact=digits-1 evaluation.epochs=5",
+     "Unknown option 'evaluation.epochs' (did you mean evaluation.epoch_grid?): to change a "
+     "setting of the set's own evaluation, name that too, "
+     "evaluation=NAME evaluation.epochs=VALUE."),
     ("method=random method.num_candidates=1", "Unknown option 'method.num_candidates'"),
     ("+method.foo=1", "method.foo: there is no such setting of DD."),
     ("~foo", "Unknown option 'foo'"),
@@ -56,8 +60,8 @@ MISTAKES = [
     ("method.student_steps=2", "method.student_steps=2 needs at least one image per class"),
     ("method.step_size=big", "method.step_size is a finite number above 0, not 'big'."),
     ("network.widths=64", "network.widths is a list of whole numbers of at least 1, not 64."),
-    ("synthetic.start=nose", "synthetic.start is one of noise, real, average, kmeans or the folder "
-     "of a distilled set, not 'nose'"),
+    ("synthetic.start=nose", "synthetic.start is one of noise, real, average, kmeans, the folder "
+     "of a distilled set or the name of a ready-made one (ddist task=sets), not 'nose'"),
     ("budget=soon", "A time such as 20m, 90s, 1h30m or 45 (seconds) was expected, but 'soon'"),
     ("task=compare runs=. paths.run=null", "paths.run is a word, not None."),
     ("task=export seed=-1", "seed is a whole number of at least 0, not -1."),

@@ -56,6 +56,20 @@ def test_gradients_take_about_what_is_estimated(name: str, living_bytes: Any) ->
     assert memory.peak / 2 < found.gradient(64) < 2 * memory.peak
 
 
+def test_the_fastest_graph_that_fits_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Footprint(convnet(), SHAPE)
+    needed = [one.unrolled(10, 20, graph) for graph in ("checkpoint", "selective", "autograd")]
+    assert needed == sorted(needed)
+    for free, graph in (
+        (2 * needed[2], "autograd"),
+        (2 * needed[2] - 2, "selective"),
+        (2 * needed[1] - 2, "checkpoint"),
+        (None, "checkpoint"),
+    ):
+        monkeypatch.setattr(parts, "free_memory", lambda device, free=free: free)
+        assert parts.fastest_graph(one, 10, 20, torch.device("cpu")) == graph
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("graph", ["checkpoint", "selective", "autograd"])
 @pytest.mark.parametrize("steps", [1, 4])

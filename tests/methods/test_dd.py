@@ -83,7 +83,7 @@ def assert_same(ours: list[Tensor], expected: list[Tensor]) -> None:
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-14)
 
 
-@pytest.mark.parametrize("graph", ["checkpoint", "autograd"])
+@pytest.mark.parametrize("graph", ["checkpoint", "autograd", "auto"])
 @pytest.mark.parametrize("labels", ["hard", "soft"])
 @pytest.mark.parametrize(("num_networks", "steps", "epochs"), [(1, 2, 3), (3, 2, 3), (3, 3, 1)])
 def test_outer_gradient_is_the_papers(

@@ -87,7 +87,7 @@ def by_hand(method: MTT, start: Weights, target: Weights) -> Tensor:
     return above / sum((start[name] - target[name]).square().sum() for name in w)
 
 
-@pytest.mark.parametrize("graph", ["checkpoint", "autograd"])
+@pytest.mark.parametrize("graph", ["checkpoint", "autograd", "auto"])
 @pytest.mark.parametrize("labels", ["hard", "soft"])
 def test_loss_and_gradients_are_the_papers(make: Any, graph: str, labels: str) -> None:
     method = make(unroll=graph, synthetic=soft(labels))

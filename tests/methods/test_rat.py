@@ -113,7 +113,7 @@ def pixel(labels: str) -> Any:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("graph", ["checkpoint", "autograd"])
+@pytest.mark.parametrize("graph", ["checkpoint", "autograd", "auto"])
 @pytest.mark.parametrize("labels", ["hard", "soft"])
 @pytest.mark.parametrize("inner", ["adam", "sgd"])
 def test_loss_and_gradients_are_the_papers(make: Make, graph: str, labels: str, inner: str) -> None:

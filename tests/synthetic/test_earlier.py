@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ddist import DistilledDataset
-from ddist.artifact.normalization import MeanStd, Unit
+from ddist.artifact.normalization import MeanStd, Normalization, Unit
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.synthetic import Pixel, StepSizes
@@ -44,6 +44,13 @@ def test_images_are_taken_as_they_are(digits: RealData, tmp_path: Path) -> None:
     found = pixel(digits, folder)
     found.begin(images=torch.zeros(20, 1, 8, 8))  # a method that would know better
     assert torch.equal(found.stored()[0], images)
+
+
+def test_a_ready_made_set_starts_by_its_name(digits: RealData) -> None:
+    ready = DistilledDataset.load("digits-1")
+    started = pixel(digits, Path("digits-1"), torch.arange(10)).stored()[0]
+    had = Normalization.from_state(ready.normalization)
+    torch.testing.assert_close(digits.normalization.inverse(started), had.inverse(ready.images))
 
 
 def test_images_of_another_normalisation_have_the_same_pixels(

@@ -1,10 +1,14 @@
 """What a run says at its end follows its figures."""
 
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from ddist.tasks.advice import worth
+from ddist.evaluation import Evaluator, Training
+from ddist.tasks.advice import advice, worth
+from tests.evaluation.test_training import OPTIONS
 
 
 def row(mean: float, ci95: float | None = 0.01) -> dict[str, Any]:
@@ -41,3 +45,16 @@ def test_a_set_is_compared_with_the_best_of_as_many_real_images(
     ours: dict[str, Any], baselines: dict[str, Any], said: str
 ) -> None:
     assert worth(ours, baselines).startswith(said)
+
+
+@pytest.mark.parametrize("labels", ["own", "teacher"])
+def test_it_is_said_where_the_accuracy_needs_a_teacher(labels: str, tmp_path: Path) -> None:
+    protocol = Training(**OPTIONS | {"labels": labels}, teacher=lambda x, _: x)
+    lines = advice(
+        {"evaluation": [row(0.5)], "baselines": {}},
+        cast(Evaluator, SimpleNamespace(protocol=protocol)),
+        10,
+        tmp_path,
+    )
+    said = "50.0 % where a teacher labels each batch" if labels == "teacher" else "50.0 %)"
+    assert f"(expect {said}" in lines[0]

@@ -1,9 +1,13 @@
 """What the first step needs is cut to its share of a budget."""
 
+from pathlib import Path
+from threading import Timer
+
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from ddist.errors import DdistError
 from ddist.tasks import cost as costs
 from ddist.tasks import preparing
 from ddist.tasks.build import read_data
@@ -60,6 +64,29 @@ def test_what_the_first_step_needs_is_cut_to_its_share(
     assert preparing.prepared_within_budget(filled, data, Clock(0.0)).trajectories.num_experts == 2
     monkeypatch.setattr(preparing, "chosen", lambda *names: True)
     assert preparing.prepared_within_budget(filled, data, Clock(0.0)).trajectories.num_experts == 3
+
+
+def test_other_processes_take_what_the_first_has_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As torchrun starts them, each would measure times of its own."""
+    filled, data = read_data(composed("method=mtt", "budget=100s"))
+    filled.paths.run = str(tmp_path)
+    monkeypatch.setattr(preparing, "seconds_per_image", lambda *_: 1e-9)  # all would fit
+    monkeypatch.setattr(preparing, "chosen", lambda *names: False)
+    for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "2"), ("RANK", "1")):
+        monkeypatch.setenv(name, value)
+    note = '{"method": {"trajectories": {"num_experts": 2}}}'
+    first = Timer(0.3, lambda: (tmp_path / "settings.json").write_text(note))
+    first.start()
+    assert preparing.prepared_within_budget(filled, data, Clock(0.0)).trajectories.num_experts == 2
+    first.join()
+    (tmp_path / "settings.json").unlink()
+    filled.budget = "0.1s"
+    with pytest.raises(DdistError, match="first process of this run has not begun"):
+        preparing.prepared_within_budget(filled, data, Clock(0.0))
+    monkeypatch.setenv("RANK", "0")
+    preparing.prepared_within_budget(filled, data, Clock(0.0))  # the first one measures at once
 
 
 def test_a_pool_and_an_autoencoder_are_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
