@@ -44,7 +44,7 @@ $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 lint: $(STAMP) ## ruff, and what comments and documents have to say; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q -m docs tests/test_recipes.py tests/test_results.py tests/cli/test_settings.py
+	$(BIN)/python -m pytest -q -m docs tests/test_recipes.py tests/test_results.py tests/test_links.py tests/cli/test_settings.py
 
 type: $(STAMP) ## mypy
 	$(BIN)/mypy

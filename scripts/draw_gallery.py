@@ -4,7 +4,7 @@ DDIST_DATA=… python scripts/draw_gallery.py [FOLDER]
 
 Distils what FOLDER (outputs/gallery) does not have yet, some 25 minutes of one CPU core in all, in
 few steps: the pictures show what images of a family look like, not how good they are. Draws
-.github/pages/gallery.png, a strip for each, and distilling.gif, the run of dd.
+.github/pages/gallery.png, a strip for each, and distilling.gif, the run of dc.
 """
 
 import subprocess
@@ -26,13 +26,15 @@ RUNS = {
     "random": ("real images, drawn at random", "method=random"),
     "rded": ("selection (rded): crops that a teacher is surest of", f"method=rded {TEACHER}"),
     "ddoq": ("generative (ddoq): decoded centroids", "method=ddoq"),
-    "dd": ("performance matching (dd): through the training",
-           "method=dd init=fixed steps=1000 callbacks.images.num_pictures=50"),
+    "dd": ("performance matching (dd): through the training", "method=dd init=fixed steps=1000"),
     "kip": ("kernel regression (kip)", "method=kip steps=600"),
-    "dc": ("gradient matching (dc)", f"method=dc {NARROW} steps=150 method.lr.images=1"),
+    "dc": ("gradient matching (dc)",
+           f"method=dc {NARROW} steps=150 method.lr.images=1 callbacks.images.num_pictures=50"),
     "dm": ("distribution matching (dm)", f"method=dm {NARROW} steps=500"),
     "ncfm": ("characteristic functions, 2x2 images in each (ncfm)", None),
-    "mtt": ("trajectory matching (mtt)", "experiment=laptop/mtt steps=200"),
+    "mtt": ("trajectory matching (mtt)",
+            "method=mtt network.width=32 dataset.subset=500 trajectories.num_experts=5 steps=200 "
+            "method.student_steps=30 synthetic.start=average"),
     "sre2l": ("inverting a teacher (sre2l)", f"method=sre2l {TEACHER} steps=300"),
 }  # fmt: skip
 """What stands beside a strip, and the words of its run; None: the ready-made set of MNIST."""
@@ -75,4 +77,4 @@ def animate(folder: Path) -> None:
 if __name__ == "__main__":
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "outputs/gallery")
     draw_gallery(folder)
-    animate(folder / "dd")
+    animate(folder / "dc")

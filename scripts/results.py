@@ -35,7 +35,7 @@ TITLES = {
     "cifar10": "CIFAR-10",
     "imagefolder": "Folders of pictures",
 }
-UNTOLD = re.compile(r"(strategy|validation)=[^,]*(, )?")  # of evaluation, or of older versions
+UNTOLD = re.compile(r"\b(strategy|validation|name|source\.folder)=[^,]*(, )?")
 PICTURE = "![Accuracy against seconds of distilling on MNIST, protocol dc2021_dsa](results.png)"
 HEAD = """# Results
 
@@ -135,7 +135,7 @@ def table(rows: list[ComparedRow]) -> str:
     ipcs = sorted({row.first.ipc for row in rows})
     alike: dict[tuple[str, str, str], dict[int, ComparedRow]] = {}
     for row in rows:
-        key = (row.first.method, row.network, UNTOLD.sub("", row.differences).rstrip(", "))
+        key = (row.first.method, row.network, told(row.differences))
         while row.first.ipc in alike.get(key, {}):  # settings too long to be told apart
             key = (*key[:2], f"{key[2]} ")
         alike.setdefault(key, {})[row.first.ipc] = row
@@ -148,6 +148,12 @@ def table(rows: list[ComparedRow]) -> str:
         cells = [linked(method, rows[0].first.dataset), *figures, " / ".join(known)]
         lines.append((*cells, network, settings.strip().replace("|", "\\|")))
     return markdown_table(tuple(head), lines).strip()
+
+
+def told(differences: str) -> str:
+    """Return the settings that tell rows apart without those of evaluation and of older versions,
+    and of folders of pictures their names alone."""
+    return re.sub(r"folder=[^,]*/", "folder=", UNTOLD.sub("", differences)).rstrip(", …")
 
 
 def cell(row: ComparedRow) -> str:

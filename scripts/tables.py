@@ -4,7 +4,6 @@ from ddist.artifact.card import markdown_table
 from ddist.compare.published import PublishedFigure, published_figures
 from ddist.compare.rows import ComparedRow
 from ddist.compare.tables import published_percent
-from ddist.formatting import duration
 from ddist.tasks.compare import Compared
 from ddist.tasks.config import conf_dir, option_names
 from ddist.tasks.recipes import recipes
@@ -38,8 +37,11 @@ SETTINGS = {
     ("ddoq", "cifar10"): "decode=decoder",
 }
 """The row that is shown where there are several: the method's defaults."""
-LOGGED = {"dd": ("79.7 ± 3.3 (71.2) [79.5 ± 8.1] ¹", "39 min")}
+NO_BREAK = "\u00a0"
+LOGGED = {"dd": ("79.7\u00a0(71.2) [79.5\u00a0±\u00a08.1]\u00a0¹", "39\u00a0min")}
 """Figures of early runs that have no kept line: docs/log.md."""
+ELSEWHERE = {"linear_probe": "[photographs](docs/backbones.md)"}
+"""What stands in place of figures on MNIST, by protocol."""
 DATASETS = ("mnist", "fashion_mnist", "svhn", "cifar10", "cifar100", "tiny_imagenet")
 START, END = "<!-- methods: python scripts/results.py write -->\n", "<!-- end of methods -->\n"
 
@@ -50,9 +52,12 @@ def methods_table(comparison: Compared) -> str:
     for name, (paper, arxiv, idea, protocol) in METHODS.items():
         shown, time = LOGGED.get(name) or own(comparison, "mnist", name, protocol)
         cifar, _ = own(comparison, "cifar10", name, protocol)
-        link = f"[`{name}`](https://arxiv.org/abs/{arxiv})"
-        lines.append((link, paper, idea, shown, time, cifar, f"`{protocol.split()[0]}`"))
-    head = ("`method=`", "paper", "learns by", "MNIST", "time", "CIFAR-10", "protocol")
+        cifar = "" if cifar == shown else cifar
+        link = f"[{paper}](https://arxiv.org/abs/{arxiv})".replace(" ", NO_BREAK)
+        protocol_name, _, changed = protocol.partition(" ")
+        called = f"`{protocol_name}` {changed}".strip()
+        lines.append((f"`{name}`", f"{idea}, {link}", shown, time, cifar, called))
+    head = ("`method=`", "learns by", "MNIST", "time", "CIFAR-10", "protocol")
     return markdown_table(head, lines)
 
 
@@ -67,14 +72,23 @@ def own(comparison: Compared, dataset: str, method: str, protocol: str) -> tuple
     published = (row.comparison.published if row else None) or in_papers(method, dataset, 10)
     same = row is None or row.comparison.difference is not None
     known = "" if published is None else f"[{'' if same else '≠ '}{published_percent(published)}]"
+    known = known.replace(" ", NO_BREAK)
     if row is None:
-        return known, ""
+        return known or ELSEWHERE.get(protocol, ""), ""
     text = f"**{100 * row.accuracy.mean:.1f}**"
-    alike = [r for r in here if r.first.method == "random" and r.network == row.network]
-    random = row.random or (alike[0].accuracy if alike else None)
+    alike = [r for r in here if r.network == row.network]  # others' random images will do
+    others = [r.accuracy for r in alike if r.first.method == "random"]
+    others += [r.random for r in alike if r.random is not None]
+    random = row.random or next(iter(others), None)
     if random is not None:
-        text += f" ({100 * random.mean:.1f})"
-    return f"{text} {known}".strip(), duration(row.seconds) if row.seconds is not None else ""
+        text += f"{NO_BREAK}({100 * random.mean:.1f})"
+    return f"{text} {known}".strip(), "" if row.seconds is None else minutes(row.seconds)
+
+
+def minutes(seconds: float) -> str:
+    """Return ``14 min``, or ``7 s`` of less than one, without a break."""
+    text = f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
+    return text.replace(" ", NO_BREAK)
 
 
 def width(row: ComparedRow) -> int:

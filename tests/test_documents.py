@@ -19,7 +19,7 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PRESETS_IN_FILES = sorted((ROOT / "conf" / "experiment").rglob("*.yaml"))
 SPAN = re.compile(r"`((?:ddist |experiment=)[^`]*)`")  # which may go on in the next line
 LINE = re.compile(r"^(?:    |#   )(?:\w+=\S+ )?(?:torchrun .* -m |srun .* )?(ddist .*)$", re.M)

@@ -18,6 +18,7 @@ from ddist import __version__
 from ddist.cli import sweep
 from ddist.cli.allocator import keep_freed_memory
 from ddist.cli.explain import explain
+from ddist.cli.help import FLAGS, help_text
 from ddist.cli.job_config import JobConfigLoader
 from ddist.cli.threads import wait_briefly
 from ddist.cli.validate import check_config
@@ -58,6 +59,12 @@ def main() -> NoReturn:
     sys.argv[1:] = without_dashes(sys.argv[1:])
     if "--version" in sys.argv[1:]:
         print(f"ddist {__version__} (torch {version('torch')}, Hydra {version('hydra-core')})")
+        sys.exit(0)
+    if any(flag in sys.argv[1:] for flag in FLAGS):
+        try:
+            print(help_text(sys.argv[1:]))
+        except DdistError as error:
+            _leave(str(error), 1)
         sys.exit(0)
     _check_flags()
     try:

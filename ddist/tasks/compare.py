@@ -23,11 +23,13 @@ from ddist.compare.sheet import (
 )
 from ddist.compare.tables import legend, protocol_csv, protocol_sheet, scores_sheet
 from ddist.errors import DdistError
+from ddist.report.comparison import comparison_page
 from ddist.settings.ranges import NonNegative
 from ddist.storage.atomic import write_file_whole
 from ddist.tasks.names import find_patterns
 from ddist.tasks.usual import usual_networks, usual_protocols
 
+PAGE = "compare.html"
 log = logging.getLogger(__name__)
 
 
@@ -38,8 +40,9 @@ def run(
     points: NonNegative,
     full: Annotated[float, Gt(0), Le(1)] | None,
 ) -> None:
-    """Compare the runs in ``cfg.runs``: print a table for each protocol, and write the tables and
-    plots to the run's folder. See :func:`ddist.compare.published.compare` for the limits and
+    """Compare the runs in ``cfg.runs``: print a table for each protocol, and write the tables,
+    plots and a page with all of them to the run's folder. See
+    :func:`ddist.compare.published.compare` for the limits and
     :func:`ddist.compare.robust.robust_scores` for ``full``."""
     comparison = compared(find_patterns(cfg), deviations, points, full)
     for problem in comparison.problems:
@@ -53,12 +56,17 @@ def run(
     for name, text in texts.items():
         write_file_whole(folder / name, text.encode())
     draw_plots(tables, folder)
+    rows = [row for table in tables.values() for row in table]
+    title = f"{comparison.num_files} runs compared"
+    page = comparison_page(title, sheets, notes, rows, folder)
+    write_file_whole(folder / PAGE, page.encode())
     screen = console()
     for sheet in sheets:
         screen.print(rich_table(sheet))
     for note in notes:
         screen.print(note, highlight=False, markup=False)
-    log.info("%d results.json compared: tables and plots are in %s.", comparison.num_files, folder)
+    log.info("%d runs compared: tables and plots are in %s.", comparison.num_files, folder)
+    log.info("All of it on one page: %s", folder / PAGE)
 
 
 @dataclass(frozen=True)

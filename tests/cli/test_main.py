@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from ddist import __version__
 from ddist.cli.main import without_dashes
+from ddist.tasks.config import option_names
 from tests.conftest import EVALUATED
 
 STEP = "steps=1"
@@ -244,13 +246,40 @@ def test_help_and_config_come_without_torch(tmp_path: Path) -> None:
         done = imported("torch", argument, folder=tmp_path)
         assert done.stderr == "False\n"
         if argument == "--help":
-            assert "method: average, " in done.stdout
-            assert "experiment/laptop: cafe, " in done.stdout and "_base" not in done.stdout
-            assert "ddist -m ipc=1,10 seed=0,1,2" in done.stdout
-            assert "Powered by" not in done.stdout
+            assert "method        average, " in done.stdout and "_base" not in done.stdout
+            assert re.search(r"experiment    \d\d presets", done.stdout)
+            assert len(done.stdout.splitlines()) < 60
         else:
             assert "ipc: 1\n" in done.stdout
     assert os.listdir(tmp_path) == []  # looking leaves nothing behind
+
+
+def test_each_option_of_a_group_is_explained(ddist) -> None:
+    done = ddist("--help", "method", "recipe")
+    assert (done.code, done.err) == (0, "")
+    assert "Distribution Matching (Zhao & Bilen 2023): the mean features" in done.out
+    assert re.search(r"^  dd +cifar10, cub200, digits", done.out, re.M)
+    for name in option_names("method"):
+        assert re.search(rf"^  {name} +\w.{{20}}", done.out, re.M), name
+    one = ddist("--help", "method=mtt")
+    assert "Matching Training Trajectories" in one.out and "task=settings method=mtt" in one.out
+
+
+def test_help_on_what_is_not_there_is_one_sentence(ddist) -> None:
+    for words, said in (
+        (("metod",), "did you mean method?"),
+        (("method=dmm",), "ddist --help method"),
+    ):
+        done = ddist("--help", *words)
+        assert done.code == 1 and said in sentence(done.code, done.out, done.err)
+
+
+def test_help_has_options_of_a_folder_of_ones_own(ddist) -> None:
+    mine = ddist.folder / "conf" / "method" / "mine.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("# @package _global_\n# My own method, which is new.\ndefaults: [dm]\n")
+    for flag in (("--config-dir=conf",), ("--config-dir", "conf")):
+        assert "My own method, which is new" in ddist(*flag, "--help", "method").out
 
 
 def test_the_config_is_shown_resolved(ddist) -> None:
