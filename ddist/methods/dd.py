@@ -62,7 +62,7 @@ class DD(Method):
             **common,
         )
         assert self.step_index is not None
-        self.sizes = (torch.bincount(self.step_index) * self.synthetic.factor**2).tolist()
+        self.sizes = (torch.bincount(self.step_index) * self.synthetic.examples_each).tolist()
         self.num_networks = num_networks
         self.graph: Graph = unroll
         self.window = window

@@ -56,7 +56,7 @@ class Matching(Method):
         self.classes_at_once = classes_at_once
         self.augment = augment
         self._fast: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
-        self._groups = groups_of(self.images_per_class, self.synthetic.factor**2)
+        self._groups = groups_of(self.images_per_class, self.synthetic.examples_each)
 
     def fast(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Return ``function``, which is applied to the real images of every outer step, compiled
@@ -146,10 +146,10 @@ class Matching(Method):
         return [(classes, images[rows.to(images.device)]) for classes, rows in self._groups]
 
 
-def groups_of(images_per_class: Sequence[int], tiles: int) -> list[Group]:
-    """Return the classes int64 [k] that have equally many stored images, and the rows int64 [k, M]
-    of their training images, ``tiles`` for each stored one, which are sorted by class."""
-    counts = tiles * torch.tensor(images_per_class)
+def groups_of(images_per_class: Sequence[int], each: int) -> list[Group]:
+    """Return the classes int64 [k] that have equally many images, and the rows int64 [k, M] of
+    their training images, ``each`` for every image, which are sorted by class."""
+    counts = each * torch.tensor(images_per_class)
     starts = counts.cumsum(0) - counts
     groups = []
     for count in counts.unique():
