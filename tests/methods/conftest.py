@@ -113,8 +113,8 @@ def make_matching(
 
     def build(kind: type[Matching], **changes: Any) -> Matching:
         options: dict[str, Any] = {
-            "network": network, "ipc": 2, "classes_at_once": None, "augment": "plain",
-            "lr": {"images": 0.1},
+            "network": network, "ipc": 2, "classes_at_once": None, "cluster_from": None,
+            "cluster_every": 10, "augment": "plain", "lr": {"images": 0.1},
         }  # fmt: skip
         options = common | options | changes
         monkeypatch.setattr(normalization, "__class__", single)  # images start in single precision

@@ -36,6 +36,11 @@ METHODS: dict[str, tuple[tuple[str, ...], set[str], set[str]]] = {
         {"real", "init", "student"}, set(),
     ),
     "dm": (MATCHING, {"real", "init", "augment"}, set()),
+    "m3d": (MATCHING, {"real", "init", "augment"}, set()),
+    "datadam": (
+        (*MATCHING, "network=convnet", "network.depth=2", "network.width=4"),
+        {"real", "init", "augment"}, set(),
+    ),
     "dc": (DC, {"real", "init", "augment", "student"}, {"init", "student"}),
     "dsa": (DC, {"real", "init", "augment", "student"}, {"init", "student"}),
     "idc": (
