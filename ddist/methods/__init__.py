@@ -14,6 +14,7 @@ from ddist.methods.ddpp import DDPP
 from ddist.methods.dm import DM
 from ddist.methods.frepo import FRePo
 from ddist.methods.idc import IDC
+from ddist.methods.idm import IDM
 from ddist.methods.kip import KIP
 from ddist.methods.lgm import LGM
 from ddist.methods.m3d import M3D
@@ -34,6 +35,7 @@ __all__ = [
     "DDPP",
     "DM",
     "IDC",
+    "IDM",
     "KIP",
     "LGM",
     "M3D",

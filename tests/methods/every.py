@@ -48,6 +48,11 @@ METHODS: dict[str, tuple[tuple[str, ...], set[str], set[str]]] = {
         {"real", "init", "augment", "student", "student images", "synthetic"},
         {"init", "student", "student images"},
     ),
+    "idm": (
+        (*STUDENTS, "method.num_pool=2", "method.max_updates=1", "method.student_images=16"),
+        {"real", "init", "augment", "serving", "student", "student images"},
+        {"init", "serving", "student", "student images"},
+    ),
     "cafe": (
         (*STUDENTS, "method.max_updates=2", "method.max_student_epochs=2",
          "method.query_per_class=2"),

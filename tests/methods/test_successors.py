@@ -1,6 +1,7 @@
 """M3D, DataDAM, DCC and DREAM: their equations written out, and what they refuse."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from ddist.errors import DdistError
 from ddist.matching.discrepancy import mean_discrepancy
-from ddist.methods import DC, DM, M3D, DataDAM
+from ddist.methods import DC, DM, IDM, M3D, DataDAM
 from ddist.methods.matching import Matching
 from ddist.networks import MLP, embed
 from ddist.seeding import generator
@@ -115,6 +116,63 @@ def test_classes_at_once_change_nothing(
 ) -> None:
     one, all_ = (make_matching(kind, num_networks=1, classes_at_once=n, **options) for n in (3, 10))
     assert_same_losses(one, all_, indices_of(one))
+
+
+POOL: dict[str, Any] = {
+    "num_pool": 2, "max_updates": 2, "class_weight": 0.7, "student_images": 32,
+    "student_epochs": 1, "student_lr": 0.05, "student_momentum": 0.9, "student_batch_size": 8,
+}  # fmt: skip
+
+
+def test_idms_loss_is_dms_and_a_cross_entropy(
+    make_matching: Make, assert_the_papers: Callable[..., None]
+) -> None:
+    def by_hand(method: Matching, indices: Tensor) -> Tensor:
+        pool = method.init.draw(method.network, 2, 0, 0)
+        w = {name: v[method.serving()].double() for name, v in pool.items()}  # type: ignore[operator]
+        total = torch.zeros((), dtype=torch.float64)
+        for c, pair in enumerate(sides(method, indices)):
+            means = [embed(method.network, w, x).mean(0) for x in pair]
+            logits = functional_call(method.network, w, (pair[1],))
+            surprise = cross_entropy(logits, torch.full((len(logits),), c))
+            total = total + (means[0] - means[1]).square().sum() + 0.7 * surprise
+        return total
+
+    method = make_matching(IDM, **POOL)
+    assert_the_papers(method, indices_of(method), by_hand)
+
+
+def test_idms_networks_are_trained_and_replaced(make_matching: Make) -> None:
+    """One of them at a time, on real images, until it has served often enough."""
+    method = make_matching(IDM, **POOL)
+    assert isinstance(method, IDM)
+    seen: list[tuple[int, dict[str, Tensor], Tensor]] = []
+    for step in range(8):
+        method.at = step  # type: ignore[attr-defined]
+        method.networks_of_step()
+        students = method._students_at
+        assert students is not None
+        seen.append((method.serving(), students.weights, students.figures))
+    first = seen[0][1]["head.weight"].clone()
+    assert {k for k, _, _ in seen} == {0, 1}
+    images, labels = method.data.images(indices_of(method, 40)), torch.arange(10)[:, None]
+
+    def loss(w: dict[str, Tensor], k: int) -> float:
+        logits = functional_call(
+            method.network, {n: v[k] for n, v in w.items()}, (images.flatten(0, 1),)
+        )
+        return float(cross_entropy(logits, labels.expand(10, 40).flatten()))
+
+    for before, (k, weights, ages) in pairwise(seen):
+        other = 1 - k
+        assert torch.equal(weights["head.weight"][other], before[1]["head.weight"][other])
+        age = int(before[2][k])
+        assert int(ages[k]) == (1 if age == 2 else age + 1)
+        if age == 1:
+            assert loss(weights, k) < loss(before[1], k)  # trained
+        if age == 2:
+            assert not torch.allclose(weights["head.weight"][k], first[k])  # fresh
+    assert any(int(ages[k]) == 1 for k, _, ages in seen[4:])
 
 
 def test_a_network_of_one_layer_has_nothing_to_look_at(make_matching: Make, digits: Any) -> None:
