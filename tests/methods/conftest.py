@@ -144,9 +144,9 @@ def make_every(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     monkeypatch.setattr("ddist.tasks.build.build_trajectories", lambda *_: Experts())
 
     def of(name: str, *words: str) -> Callable[[], Method]:
+        words = (*METHODS[name][0], *words)
         network = () if any(word.startswith("network=") for word in words) else NETWORK
-        words = (*COMMON, *network, f"paths.cache={tmp_path}", f"method={name}",
-                 *METHODS[name][0], *words)  # fmt: skip
+        words = (*COMMON, *network, f"paths.cache={tmp_path}", f"method={name}", *words)
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             cfg = compose("config", list(words))
         cfg, data = read_data(cfg)
