@@ -94,6 +94,11 @@ class Method(OuterOptimizer):
         self.seed = seed
         self.compiles: Compile = compile
         self.student_precision: Precision = student_precision
+        if ema is not None and self.synthetic.file() is not None:
+            raise DdistError(
+                "method.ema averages pixels, and these images are stored as something else: set "
+                "method.ema=null, or synthetic=pixel."
+            )
         self.average = None if ema is None else MovingAverage(self.synthetic.stored()[0], ema)
         self.recovery = Recovery()
         self._unchecked: tuple[Tensor, int, dict[str, float], Tensor | None] | None = None
@@ -214,11 +219,13 @@ class Method(OuterOptimizer):
         images, labels = self.synthetic.stored()
         step_sizes = self.step_sizes()
         kept = images if self.average is None else self.average.value
+        index, each = self.step_index, self.synthetic.stored_each
         return {
             "images": kept.detach().float().cpu().clone(),
             "labels": labels.detach().cpu().clone(),
             "step_sizes": None if step_sizes is None else step_sizes.cpu(),
-            "step_index": self.step_index,
+            "step_index": None if index is None else index.repeat_interleave(each),
+            "codes": self.synthetic.file(),
         }
 
     def variants(self) -> dict[str, dict[str, Any]]:
