@@ -56,6 +56,8 @@ class Method(OuterOptimizer):
     """False where its steps ask nothing of ``init`` (see :meth:`draw_networks`)."""
     uses_network = True
     """False where no network takes part in distilling: ``network`` is then ignored."""
+    tiles = False
+    """True where large pictures are better as several training images in each stored one."""
     needs_features = False
     """True where the network's features are used, and not its logits alone."""
     regresses = False
@@ -95,10 +97,7 @@ class Method(OuterOptimizer):
         self.compiles: Compile = compile
         self.student_precision: Precision = student_precision
         if ema is not None and self.synthetic.file() is not None:
-            raise DdistError(
-                "method.ema averages pixels, and these images are stored as something else: set "
-                "method.ema=null, or synthetic=pixel."
-            )
+            raise DdistError("method.ema averages pixels: set it to null, or synthetic=pixel.")
         self.average = None if ema is None else MovingAverage(self.synthetic.stored()[0], ema)
         self.recovery = Recovery()
         self._unchecked: tuple[Tensor, int, dict[str, float], Tensor | None] | None = None
