@@ -153,7 +153,7 @@ def table(rows: list[ComparedRow]) -> str:
 def told(differences: str) -> str:
     """Return the settings that tell rows apart without those of evaluation and of older versions,
     and of folders of pictures their names alone."""
-    return re.sub(r"folder=[^,]*/", "folder=", UNTOLD.sub("", differences)).rstrip(", …")
+    return re.sub(r"folder=[^,]*/", "folder=", UNTOLD.sub("", differences)).rstrip(", ")
 
 
 def cell(row: ComparedRow) -> str:
