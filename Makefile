@@ -7,7 +7,7 @@ OLDEST := .venv-oldest
 JOBS ?= 2
 DEMO := outputs/demo/$(shell date +%Y-%m-%d_%H-%M-%S)
 
-.PHONY: help setup demo test test-fast test-oldest lint type settings format bench wheel clean
+.PHONY: help setup demo test test-fast test-oldest lint documents results type settings format bench wheel clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -45,6 +45,12 @@ lint: $(STAMP) ## ruff, and what comments and documents have to say; changes not
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q -m docs tests/test_recipes.py tests/test_results.py tests/test_links.py tests/cli/test_settings.py
+
+documents: $(STAMP) ## what documents say: commands compose, Python runs, links lead somewhere
+	$(BIN)/python -m pytest -q tests/test_documents.py tests/test_code_of_documents.py tests/test_links.py
+
+results: $(STAMP) ## docs/results.md, coverage.md and README's table, from docs/results/
+	$(BIN)/python scripts/results.py write
 
 type: $(STAMP) ## mypy
 	$(BIN)/mypy

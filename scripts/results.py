@@ -18,6 +18,7 @@ from ddist.compare.files import KEPT, RESULTS, load
 from ddist.compare.rows import ComparedRow
 from ddist.compare.sheet import markdown
 from ddist.compare.tables import FLAG, percent, published_percent
+from ddist.errors import DdistError
 from ddist.formatting import duration
 from ddist.settings.groups import without
 from ddist.storage.signature import signature
@@ -153,7 +154,7 @@ def table(rows: list[ComparedRow]) -> str:
 def told(differences: str) -> str:
     """Return the settings that tell rows apart without those of evaluation and of older versions,
     and of folders of pictures their names alone."""
-    return re.sub(r"folder=[^,]*/", "folder=", UNTOLD.sub("", differences)).rstrip(", …")
+    return re.sub(r"folder=[^,]*/", "folder=", UNTOLD.sub("", differences)).rstrip(", ")
 
 
 def cell(row: ComparedRow) -> str:
@@ -218,7 +219,10 @@ def picture(comparison: Compared) -> None:
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["keep", *folders] if folders:
-            keep([Path(folder) for folder in folders])
+            try:
+                keep([Path(folder) for folder in folders])
+            except DdistError as error:
+                sys.exit(f"results.py: a run's results.json is not usable: {error}")
         case ["write"]:
             found = compared_runs()
             for problem in found.problems:

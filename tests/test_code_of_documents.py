@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import ddist
 from tests.conftest import QUICK
 
-pytestmark = [pytest.mark.docs, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(python|yaml)\n(.*?)^```", re.S | re.M)

@@ -10,8 +10,12 @@ pytestmark = pytest.mark.docs
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
-LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+LINK = re.compile(r"""\[[^\]]*\]\(([^)\s]+)\)|src(?:set)?="([^"]+)""")
 CODE = re.compile(r"^```.*?^```|^    .*?$|`[^`\n]*`", re.S | re.M)
+
+
+def links(text: str) -> list[str]:
+    return [link or picture for link, picture in LINK.findall(text)]
 
 
 def anchors(page: Path) -> set[str]:
@@ -23,7 +27,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for link in LINK.findall(CODE.sub("", page.read_text())):
+    for link in links(CODE.sub("", page.read_text())):
         if link.startswith(("http", "mailto:")):
             continue
         place, _, anchor = link.partition("#")
@@ -35,7 +39,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_documents_know_what_they_are_read_for() -> None:
     readme = (ROOT / "README.md").read_text()
     assert len(readme.splitlines()) <= 150
-    reached = {Path(link.partition("#")[0]).name for link in LINK.findall(readme)}
+    reached = {Path(link.partition("#")[0]).name for link in links(readme)}
     known = {page.name for page in (ROOT / "docs").glob("*.md")}
     assert known - reached <= {"parametrisations.md"}, "README leads to each page"
 

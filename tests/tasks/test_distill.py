@@ -91,7 +91,11 @@ def test_results_keep_the_contract(whole: Path) -> None:
     assert found["cost"].keys() == COST
     assert found["cost"]["steps_per_second"] == pytest.approx(8 / found["cost"]["distill_seconds"])
     assert found["cost"]["artifact_bytes"] == DistilledDataset.load(whole / "distilled").num_bytes
-    assert found["provenance"].keys() == {"ddist", "torch", "signature", "config"}
+    origin = {"command", "commit", "machine"}
+    assert found["provenance"].keys() == {"ddist", "torch", "signature", "config"} | origin
+    assert found["provenance"]["command"].startswith("ddist ")
+    assert "steps=8" in found["provenance"]["command"]
+    assert "thread" in found["provenance"]["machine"]
     assert found["provenance"]["config"]["method"]["student_epochs"] == 10
     meta = json.loads((whole / "distilled" / "meta.json").read_text())
     assert meta["results"] == found
