@@ -16,7 +16,8 @@ from tests.methods.test_learns import COMMON, SHORT
 
 WORDS = {
     "frequency": ("synthetic.copies=3",), "lowrank": ("synthetic.copies=2",),
-    "bases": ("synthetic.copies=3",), "field": ("synthetic.copies=2",), "mirrored": (),
+    "bases": ("synthetic.copies=3",), "field": ("synthetic.copies=2",),
+    "mirrored": ("dataset.mirror=true",),
 }  # fmt: skip
 METHODS = ("dm", "dsa", "idc", "mtt", "tesla", "frepo", "dd")
 
