@@ -169,7 +169,9 @@ class DistilledDataset:
     def picture(self) -> bytes:
         """Draw all images on one picture, a PNG file."""
         m = self.meta
-        title = f"{m['dataset']} · {m['method']} · {m['ipc']} per class"
+        count, each = m["ipc"], self.stored_each
+        number = f"{count * each} in the bytes of {count}" if each > 1 else str(count)
+        title = f"{m['dataset']} · {m['method']} · {number} per class"
         return png(
             image_grid(self._pixels(), self.labels, m["class_names"], self.step_index, title=title)
         )

@@ -100,8 +100,12 @@ class OptimizedRandom(Selection):
 
 def refuse_tiles(synthetic: SyntheticData) -> None:
     """Raise a DdistError where the bytes of an image hold several training images."""
-    if synthetic.examples_each > 1:
+    if (f := synthetic.factor) > 1:
         raise DdistError(
-            f"This method chooses whole images, not {synthetic.examples_each} in the bytes of one: "
-            "set synthetic=pixel."
+            f"This method chooses whole images, not {f}x{f} in each: set synthetic=pixel."
+        )
+    if (each := synthetic.stored_each) > 1:
+        raise DdistError(
+            f"This method chooses whole images, not {each} in the bytes of one: set "
+            "synthetic=pixel."
         )

@@ -51,6 +51,11 @@ class Coded(Pixel):
                 "synthetic.bounded=true keeps pixels within their range, and these images are "
                 "stored as something else: set synthetic.bounded=false, or synthetic=pixel."
             )
+        if mirror and not data.mirror:
+            raise DdistError(
+                f"A mirrored image of {data.name} is of another class (dataset.mirror=false): set "
+                "synthetic.mirror=false, or choose another parametrisation than mirrored."
+            )
         own = class_labels.repeat_interleave(copies)
         super().__init__(data, own, generator, *args, bounded=False, **options)
         first, learned = self.images.detach(), self.images.requires_grad

@@ -16,7 +16,8 @@ from tests.methods.test_learns import COMMON, SHORT
 
 WORDS = {
     "frequency": ("synthetic.copies=3",), "lowrank": ("synthetic.copies=2",),
-    "bases": ("synthetic.copies=3",), "field": ("synthetic.copies=2",), "mirrored": (),
+    "bases": ("synthetic.copies=3",), "field": ("synthetic.copies=2",),
+    "mirrored": ("dataset.mirror=true",),
 }  # fmt: skip
 METHODS = ("dm", "dsa", "idc", "mtt", "tesla", "frepo", "dd")
 
@@ -40,6 +41,7 @@ def test_averages_of_pixels_and_choices_of_images_are_refused(ddist: Any) -> Non
         (("method=ftd",), "method.ema=null, or synthetic=pixel"),
         (("method=herding",), "not 4 in the bytes of one: set synthetic=pixel"),
         (("method=dm", "synthetic.copies=65"), "choose a smaller synthetic.copies"),
+        (("method=dm", "synthetic.mirror=true"), "dataset.mirror=false"),
     ):
         done = ddist("dataset=digits", "synthetic=frequency", "ipc=1", *words)
         assert done.code != 0 and said in done.err and "Traceback" not in done.err

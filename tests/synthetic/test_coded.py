@@ -23,6 +23,7 @@ def make(data: RealData, name: str = "frequency", **changes: Any) -> Coded:
     options = {"code": code, "copies": copies, "mirror": name == "mirrored", "rate": 1.0}
     settings = pixel(start="real").keywords | options | changes
     labels = torch.arange(10).repeat_interleave(2)
+    data.mirror = True
     return Coded(data, labels, torch.Generator().manual_seed(0), **settings)
 
 
@@ -99,6 +100,13 @@ def test_labels_of_an_image_and_of_its_mirror_image_are_one(digits: RealData) ->
     )
     labels = synthetic()[1]
     assert labels.shape == (40, 10) and torch.equal(labels[::2], labels[1::2])
+
+
+def test_digits_are_not_mirrored(digits: RealData) -> None:
+    labels = torch.arange(10)
+    settings = pixel().keywords | {"code": Pixels(), "copies": 1, "mirror": True, "rate": 1.0}
+    with pytest.raises(DdistError, match=r"of another class \(dataset.mirror=false\)"):
+        Coded(digits, labels, torch.Generator(), **settings)
 
 
 def test_bounds_are_refused(digits: RealData) -> None:
