@@ -27,19 +27,16 @@ def footprint(network: nn.Module, image_shape: ImageShape) -> Footprint:
 limit = cache(activation_limit)
 
 
-UNROLLED_SHARE = 0.5  # of the free memory that a graph of all steps may take
+FREE_SHARE = 0.5  # of the free memory that a graph of all steps may take
 
 
 def fastest_graph(one: Footprint, num_images: int, steps: int, device: torch.device) -> Graph:
     """Return the fastest exact gradient through ``steps`` steps on ``num_images`` each that leaves
-    half of the free memory free: all give the same numbers."""
-    free = free_memory(device)
+    half of the free memory free: all give the same numbers. On a CPU a graph beyond
+    :func:`ddist.inner.footprint.activation_limit` is slower than one that is rebuilt."""
+    most = min(limit(device), FREE_SHARE * (free_memory(device) or 0))
     faster: tuple[Graph, ...] = ("autograd", "selective")
-    fitting = (
-        graph
-        for graph in faster
-        if free and one.unrolled(num_images, steps, graph) <= UNROLLED_SHARE * free
-    )
+    fitting = (graph for graph in faster if one.unrolled(num_images, steps, graph) <= most)
     return next(fitting, "checkpoint")
 
 

@@ -68,6 +68,9 @@ def test_the_fastest_graph_that_fits_is_chosen(monkeypatch: pytest.MonkeyPatch) 
     ):
         monkeypatch.setattr(parts, "free_memory", lambda device, free=free: free)
         assert parts.fastest_graph(one, 10, 20, torch.device("cpu")) == graph
+    monkeypatch.setattr(parts, "free_memory", lambda device: 2**50)
+    monkeypatch.setattr(parts, "limit", lambda device: needed[2] - 1)
+    assert parts.fastest_graph(one, 10, 20, torch.device("cpu")) == "selective"
 
 
 @pytest.mark.parametrize("name", NETWORKS)
