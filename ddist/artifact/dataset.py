@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from ddist.artifact.card import card
+from ddist.artifact.codes import Codes
 from ddist.artifact.files import TENSORS, encode, located, read_folder, stored_tensors
 from ddist.artifact.grid import image_grid, png
 from ddist.artifact.multiformation import expand
@@ -45,6 +46,7 @@ class DistilledDataset:
     step_sizes: Tensor | None = None  # float [E, S]: E epochs over S student steps
     step_index: Tensor | None = None  # int64 [N]: the student step 0..S-1 an image belongs to
     initial_weights: dict[str, Tensor] | None = None  # θ₀, where p(θ₀) is a single point
+    codes: Codes | None = None  # what is stored in the place of ``images``, which are decoded
     normalization: dict[str, Tensor | str]  # see ddist.artifact.normalization
     meta: dict[str, Any]
     config: str  # YAML
@@ -102,6 +104,11 @@ class DistilledDataset:
         return int(self.meta.get("factor", 1))
 
     @property
+    def stored_each(self) -> int:
+        """Return the stored images for each image of pixels in whose bytes they are."""
+        return int(self.meta.get("stored_each", 1))
+
+    @property
     def label_temperature(self) -> float | None:
         """Return at which temperature a teacher gave the labels; None for labels that none gave."""
         value = self.meta.get("label_temperature") if self.labels.is_floating_point() else None
@@ -125,7 +132,7 @@ class DistilledDataset:
         """Return the bytes of what was distilled: images, labels, weights and steps. Neither θ₀ nor
         the normalisation counts: they are the same for every set made from this dataset and
         seed."""
-        tensors = stored_tensors({name: getattr(self, name) for name in TENSORS}, self.meta)
+        tensors = stored_tensors(self._tensors(), self.meta, self.codes)
         return sum(tensor.nbytes for tensor in tensors.values() if tensor is not None)
 
     def save(self, path: str | Path) -> Path:
@@ -136,9 +143,14 @@ class DistilledDataset:
 
     def files(self) -> dict[str, bytes]:
         """Return the files that :meth:`load` needs, by name."""
-        tensors = {name: getattr(self, name) for name in TENSORS}
         meta = {**self.meta, "bytes": self.num_bytes}
-        return encode(tensors, self.initial_weights, self.normalization, meta, self.config)
+        stored = stored_tensors(self._tensors(), meta, self.codes)
+        if self.codes is not None:
+            meta["code"] = {"kind": self.codes.kind, "mirror": self.codes.mirror}
+        return encode(stored, self.initial_weights, self.normalization, meta, self.config)
+
+    def _tensors(self) -> dict[str, Tensor | None]:
+        return {name: getattr(self, name) for name in TENSORS}
 
     @classmethod
     def load(cls, path: str | Path) -> "DistilledDataset":
@@ -157,7 +169,9 @@ class DistilledDataset:
     def picture(self) -> bytes:
         """Draw all images on one picture, a PNG file."""
         m = self.meta
-        title = f"{m['dataset']} · {m['method']} · {m['ipc']} per class"
+        count, each = m["ipc"], self.stored_each
+        number = f"{count * each} in the bytes of {count}" if each > 1 else str(count)
+        title = f"{m['dataset']} · {m['method']} · {number} per class"
         return png(
             image_grid(self._pixels(), self.labels, m["class_names"], self.step_index, title=title)
         )

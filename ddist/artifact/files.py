@@ -18,23 +18,32 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from ddist.artifact.codes import Codes, images_of
 from ddist.artifact.soft_labels import keep_top, restore_top
 from ddist.errors import DdistError
 
-FORMAT, SCHEMA = "ddist.DistilledDataset", 3
+FORMAT, SCHEMA = "ddist.DistilledDataset", 4
 READY = Path(__file__).parents[1] / "sets"
 """Where the ready-made sets lie, each in a folder of its name."""
 DATA, META, CONFIG = "data.safetensors", "meta.json", "config.yaml"
 TENSORS = ("images", "labels", "weights", "step_sizes", "step_index")
+CODE = "code."  # before the names of the tensors that images are decoded from
+SHARED = ("labels", "step_index")  # by the images in the bytes of one, so that it is stored once
 TOP = ("labels.values", "labels.indices")
 
 
 def stored_tensors(
-    tensors: dict[str, Tensor | None], meta: dict[str, Any]
+    tensors: dict[str, Tensor | None], meta: dict[str, Any], codes: Codes | None = None
 ) -> dict[str, Tensor | None]:
-    """Return ``tensors`` as the file holds them."""
+    """Return ``tensors`` as the file holds them, with the ``codes`` of images in their place."""
     images = tensors["images"]
-    if images is not None and meta.get("images_stored") == "float16":
+    if codes is not None:
+        rest = {name: value for name, value in tensors.items() if name != "images"}
+        for name in SHARED:
+            if (value := rest[name]) is not None and not value.is_floating_point():
+                rest[name] = value[:: meta.get("stored_each", 1)]
+        tensors = {**rest, **{CODE + name: value for name, value in codes.tensors.items()}}
+    elif images is not None and meta.get("images_stored") == "float16":
         tensors = {**tensors, "images": images.half()}
     labels, k = tensors["labels"], meta.get("label_top_k")
     if k is None or labels is None or not labels.is_floating_point():
@@ -50,9 +59,10 @@ def encode(
     meta: dict[str, Any],
     config: str,
 ) -> dict[str, bytes]:
-    """Return the three files that :func:`read_folder` reads, by name. ``meta`` must be JSON."""
+    """Return the three files that :func:`read_folder` reads, by name, of ``tensors`` as
+    :func:`stored_tensors` gives them. ``meta`` must be JSON."""
     values: dict[str, Tensor | str | None] = {
-        **stored_tensors(tensors, meta),
+        **tensors,
         **{f"normalization.{k}": v for k, v in normalization.items()},
         **{f"initial_weights.{k}": v for k, v in (initial_weights or {}).items()},
     }
@@ -75,8 +85,10 @@ def encode(
 
 
 def schema_of(meta: dict[str, Any]) -> int:
-    """Return the lowest schema whose readers know all that is stored: a teacher's labels and images
-    in half precision are newer than the rest."""
+    """Return the lowest schema whose readers know all that is stored: codes of images, images in
+    half precision and a teacher's labels are newer than the rest."""
+    if "code" in meta:
+        return 4
     if "images_stored" in meta:
         return 3
     return 2 if "label_temperature" in meta else 1
@@ -102,6 +114,12 @@ def read_folder(path: Path) -> dict[str, Any]:
     if tensors.keys() >= set(TOP) and isinstance(meta.get("num_classes"), int):
         values, indices = (tensors[name] for name in TOP)
         tensors["labels"] = restore_top(values, indices, meta["num_classes"])
+    codes = read_codes(meta, below(CODE, tensors))
+    if codes is not None:
+        tensors["images"] = images_of(codes, tuple(meta.get("image_shape", ())))
+        for name in SHARED:
+            if name in tensors and (fewer := len(tensors["images"]) // len(tensors[name])) > 1:
+                tensors[name] = tensors[name].repeat_interleave(fewer)
     missing = {"images", "labels"} - tensors.keys()
     if missing:
         raise DdistError(f"{DATA} lacks the tensors {sorted(missing)}.")
@@ -112,11 +130,23 @@ def read_folder(path: Path) -> dict[str, Any]:
         raise DdistError(f"{META} lacks the normalization.")
     return {
         **{name: tensors.get(name) for name in TENSORS},
+        "codes": codes,
         "initial_weights": below("initial_weights.", tensors) or None,
         "normalization": {**words, **below("normalization.", tensors)},
         "meta": meta,
         "config": config,
     }
+
+
+def read_codes(meta: dict[str, Any], tensors: dict[str, Tensor]) -> Codes | None:
+    """Return the codes of images that ``meta`` speaks of, and take them out of it."""
+    match meta.pop("code", None):
+        case None:
+            return None
+        case {"kind": str(kind), "mirror": bool(mirror)}:
+            return Codes(kind, mirror, tensors)
+        case other:
+            raise DdistError(f"{META} has no valid code of images, got {other!r}.")
 
 
 def located(path: Path) -> Path:

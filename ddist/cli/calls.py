@@ -18,6 +18,7 @@ from omegaconf import DictConfig, open_dict
 from torch import nn
 
 from ddist.artifact.dataset import DistilledDataset
+from ddist.cli.allocator import keep_freed_memory
 from ddist.cli.explain import explain
 from ddist.cli.main import LIGHTNING_LOGGERS
 from ddist.cli.validate import check_config
@@ -151,7 +152,9 @@ def composed(
 ) -> Iterator[tuple[DictConfig, MakeSource | None]]:
     """Compose and check the config of a call, and yield it with the source of its data (None where
     the config names it), while Hydra says that it runs. Nothing is printed meanwhile but progress.
+    The process keeps freed memory for reuse from then on, as the command's does.
     """
+    keep_freed_memory()
     words, source = data_words(train, test, settings.get("dataset.size"))
     words += [f"{name}={value_in_words(value)}" for name, value in settings.items()]
     if isinstance(network, str):

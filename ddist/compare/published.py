@@ -56,6 +56,10 @@ class Comparison:
         return self.limit is not None and abs(self.difference or 0) > self.limit
 
 
+PIXELS = {"synthetic.copies": 1, "synthetic.mirror": False}
+"""Published images are stored as their pixels, but for what a figure's settings say."""
+
+
 @cache
 def document() -> Any:
     """Return what ``published.yaml`` holds."""
@@ -157,7 +161,7 @@ def mismatches(setup: Setup, published: PublishedFigure, networks: Networks) -> 
         return [f"network {setup.network}, published {' or '.join(published.networks)}"]
     reasons = []
     usual = network_settings(setup.network, networks, published.dataset)
-    settings = {**usual, **published.settings}
+    settings = {**PIXELS, **usual, **published.settings}
     for path, expected in settings.items():
         value = network_setting(setup, path, networks)
         unknown = value is None and path not in published.settings  # of an older run

@@ -56,6 +56,8 @@ class Method(OuterOptimizer):
     """False where its steps ask nothing of ``init`` (see :meth:`draw_networks`)."""
     uses_network = True
     """False where no network takes part in distilling: ``network`` is then ignored."""
+    tiles = False
+    """True where large pictures are better as several training images in each stored one."""
     needs_features = False
     """True where the network's features are used, and not its logits alone."""
     regresses = False
@@ -94,6 +96,8 @@ class Method(OuterOptimizer):
         self.seed = seed
         self.compiles: Compile = compile
         self.student_precision: Precision = student_precision
+        if ema is not None and self.synthetic.file() is not None:
+            raise DdistError("method.ema averages pixels: set it to null, or synthetic=pixel.")
         self.average = None if ema is None else MovingAverage(self.synthetic.stored()[0], ema)
         self.recovery = Recovery()
         self._unchecked: tuple[Tensor, int, dict[str, float], Tensor | None] | None = None
@@ -214,11 +218,13 @@ class Method(OuterOptimizer):
         images, labels = self.synthetic.stored()
         step_sizes = self.step_sizes()
         kept = images if self.average is None else self.average.value
+        index, each = self.step_index, self.synthetic.stored_each
         return {
             "images": kept.detach().float().cpu().clone(),
             "labels": labels.detach().cpu().clone(),
             "step_sizes": None if step_sizes is None else step_sizes.cpu(),
-            "step_index": self.step_index,
+            "step_index": None if index is None else index.repeat_interleave(each),
+            "codes": self.synthetic.file(),
         }
 
     def variants(self) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
+from ddist.errors import DdistError
 from ddist.inner.stacking import Stacked, choose_stacked
 from ddist.matching.gradient import DistanceName, distance_by_name
 from ddist.methods.students import AlongStudents, Students
@@ -24,12 +25,15 @@ class DC(AlongStudents):
         g(x, theta) = grad_theta l(A(x), theta),   theta_{t+1} = theta_t trained on S
 
     (paper, eq. 7-10). ``updates`` outer steps (t) are made along one student, which is trained
-    between them; then comes a fresh one.
+    between them; then comes a fresh one. With ``sum_classes`` the sum over classes is within D, of
+    their gradients, so that what tells classes apart counts (DCC, Lee et al. 2022, arXiv
+    2202.02916).
 
     Args:
         distance: D, see :mod:`ddist.matching.gradient`.
         updates: outer steps per student, the paper's outer loop.
         student_epochs: epochs between them, the paper's inner loop.
+        sum_classes: whether gradients are summed over the classes before they are compared.
     """
 
     supports_fp16 = False
@@ -42,17 +46,33 @@ class DC(AlongStudents):
         distance: DistanceName,
         updates: PositiveInt,
         student_epochs: NonNegativeInt,
+        sum_classes: bool,
         **common: Any,
     ) -> None:
         super().__init__(**common)
         self.distance = distance_by_name(distance)
         self.updates, self.student_epochs = updates, student_epochs
+        self.sum_classes = sum_classes
+        if sum_classes and len(set(self.images_per_class)) > 1:
+            raise DdistError(
+                "method.sum_classes=true needs equally many images of each class: set "
+                "synthetic.scarce=repeat, or choose a smaller ipc."
+            )
+
+    def parts(self, x_syn: Tensor, num_real: int) -> Sequence[Tensor]:
+        """Return all classes as one part where their gradients are summed."""
+        if self.sum_classes:
+            return [torch.arange(len(x_syn))]
+        return super().parts(x_syn, num_real)
 
     def match(self, weights: Weights, x_real: Tensor, x_syn: Tensor, classes: Tensor) -> Tensor:
         weights = {name: w.detach().requires_grad_() for name, w in weights.items()}
         labels = classes.to(x_syn.device)
         real = self.gradients(weights, x_real, labels, create_graph=False)
-        return self.distance(real, self.gradients(weights, x_syn, labels, create_graph=True))
+        synthetic = self.gradients(weights, x_syn, labels, create_graph=True)
+        if self.sum_classes:
+            real, synthetic = ([g.sum(0, keepdim=True) for g in side] for side in (real, synthetic))
+        return self.distance(real, synthetic)
 
     def gradients(
         self, weights: Weights, x: Tensor, classes: Tensor, *, create_graph: bool

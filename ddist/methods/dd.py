@@ -61,7 +61,7 @@ class DD(Unrolled):
             **common,
         )
         assert self.step_index is not None
-        self.sizes = (torch.bincount(self.step_index) * self.synthetic.factor**2).tolist()
+        self.sizes = (torch.bincount(self.step_index) * self.synthetic.examples_each).tolist()
         self.num_networks = num_networks
         self.window = window
         self.objective = objective

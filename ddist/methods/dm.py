@@ -17,6 +17,7 @@ class DM(Matching):
     """
 
     needs_features = True
+    tiles = True
 
     def match(self, weights: Weights, x_real: Tensor, x_syn: Tensor, classes: Tensor) -> Tensor:
         synthetic = embed(self.network, weights, x_syn.flatten(0, 1))

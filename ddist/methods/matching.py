@@ -13,6 +13,7 @@ from ddist.errors import DdistError
 from ddist.inner.compiled import SAVED_PER_VALUE, compiled
 from ddist.inner.stacking import keeps_statistics, member, num_members
 from ddist.methods.base import Method
+from ddist.methods.representatives import Representatives
 from ddist.networks import Weights, embed
 from ddist.seeding import generator
 from ddist.settings.ranges import PositiveInt
@@ -36,6 +37,9 @@ class Matching(Method):
         classes_at_once: classes whose graph is held at a time; None for as many as have 4096 real
             images and 64 synthetic ones (1024 off CPUs).
         augment: applied to both kinds of images.
+        cluster_from: random images of each class, in whose clusters the real ones are chosen (see
+            :mod:`ddist.methods.representatives`); None for random ones.
+        cluster_every: outer steps after which others are chosen.
     """
 
     def __init__(
@@ -44,6 +48,8 @@ class Matching(Method):
         num_networks: PositiveInt,
         classes_at_once: PositiveInt | None,
         augment: Siamese,
+        cluster_from: PositiveInt | None,
+        cluster_every: PositiveInt,
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -56,7 +62,17 @@ class Matching(Method):
         self.classes_at_once = classes_at_once
         self.augment = augment
         self._fast: dict[Callable[..., Tensor], Callable[..., Tensor]] = {}
-        self._groups = groups_of(self.images_per_class, self.synthetic.factor**2)
+        self.representatives: Representatives | None = None
+        if cluster_from is not None:
+            if cluster_from < (most := self.data.per_class or 0):
+                raise DdistError(
+                    f"method.cluster_from={cluster_from} images of a class have no "
+                    f"method.real_per_class={most} clusters: choose more."
+                )
+            self.representatives = Representatives(
+                self.data, self.features_at, self.seed, cluster_from, cluster_every
+            )
+        self._groups = groups_of(self.images_per_class, self.synthetic.examples_each)
 
     def fast(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Return ``function``, which is applied to the real images of every outer step, compiled
@@ -80,6 +96,12 @@ class Matching(Method):
         features = torch.cat([forward(self.network, weights, chunk) for chunk in chunks])
         return features.unflatten(0, x.shape[:2])
 
+    def features_at(self, batch: int, x: Tensor) -> Tensor:
+        """Compute the features [k, M, F] of real images [k, M, C, H, W] in the network that is
+        drawn for the run's batch ``batch``."""
+        drawn = self.init.draw(self.network, 1, self.global_rank, batch)
+        return self.real_features(member(drawn, 0), x)
+
     def real_parts(self, x: Tensor) -> Sequence[Tensor]:
         """Split real images [N, C, H, W] into parts whose activations fit into a CPU's caches or a
         GPU's memory; there is one part where batch normalisation looks at all of them."""
@@ -93,6 +115,9 @@ class Matching(Method):
 
     def outer_loss(self, batch: Any) -> Tensor:
         indices: Tensor = batch
+        if self.representatives is not None:
+            number, per_class = self.batch_number(), indices.shape[1]
+            indices = self.representatives.rows(number, per_class, self.global_rank)
         weights = self.networks_of_step()
         images, _ = self.synthetic()
         groups = self.by_class(images)
@@ -146,10 +171,10 @@ class Matching(Method):
         return [(classes, images[rows.to(images.device)]) for classes, rows in self._groups]
 
 
-def groups_of(images_per_class: Sequence[int], tiles: int) -> list[Group]:
-    """Return the classes int64 [k] that have equally many stored images, and the rows int64 [k, M]
-    of their training images, ``tiles`` for each stored one, which are sorted by class."""
-    counts = tiles * torch.tensor(images_per_class)
+def groups_of(images_per_class: Sequence[int], each: int) -> list[Group]:
+    """Return the classes int64 [k] that have equally many images, and the rows int64 [k, M] of
+    their training images, ``each`` for every image, which are sorted by class."""
+    counts = each * torch.tensor(images_per_class)
     starts = counts.cumsum(0) - counts
     groups = []
     for count in counts.unique():

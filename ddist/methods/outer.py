@@ -97,6 +97,7 @@ class OuterOptimizer(LightningModule):
         group_of = {
             "images": "images",
             "levels": "images",  # of a pyramid
+            "codes": "images",
             "label_logits": "labels",
             "free_labels": "labels",
             "step_sizes": "step_sizes",

@@ -99,9 +99,13 @@ class OptimizedRandom(Selection):
 
 
 def refuse_tiles(synthetic: SyntheticData) -> None:
-    """Raise a DdistError where a stored image holds several training images."""
-    if synthetic.factor > 1:
+    """Raise a DdistError where the bytes of an image hold several training images."""
+    if (f := synthetic.factor) > 1:
         raise DdistError(
-            f"This method chooses whole images, not {synthetic.factor}x{synthetic.factor} in each: "
-            "set synthetic=pixel."
+            f"This method chooses whole images, not {f}x{f} in each: set synthetic=pixel."
+        )
+    if (each := synthetic.stored_each) > 1:
+        raise DdistError(
+            f"This method chooses whole images, not {each} in the bytes of one: set "
+            "synthetic=pixel."
         )

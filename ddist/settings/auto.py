@@ -12,6 +12,9 @@ AUTO = "auto"
 PUBLISHED_WIDTH = 128
 UNNAMED_BUDGET = "10m"
 CPU_OPERATIONS = 20e6  # multiply-adds of an image in a ConvNet that a CPU does hundreds of a second
+TILED_SIDE = (
+    64  # pixels from which on a quarter of an image is worth as much to a network, measured
+)
 IMAGES_PER_STEP = 320  # of all classes together, on a CPU
 
 
@@ -23,10 +26,13 @@ class Facts:
         side: pixels of the images' shorter side.
         num_classes: of the dataset.
         num_images: to train on.
+        fewest: those of the smallest class.
+        ipc: synthetic images per class.
         accelerator: whether there is one to compute on.
         own: whether it is somebody's own data, for which no paper has a network.
         recipe: whether a paper's settings for this dataset are in use.
         learns: whether the method learns its images.
+        tiles: whether the method gains by storing several training images in one, which can be cut.
         chooses: whether the protocol shows chosen real images by itself.
         bf16: whether the device computes in bfloat16 by itself, and so faster.
     """
@@ -34,10 +40,13 @@ class Facts:
     side: int
     num_classes: int
     num_images: int
+    fewest: int
+    ipc: int
     accelerator: bool
     own: bool
     recipe: bool
     learns: bool
+    tiles: bool
     chooses: bool
     bf16: bool
 
@@ -85,6 +94,14 @@ def precision(facts: Facts) -> str:
     return "bf16-mixed" if facts.bf16 and not facts.recipe else "32-true"
 
 
+def factor(facts: Facts) -> int:
+    """Return the training images per side in each stored one: 2 for somebody's own pictures of
+    ``TILED_SIDE`` and more, where the method gains by it (IDC, Kim et al. 2022) and each class has
+    as many real images to start from."""
+    suits = facts.own and facts.tiles and not facts.recipe and facts.side >= TILED_SIDE
+    return 2 if suits and facts.fewest >= 4 * facts.ipc else 1
+
+
 def coreset(facts: Facts) -> str | None:
     """Return how the real images are chosen that a set is shown beside: papers show random ones."""
     shown = facts.learns and not (facts.recipe or facts.chooses)
@@ -113,6 +130,7 @@ RULES: Mapping[str, Callable[[Facts], Any]] = {
     "evaluation.precision": precision,
     "trajectories.precision": precision,
     "reference.coreset.select": coreset,
+    "synthetic.factor": factor,
 }
 """What the settings become that say ``auto``, by their dotted names."""
 

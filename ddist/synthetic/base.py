@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from ddist.artifact.codes import Codes
 from ddist.synthetic.earlier import Earlier, say_taken
 from ddist.synthetic.steps import StepSizes
 
@@ -20,6 +21,8 @@ class SyntheticData(nn.Module, ABC):
 
     classes: Tensor
     factor: int = 1
+    stored_each: int = 1
+    """Stored images for each image of pixels that ``ipc`` asks for."""
     earlier: Earlier | None = None
     """The distilled set that it starts from, if any."""
     label_kind: str = "hard"
@@ -41,6 +44,15 @@ class SyntheticData(nn.Module, ABC):
         """Tell whether its labels start as those of an earlier set."""
         learned = self.label_kind in ("soft", "free")
         return learned and self.earlier is not None and self.earlier.labels is not None
+
+    @property
+    def examples_each(self) -> int:
+        """Return the training images for each image of pixels that ``ipc`` asks for."""
+        return self.stored_each * self.factor**2
+
+    def file(self) -> Codes | None:
+        """Return what is stored in the place of the images, where that is something else."""
+        return None
 
     @abstractmethod
     def forward(self) -> tuple[Tensor, Tensor]:

@@ -103,7 +103,8 @@ def classes_of(distilled: DistilledDataset) -> Tensor:
         return distilled.labels
     steps = 1 if distilled.step_index is None else int(distilled.step_index.max()) + 1
     ipc = distilled.meta.get("images_per_class", distilled.meta["ipc"])
-    classes, _ = spread_over_steps(ipc, distilled.meta["num_classes"], steps)
+    spread, _ = spread_over_steps(ipc, distilled.meta["num_classes"], steps)
+    classes = spread.repeat_interleave(distilled.stored_each)
     if len(classes) == len(distilled.labels):
         return classes
     return distilled.labels.argmax(1) if distilled.labels.ndim > 1 else distilled.labels

@@ -63,6 +63,7 @@ class Pixel(SyntheticData):
         super().__init__(step_sizes)
         check_factor(factor, data.image_shape)
         self.factor = factor
+        self.labelled_each = factor**2  # training images that share a label
         if folder := earlier_folder(start):
             self.earlier = read_earlier(folder, data, class_labels, factor)
             first = self.earlier.images
@@ -128,10 +129,10 @@ class Pixel(SyntheticData):
         if self.takes_labels():
             return
         if logits is not None and self.label_logits is not None:
-            self.label_logits.copy_(logits.unflatten(0, (-1, self.factor**2)).mean(1))
+            self.label_logits.copy_(logits.unflatten(0, (-1, self.labelled_each)).mean(1))
         if labels is not None:
             assert self.free_labels is not None, "only free labels are any numbers"
-            self.free_labels.copy_(labels.unflatten(0, (-1, self.factor**2)).mean(1))
+            self.free_labels.copy_(labels.unflatten(0, (-1, self.labelled_each)).mean(1))
 
     @torch.no_grad()
     def relabel(self, wanted: Callable[[Tensor], Tensor]) -> None:

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ddist.artifact.multiformation import compose
-from ddist.artifact.normalization import to_unit
 from ddist.data import RealData
 from ddist.settings.ranges import PositiveInt
 from ddist.synthetic.pixel import Pixel
+from ddist.synthetic.start import sample
 
 _COLOURS = 1000  # training images that the colours are taken from
 _MARGIN = 0.02  # from black and from white, where a sigmoid has hardly any slope
@@ -50,7 +50,7 @@ class Pyramid(Pixel):
         del self.images
         self._space = data.normalization if bounded else None
         self._sides = sides(first.shape[2], first.shape[3], coarsest)
-        self.register_buffer("colour", colour_matrix(sample(data)).to(first))
+        self.register_buffer("colour", colour_matrix(sample(data, _COLOURS)).to(first))
         levels = split(self._undone(first), self._sides)
         self.levels = nn.ParameterList([nn.Parameter(level, learned) for level in levels])
 
@@ -110,10 +110,3 @@ def colour_matrix(pixels: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(torch.atleast_2d(colours.cov()))
     root = vectors @ torch.diag(values.clamp_min(1e-6).sqrt()) @ vectors.T
     return (root / root.norm(dim=0).max()).float()
-
-
-def sample(data: RealData) -> Tensor:
-    """Return some training images [N, C, H, W], evenly spaced, as pixels in [0, 1]."""
-    num = min(_COLOURS, len(data.train))
-    rows = torch.linspace(0, len(data.train) - 1, num).round().long()
-    return to_unit(data.train.x[rows.to(data.device)])

@@ -13,6 +13,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from ddist.artifact.files import READY
+from ddist.artifact.normalization import to_unit
 from ddist.data import RealData
 from ddist.data.ondisk import OnDisk
 from ddist.errors import DdistError
@@ -47,10 +48,10 @@ def start_images(
     return STARTS[name](data, labels, generator)
 
 
-def images_per_class(data: RealData, ipc: int, factor: int) -> list[int]:
+def images_per_class(data: RealData, ipc: int, real_each: int) -> list[int]:
     """Return how many stored images each class has, at most ``ipc`` and at least one, where each
-    takes ``factor`` x ``factor`` of the class's real images and none is taken twice."""
-    return [max(1, min(ipc, count // factor**2)) for count in data.train.counts]
+    takes ``real_each`` of the class's real images and none is taken twice."""
+    return [max(1, min(ipc, count // real_each)) for count in data.train.counts]
 
 
 def earlier_folder(start: str) -> Path | None:
@@ -109,6 +110,13 @@ def kmeans(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor
         return means[torch.arange(k) % num]
 
     return _per_class(data, labels, centroids)
+
+
+def sample(data: RealData, most: int) -> Tensor:
+    """Return at most ``most`` training images [N, C, H, W], evenly spaced, as pixels in [0, 1]."""
+    num = min(most, len(data.train))
+    rows = torch.linspace(0, len(data.train) - 1, num).round().long()
+    return to_unit(data.train.x[rows.to(data.device)])
 
 
 def _per_class(data: RealData, labels: Tensor, choose: Callable[[Tensor, int], Tensor]) -> Tensor:

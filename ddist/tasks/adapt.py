@@ -43,14 +43,18 @@ def adapted_network(network: DictConfig, cfg: DictConfig, data: RealData) -> Dic
 def facts_of(cfg: DictConfig, data: RealData) -> Facts:
     """Return what the automatic settings of ``cfg`` follow."""
     accelerator = cfg.trainer.accelerator != "cpu" and torch.accelerator.is_available()
+    method = get_object(cfg.method._target_) if cfg.method else None
     return Facts(
         side=min(data.image_shape[1:]),
         num_classes=data.num_classes,
         num_images=len(data.train),
+        fewest=min(data.train.counts),
+        ipc=cfg.ipc,
         accelerator=accelerator,
         own=is_own(str(cfg.dataset.source._target_)),
         recipe=cfg.recipe is not None,
-        learns=bool(cfg.method) and get_object(cfg.method._target_).learns,
+        learns=method is not None and method.learns,
+        tiles=method is not None and method.tiles and not any(s % 2 for s in data.image_shape[1:]),
         chooses=get_object(cfg.evaluation._target_).num_beside > 0,
         bf16=has_bf16(accelerator),
     )

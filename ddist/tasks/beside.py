@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -50,9 +50,10 @@ def real_sets(
     baseline: bool,
     starts: Sequence[str] = (),
 ) -> dict[str, DistilledDataset]:
-    """Return as many images as are distilled, by the names of their rows: the ``chosen`` real ones
-    and, with ``baseline``, random ones, what the protocol chooses, and those of the ``starts``."""
-    sets = {}
+    """Return as many images of pixels as the distilled bytes hold, by the names of their rows: the
+    ``chosen`` real ones and, with ``baseline``, random ones, what the protocol chooses, and those
+    of the ``starts``."""
+    sets, distilled = {}, as_pixels(distilled)
     if baseline:
         sets["random"] = random_real(distilled, data, seed, evaluator.objective)
         sets |= chosen_by_protocol(distilled, data, evaluator)
@@ -68,8 +69,26 @@ def random_real(
 ) -> DistilledDataset:
     """Draw random real images of the same classes in the same steps: what distilling has to
     beat."""
+    distilled = as_pixels(distilled)
     say_repeated(data, classes_of(distilled))
     return of_start("random", "real", distilled, data, seed, objective)
+
+
+def as_pixels(distilled: DistilledDataset) -> DistilledDataset:
+    """Return the first of the images in the bytes of each image of pixels: the places that real
+    images may take."""
+    each = distilled.stored_each
+    if each == 1:
+        return distilled
+    names = ("images", "labels", "weights", "step_index")
+    tensors = {name: getattr(distilled, name) for name in names}
+    first = {k: v[::each].contiguous() for k, v in tensors.items() if v is not None}
+    return replace(
+        distilled,
+        **first,
+        codes=None,
+        meta={**distilled.meta, "stored_each": 1},
+    )
 
 
 def of_start(
@@ -143,7 +162,8 @@ def candidates(cfg: DictConfig, data: RealData) -> RealData:
 def selecting(cfg: DictConfig, name: str) -> DictConfig:
     """Return ``cfg`` with the method ``name``, which chooses images, in the place of its own."""
     method = to_plain(read_option("method", name), resolve=False)
-    synthetic = {**read_option("synthetic", "pixel"), "scarce": cfg.synthetic.scarce}
+    pixels = read_option("synthetic", "pixel")
+    synthetic = {**pixels, "scarce": cfg.synthetic.scarce, "factor": 1}
     augment = read_option("augment", "none")
     return with_settings(cfg, {"method": method, "synthetic": synthetic, "augment": augment})
 

@@ -30,7 +30,7 @@ from ddist.tasks.checks import (
     check_init,
     check_objective,
 )
-from ddist.tasks.config import load_option, to_plain
+from ddist.tasks.config import load_option, real_each, to_plain
 from ddist.tasks.networks import build_network, build_network_for
 from ddist.tasks.targets import make, maker
 from ddist.tasks.upgrade import upgrade
@@ -135,7 +135,7 @@ def build_method(
     options["network"] = build_network_for(cfg.method, cfg.network, data)
     options["synthetic"] = maker(cfg.synthetic)
     if cfg.synthetic.scarce == "fewer":
-        options["images_per_class"] = images_per_class(data, cfg.ipc, cfg.synthetic.factor)
+        options["images_per_class"] = images_per_class(data, cfg.ipc, real_each(cfg))
     config = to_plain(cfg.method)
     target = get_object(config["_target_"])
     if not (isclass(target) and issubclass(target, Method)):

@@ -65,6 +65,16 @@ def numeric(function: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
+def real_each(cfg: DictConfig) -> int:
+    """Return the real images that an image of ``ipc`` starts from."""
+    return int(cfg.synthetic.factor**2 * cfg.synthetic.get("copies", 1))
+
+
+def examples_each(cfg: DictConfig) -> int:
+    """Return the training images that an image of ``ipc`` becomes."""
+    return real_each(cfg) * (2 if cfg.synthetic.get("mirror", False) else 1)
+
+
 def from_row(column: str, table: str = "by_ipc", *, _root_: DictConfig) -> Any:
     """Return the value of ``column`` in the row of a table that the run is nearest to.
 

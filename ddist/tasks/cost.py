@@ -22,7 +22,7 @@ from ddist.seeding import generator
 from ddist.synthetic.start import start_images
 from ddist.synthetic.steps import spread_over_steps
 from ddist.tasks.build import FindTeacher, build_evaluator
-from ddist.tasks.config import with_settings
+from ddist.tasks.config import examples_each, with_settings
 from ddist.tasks.networks import build_network
 from ddist.tasks.targets import make
 from ddist.tasks.timing import seconds_of, tested_on_fewer
@@ -156,7 +156,7 @@ def changed(cfg: DictConfig, settings: Mapping[str, int]) -> DictConfig:
 
 def num_examples(cfg: DictConfig) -> int:
     """Return the images of a class that networks train on, however few are stored."""
-    return int(cfg.ipc * cfg.synthetic.factor**2)
+    return int(cfg.ipc * examples_each(cfg))
 
 
 def stand_in(cfg: DictConfig, data: RealData) -> DistilledDataset:

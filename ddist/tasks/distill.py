@@ -123,7 +123,9 @@ def distil(built: Run, clock: Clock, *, baseline: bool) -> float | None:
     num_examples = len(distilled.images) * distilled.factor**2
     for line in advice(results, built.evaluator, num_examples, folder / "distilled"):
         log.info(line)
-    log.info("The images: %s", folder / "distilled" / "grid.png")
+    each = distilled.factor**2
+    tiles = f", {each} to train on in each stored one" if each > 1 else ""
+    log.info("The images%s: %s", tiles, folder / "distilled" / "grid.png")
     return searched(selection)
 
 

@@ -75,6 +75,7 @@ def describe(cfg: DictConfig, method: Method, steps: int) -> DistilledDataset:
         "image_shape": list(data.image_shape),
         "ipc": cfg.ipc,
         "factor": method.synthetic.factor,
+        "stored_each": method.synthetic.stored_each,
         "uses_network": method.uses_network,
         "seed": cfg.seed,
         "steps": steps,

@@ -50,7 +50,8 @@ def evaluation_bytes(method: Method, evaluator: Evaluator, data: RealData) -> in
         return 0
     num_images = len(method.synthetic.classes)
     index: Tensor | None = method.step_index
-    largest = num_images if index is None else int(torch.bincount(index).max())
+    each = method.synthetic.examples_each
+    largest = num_images if index is None else each * int(torch.bincount(index).max())
     largest = min(largest, getattr(evaluator.protocol, "batch_size", largest))
     sizes = [
         footprint(network, data.image_shape).gradient(largest)

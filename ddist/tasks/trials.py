@@ -21,7 +21,7 @@ from ddist.methods import Method
 from ddist.seeding import generator
 from ddist.synthetic.earlier import classes_of
 from ddist.synthetic.start import start_images
-from ddist.tasks.beside import Chosen
+from ddist.tasks.beside import Chosen, as_pixels
 from ddist.tasks.build import (
     FindTeacher,
     build_evaluator,
@@ -29,6 +29,7 @@ from ddist.tasks.build import (
     build_method,
     shared_teacher,
 )
+from ddist.tasks.config import real_each
 from ddist.tasks.fitting import fit
 from ddist.tasks.names import chosen_names
 from ddist.tasks.results import evaluate
@@ -83,7 +84,7 @@ def begin(cfg: DictConfig, data: RealData, seconds: float) -> Trial:
         cfg.method.get("real_per_class") or 0,
         ceil((cfg.method.get("batch_real") or 0) / data.num_classes),
         ceil((OmegaConf.select(cfg, "method.judge.tuning_images") or 0) / data.num_classes),
-        cfg.ipc * max(cfg.method.get("factor", 1), cfg.synthetic.factor) ** 2,
+        cfg.ipc * max(cfg.method.get("factor", 1) ** 2, real_each(cfg)),
     )
     small = changed(cfg, {**SMALL, "init.subset": images, "method.train_per_class": images})
     few = data.limited(images, "estimate")
@@ -136,7 +137,7 @@ def evaluating(
     results: list[Results] = []
     chosen = None  # random images take as long as chosen ones, once these are chosen
     if (select_by := trial.cfg.reference.coreset.select) is not None:
-        labels = classes_of(distilled).cpu().sort().values
+        labels = classes_of(as_pixels(distilled)).cpu().sort().values
         images = start_images("real", trial.few, labels, generator(trial.cfg.seed, "estimate"))
         chosen = Chosen(select_by, images)
 

@@ -17,6 +17,9 @@ ADDED: tuple[tuple[str, str, Any], ...] = (
     ("dataset.source", "white", None),
     ("init", "classes", None),
     ("method", "log_step_size", False),
+    ("method", "sum_classes", False),
+    ("method", "cluster_from", None),
+    ("method", "cluster_every", 10),
 )
 """Settings that came later, with the value that does what was done before: where, name, value."""
 
@@ -27,6 +30,9 @@ TAKEN_BY = {
     "dataset.source.white": "folder",
     "init.classes": "source",
     "method.log_step_size": "expert_epochs",
+    "method.sum_classes": "updates",
+    "method.cluster_from": "classes_at_once",
+    "method.cluster_every": "classes_at_once",
 }
 """For settings that not every option of their group has: another setting of those that do."""
 

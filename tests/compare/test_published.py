@@ -109,6 +109,17 @@ def test_other_images_are_not_compared(write) -> None:
     assert compare(own, figure.accuracy, NETWORKS, 2.0, 2.0).difference is not None
 
 
+def test_images_stored_as_something_else_are_not_compared(write) -> None:
+    (figure,) = read(write("a"), {})
+    for synthetic, said in (
+        ({"copies": 4, "mirror": False}, "synthetic.copies 4, published 1"),
+        ({"copies": 1, "mirror": True}, "synthetic.mirror True, published False"),
+    ):
+        other = replace(figure, config={**figure.config, "synthetic": synthetic})
+        found = compare(other, figure.accuracy, NETWORKS, 2.0, 2.0)
+        assert (found.difference, found.note) == (None, f"not compared: {said}")
+
+
 def test_the_images_of_every_dataset_with_a_figure_are_known() -> None:
     assert {each.dataset for each in published_figures()} <= document()["images"].keys()
 

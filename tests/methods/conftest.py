@@ -113,8 +113,8 @@ def make_matching(
 
     def build(kind: type[Matching], **changes: Any) -> Matching:
         options: dict[str, Any] = {
-            "network": network, "ipc": 2, "classes_at_once": None, "augment": "plain",
-            "lr": {"images": 0.1},
+            "network": network, "ipc": 2, "classes_at_once": None, "cluster_from": None,
+            "cluster_every": 10, "augment": "plain", "lr": {"images": 0.1},
         }  # fmt: skip
         options = common | options | changes
         monkeypatch.setattr(normalization, "__class__", single)  # images start in single precision
@@ -144,9 +144,9 @@ def make_every(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     monkeypatch.setattr("ddist.tasks.build.build_trajectories", lambda *_: Experts())
 
     def of(name: str, *words: str) -> Callable[[], Method]:
+        words = (*METHODS[name][0], *words)
         network = () if any(word.startswith("network=") for word in words) else NETWORK
-        words = (*COMMON, *network, f"paths.cache={tmp_path}", f"method={name}",
-                 *METHODS[name][0], *words)  # fmt: skip
+        words = (*COMMON, *network, f"paths.cache={tmp_path}", f"method={name}", *words)
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             cfg = compose("config", list(words))
         cfg, data = read_data(cfg)

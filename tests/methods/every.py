@@ -36,12 +36,22 @@ METHODS: dict[str, tuple[tuple[str, ...], set[str], set[str]]] = {
         {"real", "init", "student"}, set(),
     ),
     "dm": (MATCHING, {"real", "init", "augment"}, set()),
+    "m3d": (MATCHING, {"real", "init", "augment"}, set()),
+    "datadam": (
+        (*MATCHING, "network=convnet", "network.depth=2", "network.width=4"),
+        {"real", "init", "augment"}, set(),
+    ),
     "dc": (DC, {"real", "init", "augment", "student"}, {"init", "student"}),
     "dsa": (DC, {"real", "init", "augment", "student"}, {"init", "student"}),
     "idc": (
         (*DC, "method.student_images=16", "method.synthetic_per_class=3"),
         {"real", "init", "augment", "student", "student images", "synthetic"},
         {"init", "student", "student images"},
+    ),
+    "idm": (
+        (*STUDENTS, "method.num_pool=2", "method.max_updates=1", "method.student_images=16"),
+        {"real", "init", "augment", "serving", "student", "student images"},
+        {"init", "serving", "student", "student images"},
     ),
     "cafe": (
         (*STUDENTS, "method.max_updates=2", "method.max_student_epochs=2",

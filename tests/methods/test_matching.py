@@ -20,7 +20,7 @@ from ddist.seeding import generator
 
 STUDENT: dict[str, Any] = {
     "distance": "cosine", "updates": 3, "student_epochs": 2, "student_lr": 0.05,
-    "student_batch_size": 8,
+    "student_batch_size": 8, "sum_classes": False,
 }  # fmt: skip
 REAL_STUDENT: dict[str, Any] = {
     "distance": "euclidean", "student_images": 32, "student_momentum": 0.9,

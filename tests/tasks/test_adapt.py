@@ -19,6 +19,7 @@ from ddist.settings.auto import (
     batch_real,
     budget,
     depth,
+    factor,
     held_out,
     may_be_auto,
     operations,
@@ -34,10 +35,13 @@ OWN = Facts(
     side=64,
     num_classes=10,
     num_images=5000,
+    fewest=40,
+    ipc=10,
     accelerator=False,
     own=True,
     recipe=False,
     learns=True,
+    tiles=True,
     chooses=False,
     bf16=True,
 )
@@ -82,6 +86,17 @@ def test_real_images_of_a_step_are_about_as_many_whatever_the_classes() -> None:
     assert max(several) == min(several)
     assert real_per_class(replace(OWN, num_classes=1000)) == 8
     assert batch_real(replace(OWN, num_images=100)) == 100 < batch_real(OWN)
+
+
+@pytest.mark.parametrize(
+    ("change", "tiles"),
+    [({}, 2), ({"side": 63}, 1), ({"tiles": False}, 1), ({"recipe": True}, 1), ({"own": False}, 1),
+     ({"fewest": 39}, 1), ({"ipc": 11}, 1)],
+)  # fmt: skip
+def test_own_large_pictures_share_a_stored_one_where_it_pays(
+    change: dict[str, Any], tiles: int
+) -> None:
+    assert factor(replace(OWN, **change)) == tiles
 
 
 def test_papers_compute_in_32_bits() -> None:
