@@ -72,7 +72,9 @@ def test_a_run_learns_and_its_artifact_is_plain_images_in_no_more_bytes(
     own, random = results["evaluation"][0], results["baselines"]["random"]
     assert own["accuracy_mean"] > random["accuracy_mean"] + 0.02
     # The real images beside it are as many as the bytes hold, whatever they were distilled to.
-    assert random["accuracy_mean"] == usual["baselines"]["random"]["accuracy_mean"]
+    # (With dataset.mirror=true networks are trained on mirrored ones too.)
+    apart = random["accuracy_mean"] - usual["baselines"]["random"]["accuracy_mean"]
+    assert abs(apart) <= (0.05 if name == "mirrored" else 0)
 
     artifact = DistilledDataset.load(folder / "distilled")
     each = artifact.stored_each
