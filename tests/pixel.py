@@ -13,4 +13,4 @@ def pixel(**changes: Any) -> partial[Pixel]:
     """Return what makes them, by conf/synthetic/pixel.yaml but for ``changes``."""
     settings: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / "synthetic" / "pixel.yaml"))
     del settings["_target_"]
-    return partial(Pixel, **settings | {"factor": 1} | changes)
+    return partial(Pixel, **settings | changes)

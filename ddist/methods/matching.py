@@ -48,8 +48,8 @@ class Matching(Method):
         num_networks: PositiveInt,
         classes_at_once: PositiveInt | None,
         augment: Siamese,
-        cluster_from: PositiveInt | None,
-        cluster_every: PositiveInt,
+        cluster_from: PositiveInt | None = None,  # YAML of somebody's own may be older than these
+        cluster_every: PositiveInt = 10,
         **common: Any,
     ) -> None:
         super().__init__(**common)

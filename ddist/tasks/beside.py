@@ -162,8 +162,7 @@ def candidates(cfg: DictConfig, data: RealData) -> RealData:
 def selecting(cfg: DictConfig, name: str) -> DictConfig:
     """Return ``cfg`` with the method ``name``, which chooses images, in the place of its own."""
     method = to_plain(read_option("method", name), resolve=False)
-    pixels = read_option("synthetic", "pixel")
-    synthetic = {**pixels, "scarce": cfg.synthetic.scarce, "factor": 1}
+    synthetic = {**read_option("synthetic", "pixel"), "scarce": cfg.synthetic.scarce}
     augment = read_option("augment", "none")
     return with_settings(cfg, {"method": method, "synthetic": synthetic, "augment": augment})
 

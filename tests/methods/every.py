@@ -49,7 +49,7 @@ METHODS: dict[str, tuple[tuple[str, ...], set[str], set[str]]] = {
         {"init", "student", "student images"},
     ),
     "idm": (
-        (*STUDENTS, "method.num_pool=2", "method.max_updates=1", "method.student_images=16"),
+        (*STUDENTS, "method.num_pool=2", "method.max_updates=3", "method.student_images=16"),
         {"real", "init", "augment", "serving", "student", "student images"},
         {"init", "serving", "student", "student images"},
     ),

@@ -54,7 +54,7 @@ def test_each_method_learns_as_many_images_as_there_are(make: Any, name: str) ->
     found = run.method.tensors()
     labels = found["labels"] if found["labels"].ndim == 1 else found["labels"].argmax(1)
     # These store four images in each, as many as there are real ones, but one at least.
-    expected = [0, 0, 1, 2] if name in ("idc", "ncfm") else LABELS
+    expected = [0, 0, 1, 2] if name in ("idc", "ncfm", "idm") else LABELS
     assert labels.tolist() == expected
     assert before.shape == found["images"].shape == (len(expected), 3, 8, 8)
 

@@ -21,7 +21,7 @@ from ddist.seeding import generator
 LR, BATCH, EPOCHS = 0.05, 8, 2
 STUDENT: dict[str, Any] = {
     "num_networks": 2, "distance": "cosine", "updates": 4, "student_epochs": EPOCHS,
-    "student_lr": LR, "student_batch_size": BATCH,
+    "student_lr": LR, "student_batch_size": BATCH, "sum_classes": False,
 }  # fmt: skip
 MOMENTUM, WEIGHT_DECAY, REAL_IMAGES = 0.9, 0.05, 20
 REAL_STUDENT: dict[str, Any] = STUDENT | {

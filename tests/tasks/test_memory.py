@@ -20,7 +20,7 @@ def parts(distilling: int) -> tuple[Any, Any, Any]:
     network = ConvNet(
         5, SHAPE, depth=3, width=16, norm="instance", pooling="avg", activation="relu"
     )
-    synthetic = SimpleNamespace(classes=torch.arange(40) % 5)
+    synthetic = SimpleNamespace(classes=torch.arange(40) % 5, examples_each=1)
     index = torch.arange(4).repeat_interleave(10)
     method = SimpleNamespace(
         learns=True, num_bytes=lambda: distilling, synthetic=synthetic, step_index=index
