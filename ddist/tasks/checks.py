@@ -157,8 +157,8 @@ def check_labels(cfg: DictConfig) -> None:
 
 
 def check_precision(precision: object, method: Method) -> None:
-    """Raise a DdistError for fp16 where inner losses are differentiated twice, for fp16 without
-    loss scaling, and for double precision."""
+    """Raise a DdistError for fp16 where inner losses are differentiated twice, for fp16 on a CPU
+    and without loss scaling, and for double precision."""
     if precision == "16-true":
         raise DdistError(
             "trainer.precision=16-true keeps the learned images themselves in 16 bits, without "
@@ -167,6 +167,10 @@ def check_precision(precision: object, method: Method) -> None:
     if precision in DOUBLE:
         raise DdistError(
             f"trainer.precision={precision} is more than anything here is computed in: use 32-true."
+        )
+    if precision in HALF and method.supports_fp16 and not torch.accelerator.is_available():
+        raise DdistError(
+            f"trainer.precision={precision} needs an accelerator: use bf16-mixed or 32-true."
         )
     if precision in HALF and not method.supports_fp16:
         raise DdistError(

@@ -133,6 +133,13 @@ def test_a_mistake_is_one_sentence(ddist, arguments: str, expected: str) -> None
 
 
 @pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has an accelerator")
+def test_fp16_without_an_accelerator(ddist) -> None:
+    done = ddist("method=dm", "trainer.precision=16-mixed", "budget=null")
+    said = sentence(done.code, done.out, done.err)
+    assert said.startswith("trainer.precision=16-mixed needs an accelerator: use bf16-mixed")
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="this machine has an accelerator")
 def test_a_gpu_that_is_not_there(ddist) -> None:
     done = ddist(STEP, "trainer.accelerator=gpu")
     assert "No supported gpu backend found" in sentence(done.code, done.out, done.err)
