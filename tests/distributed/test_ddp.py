@@ -29,6 +29,7 @@ COMMON = ["steps=1", "method.lr.images=1", "seed=3", "threads=1", "evaluation.nu
 ONE_STEP = [
     *COMMON, "method.optimizer._target_=torch.optim.SGD", "~method.optimizer.betas",
     "method.scheduler=null", "method.batch_real=64", "evaluation.epoch_grid=[1]",
+    "trainer.gradient_clip_val=null", "method.weight_decay.images=0",
 ]  # fmt: skip
 DC_STEP = [
     *COMMON, "method=dc", "recipe=dc/_paper", "method.optimizer.momentum=0",
