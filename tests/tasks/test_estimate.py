@@ -67,7 +67,8 @@ def test_choosing_real_images_counts_and_its_row(ddist) -> None:
     with_chosen = estimate(ddist, *words)["seconds"]
     without = estimate(ddist, *words, "reference.coreset.select=null")["seconds"]
     assert with_chosen["pool"] > 0 and "pool" not in without
-    assert 1.4 < with_chosen["evaluating"] / without["evaluating"] < 3
+    # 2.4 rows beside 1.4, each measured for a moment on a machine that may be busy
+    assert 1.2 < with_chosen["evaluating"] / without["evaluating"] < 3
 
 
 def test_longer_schedules_take_longer(ddist) -> None:
