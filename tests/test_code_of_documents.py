@@ -61,7 +61,7 @@ def test_readme_trains_on_a_set_that_is_normalised() -> None:
     assert len([line for line in code.splitlines() if line]) <= 16
     x, y = digits()
     accuracies = []
-    for text in (code, code.replace("network(normalize(test_pixels))", "network(test_pixels)")):
+    for text in (code, code.replace("distilled.normalize(test_pixels)", "test_pixels")):
         torch.manual_seed(0)
         names = {"test_pixels": x}
         exec(text, names)

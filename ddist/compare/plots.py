@@ -29,6 +29,7 @@ COSTS: dict[str, tuple[str, Cost]] = {
         lambda row: None if row.seconds is None else max(row.seconds, MIN_SECONDS),
     ),
 }
+Plot = Callable[[Axes, list[ComparedRow]], None]
 Panels = dict[tuple[str, str], list[ComparedRow]]  # dataset and protocol
 
 
@@ -44,22 +45,23 @@ def panels_of(
     return dict(sorted(panels.items()))
 
 
-def draw_plots(tables: dict[str, list[ComparedRow]], folder: Path) -> None:
+def draw_plots(tables: dict[str, list[ComparedRow]], folder: Path) -> dict[str, Path]:
     """Draw accuracy against images per class (``ipc.png``), against the bytes of the set, labels
-    included, and against seconds of distilling, as far as they are known."""
-    draw(
-        panels_of(tables, lambda row: row.first.ipc), "images per class", folder / "ipc.png", by_ipc
-    )
-    for name, (label, cost) in COSTS.items():
-        plot = partial(by_cost, cost=cost)
-        draw(panels_of(tables, cost), label, folder / f"{name}.png", plot)
+    included, and against seconds of distilling, as far as they are known; return the files by what
+    is along their axis."""
+    plots: dict[str, tuple[str, Cost, Plot]] = {
+        "ipc": ("images per class", lambda row: row.first.ipc, by_ipc),
+        **{n: (label, cost, partial(by_cost, cost=cost)) for n, (label, cost) in COSTS.items()},
+    }
+    files = {}
+    for name, (label, known, plot) in plots.items():
+        if panels := panels_of(tables, known):
+            files[label] = folder / f"{name}.png"
+            draw(panels, label, files[label], plot)
+    return files
 
 
-def draw(
-    panels: Panels, label: str, file: Path, plot: Callable[[Axes, list[ComparedRow]], None]
-) -> None:
-    if not panels:
-        return
+def draw(panels: Panels, label: str, file: Path, plot: Plot) -> None:
     columns = min(COLUMNS, len(panels))
     lines = ceil(len(panels) / columns)
     most_labels = max(len(by_method(rows)) for rows in panels.values())

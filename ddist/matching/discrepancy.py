@@ -14,7 +14,7 @@ def mean_discrepancy(real: Tensor, synthetic: Tensor, scales: Tensor) -> Tensor:
     |r - r'|^2 of the class's real features, so that scales mean the same in every network.
     ``real`` [K, B, F], ``synthetic`` [K, M, F], ``scales`` [H], to a scalar.
     """
-    within = squares(real, real)
+    within = torch.cdist(real, real).square()
     pairs = max(1, real.shape[1] * (real.shape[1] - 1))
     width = (within.sum((1, 2)) / pairs).clamp_min(torch.finfo(real.dtype).tiny)
 
@@ -22,12 +22,5 @@ def mean_discrepancy(real: Tensor, synthetic: Tensor, scales: Tensor) -> Tensor:
         exponents = squared[..., None] / (width[:, None, None, None] * scales.to(squared))
         return (-exponents).exp().mean((1, 2, 3))
 
-    crossed, own = squares(real, synthetic), squares(synthetic, synthetic)
+    crossed, own = (torch.cdist(x, synthetic).square() for x in (real, synthetic))
     return (kernel(within) - 2 * kernel(crossed) + kernel(own)).sum()
-
-
-def squares(a: Tensor, b: Tensor) -> Tensor:
-    """Return |a - b|^2 [K, M, N] of all pairs of rows of ``a`` [K, M, F] and ``b`` [K, N, F]."""
-    products = a @ b.transpose(1, 2)
-    lengths = a.square().sum(2)[:, :, None] + b.square().sum(2)[:, None, :]
-    return (lengths - 2 * products).clamp_min(0)

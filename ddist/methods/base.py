@@ -91,13 +91,14 @@ class Method(OuterOptimizer):
                 "as method=kip: choose hard or soft."
             )
         self.step_index = None if num_steps is None else step_index
-        self.data = data
-        self.init = init
-        self.seed = seed
+        self.data, self.init, self.seed = data, init, seed
         self.compiles: Compile = compile
         self.student_precision: Precision = student_precision
         if ema is not None and self.synthetic.file() is not None:
-            raise DdistError("method.ema averages pixels: set it to null, or synthetic=pixel.")
+            raise DdistError(
+                "method.ema averages pixels, and these images are stored as something else: set "
+                "method.ema=null, or synthetic=pixel."
+            )
         self.average = None if ema is None else MovingAverage(self.synthetic.stored()[0], ema)
         self.recovery = Recovery()
         self._unchecked: tuple[Tensor, int, dict[str, float], Tensor | None] | None = None

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ddist.errors import DdistError
 from ddist.matching.attention import attention
+from ddist.matching.distribution import mean_distance
 from ddist.methods.cafe import layer_outputs
 from ddist.methods.matching import Matching
 from ddist.networks import Weights
@@ -49,9 +50,8 @@ class DataDAM(Matching):
             *real, features = (torch.cat(layer) for layer in layers)
         *synthetic, own = self.layers(weights, x_syn.flatten(0, 1))
 
-        def apart(*sides: Tensor) -> Tensor:
-            real, own = (x.unflatten(0, (len(classes), -1)).mean(1) for x in sides)
-            return (real - own).square().sum()
+        def apart(real: Tensor, own: Tensor) -> Tensor:
+            return mean_distance(*(x.unflatten(0, (len(classes), -1)) for x in (real, own)))
 
         looks = [apart(r, s) for r, s in zip(real, synthetic, strict=True)]
         return torch.stack(looks).sum() + self.balance * apart(features, own)

@@ -4,12 +4,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from ddist.matching.distribution import mean_distance
 from ddist.methods.students import AlongStudents, Students
-from ddist.networks import Weights, embed
+from ddist.networks import Weights, classify, embed
 from ddist.seeding import generator
 from ddist.settings.ranges import Momentum, NonNegative, NonNegativeInt, PositiveInt
 
@@ -54,13 +53,13 @@ class IDM(AlongStudents):
         self.student_epochs, self.student_momentum = student_epochs, student_momentum
 
     def match(self, weights: Weights, x_real: Tensor, x_syn: Tensor, classes: Tensor) -> Tensor:
-        x = x_syn.flatten(0, 1)
-        synthetic = embed(self.network, weights, x).unflatten(0, x_syn.shape[:2])
+        features = embed(self.network, weights, x_syn.flatten(0, 1))
+        synthetic = features.unflatten(0, x_syn.shape[:2])
         distance = mean_distance(self.real_features(weights, x_real), synthetic)
         if not self.class_weight:
             return distance
-        labels = classes.to(x.device).repeat_interleave(x_syn.shape[1])
-        logits = functional_call(self.network, weights, (x,))
+        labels = classes.to(features.device).repeat_interleave(x_syn.shape[1])
+        logits = classify(self.network, weights, features)
         surprise = cross_entropy(logits, labels, reduction="sum") / x_syn.shape[1]
         return distance + self.class_weight * surprise
 

@@ -133,7 +133,7 @@ class MTT(Unrolled):
         return unroll(step, start, batches, [size] * self.student_steps, graph=self.graph)
 
     def unrolled(self) -> tuple[int, int]:
-        return min(self.num_images(), self.batch_syn or 2**31), self.student_steps
+        return min(len(self.synthetic.classes), self.batch_syn or 2**31), self.student_steps
 
     def distance(self, end: Weights, target: Weights, start: Weights) -> Tensor:
         return trajectory_distance(end, target, start)

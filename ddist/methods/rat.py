@@ -126,7 +126,9 @@ class RaT(Unrolled):
         return only_weights(end)
 
     def unrolled(self) -> tuple[int, int]:
-        return min(self.num_images(), self.batch_syn or 2**31), self.window or self.student_steps
+        return min(
+            len(self.synthetic.classes), self.batch_syn or 2**31
+        ), self.window or self.student_steps
 
     def draw_steps(self, stream: torch.Generator) -> int:
         """Draw N, the student's number of steps."""

@@ -36,7 +36,3 @@ class Unrolled(Method):
     def num_bytes(self) -> int:
         one = footprint(self.network, self.data.image_shape)
         return one.unrolled(*self.unrolled(), self.graph)
-
-    def num_images(self) -> int:
-        """Return how many training images the stored ones make."""
-        return len(self.synthetic.classes) * self.synthetic.factor**2

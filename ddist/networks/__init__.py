@@ -5,7 +5,7 @@ from ddist.networks.alexnet import AlexNet
 from ddist.networks.backbone import Backbone
 from ddist.networks.base import ImageShape, Network, Weights
 from ddist.networks.convnet import ConvNet
-from ddist.networks.features import embed
+from ddist.networks.features import classify, embed
 from ddist.networks.lenet import LeNet
 from ddist.networks.mlp import MLP
 from ddist.networks.resnet import ResNet18
@@ -25,5 +25,6 @@ __all__ = [
     "ResNet18",
     "Timm",
     "Weights",
+    "classify",
     "embed",
 ]

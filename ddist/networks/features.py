@@ -31,6 +31,14 @@ def embed(network: nn.Module, weights: Weights, x: Tensor) -> Tensor:
     return features.flatten(1)
 
 
+def classify(network: nn.Module, weights: Weights, features: Tensor) -> Tensor:
+    """Return the logits [N, K] of the features [N, F] that :func:`embed` has given."""
+    name = "head" if isinstance(network, Network) else _HEADS[network]
+    own = {n.removeprefix(f"{name}."): w for n, w in weights.items() if n.startswith(f"{name}.")}
+    logits: Tensor = functional_call(network.get_submodule(name), own, (features,))
+    return logits
+
+
 def check_features(network: nn.Module, x: Tensor, name: str) -> None:
     """Raise a DdistError unless ``network``, which the sentence calls ``name``, has features: for
     images ``x`` [N, C, H, W], its logits are what its last linear layer makes of them."""

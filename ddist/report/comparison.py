@@ -1,6 +1,6 @@
 """compare.html: many runs on one page that needs nothing but itself."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ddist.compare.rows import ComparedRow
@@ -12,11 +12,6 @@ from ddist.report.page import TEMPLATES
 GRID = "grid.png"  # in the folder of a set
 MAX_SETS = 60
 MAX_SET_BYTES = 8_000_000  # of their pictures, as files
-PLOTS = {
-    "ipc.png": "images per class",
-    "seconds.png": "seconds of distilling",
-    "bytes.png": "bytes of the distilled set",
-}
 
 
 def comparison_page(
@@ -24,15 +19,14 @@ def comparison_page(
     sheets: Sequence[Sheet],
     notes: Sequence[str],
     rows: Iterable[ComparedRow],
-    folder: Path,
+    plots: Mapping[str, Path],
 ) -> str:
-    """Return HTML with the tables, the plots that lie in ``folder``, and the pictures of the sets
-    of ``rows``, as far as they are there."""
-    plots = [(name, (folder / file).read_bytes()) for file, name in PLOTS.items()
-             if (folder / file).exists()]  # fmt: skip
+    """Return HTML with the tables, the ``plots``, files by what is along their axis, and the
+    pictures of the sets of ``rows``, as far as they are there."""
+    drawn = [(name, file.read_bytes()) for name, file in plots.items()]
     sets, left_out = pictures(rows)
     return TEMPLATES.get_template("compare.html").render(
-        title=title, sheets=sheets, notes=notes, numbers=NUMBERS, plots=plots, sets=sets,
+        title=title, sheets=sheets, notes=notes, numbers=NUMBERS, plots=drawn, sets=sets,
         left_out=left_out,
     )  # fmt: skip
 

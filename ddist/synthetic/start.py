@@ -114,9 +114,7 @@ def kmeans(data: RealData, labels: Tensor, generator: torch.Generator) -> Tensor
 
 def sample(data: RealData, most: int) -> Tensor:
     """Return at most ``most`` training images [N, C, H, W], evenly spaced, as pixels in [0, 1]."""
-    num = min(most, len(data.train))
-    rows = torch.linspace(0, len(data.train) - 1, num).round().long()
-    return to_unit(data.train.x[rows.to(data.device)])
+    return to_unit(data.train.at_most(most).x[:])
 
 
 def _per_class(data: RealData, labels: Tensor, choose: Callable[[Tensor, int], Tensor]) -> Tensor:

@@ -156,7 +156,7 @@ def check_labels(cfg: DictConfig) -> None:
         )
 
 
-def check_precision(precision: object, method: Method) -> None:
+def check_precision(precision: object, method: Method, device: torch.device) -> None:
     """Raise a DdistError for fp16 where inner losses are differentiated twice, for fp16 on a CPU
     and without loss scaling, and for double precision."""
     if precision == "16-true":
@@ -168,7 +168,7 @@ def check_precision(precision: object, method: Method) -> None:
         raise DdistError(
             f"trainer.precision={precision} is more than anything here is computed in: use 32-true."
         )
-    if precision in HALF and method.supports_fp16 and not torch.accelerator.is_available():
+    if precision in HALF and method.supports_fp16 and device.type == "cpu":
         raise DdistError(
             f"trainer.precision={precision} needs an accelerator: use bf16-mixed or 32-true."
         )

@@ -55,10 +55,10 @@ def run(
     texts |= {"compare.md": markdown(sheets, notes), "compare.tex": latex(sheets, notes)}
     for name, text in texts.items():
         write_file_whole(folder / name, text.encode())
-    draw_plots(tables, folder)
+    plots = draw_plots(tables, folder)
     rows = [row for table in tables.values() for row in table]
     title = f"{comparison.num_files} runs compared"
-    page = comparison_page(title, sheets, notes, rows, folder)
+    page = comparison_page(title, sheets, notes, rows, plots)
     write_file_whole(folder / PAGE, page.encode())
     screen = console()
     for sheet in sheets:

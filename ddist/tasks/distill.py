@@ -17,7 +17,7 @@ from ddist.settings.auto import AUTO
 from ddist.stages.stopping import keeping
 from ddist.tasks.advice import advice
 from ddist.tasks.beside import coreset
-from ddist.tasks.build import MakeSource
+from ddist.tasks.build import MakeSource, find_device
 from ddist.tasks.checks import check_precision, check_run, check_trained
 from ddist.tasks.claim import claim, kept_in
 from ddist.tasks.config import borrowed_ipcs, to_plain
@@ -65,7 +65,7 @@ def distil(built: Run, clock: Clock, *, baseline: bool) -> float | None:
     """Do the run, with settings that :func:`run` has checked; return what a search may minimise."""
     started = time.monotonic()
     cfg, data, method, folder = built.cfg, built.data, built.method, built.folder
-    check_precision(cfg.trainer.precision, method)
+    check_precision(cfg.trainer.precision, method, find_device(cfg.trainer.accelerator))
     check_memory(method, built.evaluator, data)
     check_trained(cfg, built.init)
     claim(folder, cfg)
@@ -120,10 +120,11 @@ def distil(built: Run, clock: Clock, *, baseline: bool) -> float | None:
         distilled.save(folder / "distilled")
         publish(results, confusion, distilled, folder, built.logger)
         rows.remove()
-    num_examples = len(distilled.images) * distilled.factor**2
-    for line in advice(results, built.evaluator, num_examples, folder / "distilled"):
-        log.info(line)
     each = distilled.factor**2
+    for line in advice(
+        results, built.evaluator, each * len(distilled.images), folder / "distilled"
+    ):
+        log.info(line)
     tiles = f", {each} to train on in each stored one" if each > 1 else ""
     log.info("The images%s: %s", tiles, folder / "distilled" / "grid.png")
     return searched(selection)

@@ -29,7 +29,7 @@ def html(write, tmp_path: Path) -> str:
     tables = make_rows(gather([str(tmp_path / "runs")], {}).figures, NETWORKS, 2.0, 2.0)
     (rows,) = tables.values()
     sheets = [protocol_sheet("<i>dc2021_dsa", rows)]
-    return comparison_page("3 runs", sheets, ["a note & more"], rows, tmp_path)
+    return comparison_page("3 runs", sheets, ["a note & more"], rows, {})
 
 
 def test_the_page_has_tables_sets_and_notes_and_needs_nothing_else(html: str) -> None:

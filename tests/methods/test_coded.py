@@ -38,7 +38,7 @@ def test_every_family_of_methods_moves_the_code(method: str, name: str, make_eve
 
 def test_averages_of_pixels_and_choices_of_images_are_refused(ddist: Any) -> None:
     for words, said in (
-        (("method=ftd",), "method.ema averages pixels: set it to null, or synthetic=pixel"),
+        (("method=ftd",), "method.ema=null, or synthetic=pixel"),
         (("method=herding",), "not 4 in the bytes of one: set synthetic=pixel"),
         (("method=dm", "synthetic.copies=65"), "choose a smaller synthetic.copies"),
         (("method=dm", "synthetic.mirror=true"), "dataset.mirror=false"),

@@ -77,7 +77,7 @@ RUNS = {
     "herding": Run(EMBEDDED, None, 4),
     "idc": Run((*FROM_NOISE, "method.updates=10"), 0.85, 8),
     "kcenter": Run(EMBEDDED, None, 4),
-    "idm": Run(MATCHING, None, 8),
+    "idm": Run(FROM_NOISE, 0.9, 8),
     "kip": Run((*SHORT, *EVERY, "evaluation=short"), 0.84, 12),
     "kmeans": Run(TRAINED, None, 7),
     "kmeans_embedding": Run(EMBEDDED, None, 4),

@@ -15,6 +15,7 @@ from ddist.artifact.dataset import DistilledDataset
 from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.init import Random
+from ddist.inner import parts
 from ddist.methods import DATM, DDPP, MTT
 from ddist.networks import MLP, Weights
 from tests.pixel import pixel
@@ -85,6 +86,22 @@ def by_hand(method: MTT, start: Weights, target: Weights) -> Tensor:
         w = {name: w[name] - eta * each for name, each in zip(w, g, strict=True)}
     above = sum((w[name] - target[name]).square().sum() for name in w)
     return above / sum((start[name] - target[name]).square().sum() for name in w)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("batch_syn", [None, 7])
+def test_the_graph_is_chosen_by_the_images_of_a_step(
+    make: Any, monkeypatch: pytest.MonkeyPatch, factor: int, batch_syn: int | None
+) -> None:
+    method = make(synthetic=pixel(factor=factor), batch_syn=batch_syn, unroll="auto")
+    images, _ = method.synthetic()
+    assert method.unrolled() == (batch_syn or len(images), 3)
+    one = parts.footprint(method.network, method.data.image_shape)
+    needed = one.unrolled(*method.unrolled(), "autograd")
+    for free, graph in ((2 * needed, "autograd"), (0, "checkpoint")):
+        monkeypatch.setattr(parts, "free_memory", lambda device, free=free: free)
+        method.__dict__.pop("graph", None)
+        assert method.graph == graph
 
 
 @pytest.mark.parametrize("graph", ["checkpoint", "autograd", "auto"])
