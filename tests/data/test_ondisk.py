@@ -234,7 +234,7 @@ data = RealData(
         background="white", white=None,
     ),
     channels=None,
-    size=128, normalize="mean_std", mean=None, std=None, subset=None, validation=0.1,
+    size=256, normalize="mean_std", mean=None, std=None, subset=None, validation=0.1,
     augmentation="none", mirror=True, verify=True, download=False, skip_damaged=False,
     classes=None, seed=0, root=".", cache="cache")
 def resident(field):
@@ -242,9 +242,9 @@ def resident(field):
 Path("/proc/self/clear_refs").write_text("5")  # the peak is what is resident now
 before = resident("VmRSS:")
 data.load().fingerprint()
-for x, y in data.batches(data.train, 20): pass
-for seed in range(5): data.batch(20, torch.Generator().manual_seed(seed))
-print(resident("VmHWM:") - before, 3 * 128 * 128 * len(data.train) / 2**20)
+for x, y in data.batches(data.train, 5): pass
+for seed in range(5): data.batch(5, torch.Generator().manual_seed(seed))
+print(resident("VmHWM:") - before, 3 * 256 * 256 * len(data.train) / 2**20)
 raise SystemExit
 """
 
@@ -271,7 +271,8 @@ def test_memory_does_not_grow_with_the_images_and_a_kill_loses_one_file(
     (grown, size), (grown_more, size_more) = (
         map(float, each.out.split()) for each in (small, large)
     )
-    assert size_more - size > 30 and grown_more - grown < 10
+    # What the allocator keeps differs by up to 16 MB from run to run.
+    assert size_more - size > 120 and grown_more - grown < 30
 
 
 def test_a_teacher_of_another_class_order_gives_the_same_labels(ddist: Any, tmp_path: Path) -> None:
