@@ -55,6 +55,12 @@ class RandomResizedCrop:
         heads = torch.rand(len(x), generator=generator, device=generator.device) < 0.5
         return torch.where(heads.to(x.device)[:, None, None, None], x.flip(3), x)
 
+    def larger(self, share: float) -> "RandomResizedCrop":
+        """Return the same crop, whose smallest area is ``share`` of the way to its largest."""
+        low, high = self.scale
+        scale = (low + share * (high - low), high)
+        return RandomResizedCrop(scale=scale, ratio=self.ratio, mirror=self.mirror, size=self.size)
+
     def boxes(self, num: int, side: tuple[int, int], generator: torch.Generator) -> Tensor:
         """Draw ``num`` parts of images of height and width ``side``: int64 [num, 4], each the first
         row, the rows, the first column, the columns. The first of ten draws that fits; else the

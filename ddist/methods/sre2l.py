@@ -1,18 +1,20 @@
 """SRe2L: squeeze, recover, relabel (Yin, Xing & Shen 2023, arXiv 2306.13092)."""
 
+from math import cos, pi
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ddist.augment.crop import RandomResizedCrop
 from ddist.errors import DdistError
 from ddist.inner.minibatches import Augment
 from ddist.matching.statistics import statistics_loss
 from ddist.methods.base import Batch, Method
 from ddist.methods.matching import sum_of_terms
 from ddist.seeding import generator
-from ddist.settings.ranges import NonNegative, NonNegativeInt, PositiveInt
+from ddist.settings.ranges import NonNegative, NonNegativeInt, PositiveInt, Share
 from ddist.teachers import Teacher
 
 
@@ -33,6 +35,8 @@ class SRe2L(Method):
         r_bn, first_factor: how much statistics count, and those of the first layer.
         augment: A, applied to each batch; None for none.
         jitter: A also rolls a batch by up to so many pixels, downwards and to the right.
+        curriculum: the share of the outer steps in which the smallest area of a crop falls from the
+            largest one, by half a cosine (CDA, Yin & Shen 2024); 0 for none.
     """
 
     draws_networks = False
@@ -46,6 +50,7 @@ class SRe2L(Method):
         first_factor: NonNegative,
         augment: Augment | None,
         jitter: NonNegativeInt,
+        curriculum: Share,
         **common: Any,
     ) -> None:
         if not teacher.batch_norms():
@@ -53,10 +58,16 @@ class SRe2L(Method):
                 "SRe2L matches the statistics of batch normalisation, which this teacher has not: "
                 "choose one that has them, such as teacher.network=convnet_bn."
             )
+        if curriculum and not isinstance(augment, RandomResizedCrop):
+            raise DdistError(
+                "method.curriculum is one of crops, and method.augment does not crop: set "
+                "method.augment to ddist.augment.crop.RandomResizedCrop, as recipe=sre2l/imagenet1k "
+                "does, or method.curriculum=0."
+            )
         super().__init__(**common)
         self.teacher, self.batch_classes = teacher, batch_classes
         self.r_bn, self.first_factor = r_bn, first_factor
-        self.augment, self.jitter = augment, jitter
+        self.augment, self.jitter, self.curriculum = augment, jitter, curriculum
 
     def outer_loss(self, batch: Batch) -> Tensor:
         images, labels = self.synthetic()
@@ -76,11 +87,20 @@ class SRe2L(Method):
 
     def loss(self, x: Tensor, y: Tensor, stream: torch.Generator) -> Tensor:
         """Return the loss of one batch: images [B, C, H, W] and labels, [B] or [B, K]."""
-        if self.augment is not None:
-            x = self.augment(x, stream)
+        if (augment := self.augment_now()) is not None:
+            x = augment(x, stream)
         down, right = torch.randint(self.jitter + 1, (2,), generator=stream).tolist()
         logits, inputs = self.teacher.with_inputs(torch.roll(x, (down, right), (2, 3)))
         factors = [self.first_factor] + [1.0] * (len(inputs) - 1)
         features, means, variances = zip(*inputs, strict=True)
         statistics = statistics_loss(features, means, variances, factors)
         return F.cross_entropy(logits, y) + self.r_bn * statistics
+
+    def augment_now(self) -> Augment | None:
+        """Return A at this outer step, t of T: the smallest area is
+        low + (high - low) (1 + cos(pi t / (curriculum T))) / 2, and later low."""
+        if not self.curriculum:
+            return self.augment
+        assert isinstance(self.augment, RandomResizedCrop)
+        over = min(1.0, self.global_step / (self.curriculum * self.trainer.max_steps))
+        return self.augment.larger((1 + cos(pi * over)) / 2)

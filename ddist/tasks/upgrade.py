@@ -20,6 +20,7 @@ ADDED: tuple[tuple[str, str, Any], ...] = (
     ("method", "sum_classes", False),
     ("method", "cluster_from", None),
     ("method", "cluster_every", 10),
+    ("method", "curriculum", 0.0),
 )
 """Settings that came later, with the value that does what was done before: where, name, value."""
 
@@ -33,6 +34,7 @@ TAKEN_BY = {
     "method.sum_classes": "updates",
     "method.cluster_from": "classes_at_once",
     "method.cluster_every": "classes_at_once",
+    "method.curriculum": "batch_classes",
 }
 """For settings that not every option of their group has: another setting of those that do."""
 

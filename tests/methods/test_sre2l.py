@@ -1,6 +1,8 @@
 """SRe2L: its loss by the authors' formula, and that a killed run goes on."""
 
 from collections.abc import Callable
+from math import cos, pi
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -45,7 +47,7 @@ def make(
     def build(**changes: Any) -> SRe2L:
         options = {"ipc": 2, "teacher": teacher, "batch_classes": 6, "r_bn": 0.05,
                    "first_factor": 10.0, "augment": None, "jitter": 4,
-                   "lr": {"images": 0.25}}  # fmt: skip
+                   "curriculum": 0.0, "lr": {"images": 0.25}}  # fmt: skip
         return SRe2L(**(common | options | changes)).double()
 
     return build
@@ -92,6 +94,39 @@ def test_the_loss_is_the_authors_batch_by_batch(
     )
     torch.testing.assert_close(ours, theirs)
     assert ours.abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("milestone", [1.0, 0.4])
+def test_the_curriculum_is_cdas(
+    make: Callable[..., SRe2L],
+    teacher: Untrained,
+    monkeypatch: pytest.MonkeyPatch,
+    milestone: float,
+) -> None:
+    """get_images of recover_cda_tiny.py, "cosine", iteration by iteration: the whole image first,
+    0.08 of its area at last."""
+    ratio = (0.75, 4 / 3)
+    crop = RandomResizedCrop(scale=(0.08, 1.0), ratio=ratio, mirror=True)
+    method = make(ipc=1, batch_classes=10, augment=crop, curriculum=milestone, jitter=0)
+    images, labels = method.synthetic()
+    monkeypatch.setattr(SRe2L, "trainer", SimpleNamespace(max_steps=20))
+    smallest = []
+    for iteration in range(20):
+        monkeypatch.setattr(SRe2L, "global_step", iteration)
+        min_crop = 0.08
+        if iteration < milestone * 20:
+            min_crop += (1 - 0.08) * (1 + cos(pi * iteration / (milestone * 20))) / 2
+        smallest.append(min_crop)
+        theirs = RandomResizedCrop(scale=(min_crop, 1.0), ratio=ratio, mirror=True)
+        x = theirs(images, generator(0, "recover", 0, 3, 0))
+        loss = method.outer_loss((torch.empty(0), torch.empty(0)))
+        torch.testing.assert_close(loss, authors_loss(teacher, x, labels))
+    assert smallest[0] == 1.0 and smallest[-1] < 0.1
+
+
+def test_a_curriculum_without_crops_is_one_sentence(make: Callable[..., SRe2L]) -> None:
+    with pytest.raises(DdistError, match=r"method\.augment does not crop: .*curriculum=0\.$"):
+        make(curriculum=1.0)
 
 
 def test_only_the_images_are_learned(make: Callable[..., SRe2L], teacher: Untrained) -> None:
