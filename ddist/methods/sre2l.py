@@ -37,9 +37,14 @@ class SRe2L(Method):
         jitter: A also rolls a batch by up to so many pixels, downwards and to the right.
         curriculum: the share of the outer steps in which the smallest area of a crop falls from the
             largest one, by half a cosine (CDA, Yin & Shen 2024); 0 for none.
+        blends: times that what the images started at is blended in again, evenly spread over the
+            outer steps: x becomes keep x + (1 - keep) start, and the outer optimizer begins anew
+            (FADRM, Cui et al. 2025). 0 for none.
+        keep: the share of the images that a blend keeps.
     """
 
     draws_networks = False
+    start: Tensor
 
     def __init__(
         self,
@@ -51,6 +56,8 @@ class SRe2L(Method):
         augment: Augment | None,
         jitter: NonNegativeInt,
         curriculum: Share,
+        blends: NonNegativeInt,
+        keep: Share,
         **common: Any,
     ) -> None:
         if not teacher.batch_norms():
@@ -68,6 +75,18 @@ class SRe2L(Method):
         self.teacher, self.batch_classes = teacher, batch_classes
         self.r_bn, self.first_factor = r_bn, first_factor
         self.augment, self.jitter, self.curriculum = augment, jitter, curriculum
+        self.blends, self.keep = blends, keep
+        if blends:
+            self.register_buffer("start", self.synthetic()[0].detach().clone(), persistent=False)
+
+    @torch.no_grad()
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        stages, accumulated = self.blends + 1, self.trainer.accumulate_grad_batches
+        ends = [k * self.trainer.max_steps // stages * accumulated for k in range(1, stages)]
+        if self.batch_number() in ends:
+            self.synthetic.show(self.start.lerp(self.synthetic()[0], self.keep))
+            self.trainer.optimizers[0].state.clear()
 
     def outer_loss(self, batch: Batch) -> Tensor:
         images, labels = self.synthetic()

@@ -64,6 +64,10 @@ class SyntheticData(nn.Module, ABC):
         """Return what is stored: images [N, C, H, W] and labels, with M = N ``factor`` ** 2."""
 
     @abstractmethod
+    def show(self, images: Tensor) -> None:
+        """Have what is learned give these training images [M, C, H, W], or those next to them."""
+
+    @abstractmethod
     def begin(
         self,
         images: Tensor | None = None,

@@ -21,6 +21,8 @@ ADDED: tuple[tuple[str, str, Any], ...] = (
     ("method", "cluster_from", None),
     ("method", "cluster_every", 10),
     ("method", "curriculum", 0.0),
+    ("method", "blends", 0),
+    ("method", "keep", 0.5),
 )
 """Settings that came later, with the value that does what was done before: where, name, value."""
 
@@ -35,6 +37,8 @@ TAKEN_BY = {
     "method.cluster_from": "classes_at_once",
     "method.cluster_every": "classes_at_once",
     "method.curriculum": "batch_classes",
+    "method.blends": "batch_classes",
+    "method.keep": "batch_classes",
 }
 """For settings that not every option of their group has: another setting of those that do."""
 

@@ -47,7 +47,7 @@ def make(
     def build(**changes: Any) -> SRe2L:
         options = {"ipc": 2, "teacher": teacher, "batch_classes": 6, "r_bn": 0.05,
                    "first_factor": 10.0, "augment": None, "jitter": 4,
-                   "curriculum": 0.0, "lr": {"images": 0.25}}  # fmt: skip
+                   "curriculum": 0.0, "blends": 0, "keep": 0.5, "lr": {"images": 0.25}}  # fmt: skip
         return SRe2L(**(common | options | changes)).double()
 
     return build
@@ -129,6 +129,44 @@ def test_a_curriculum_without_crops_is_one_sentence(make: Callable[..., SRe2L]) 
         make(curriculum=1.0)
 
 
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_blends_are_fadrms(
+    make: Callable[..., SRe2L],
+    teacher: Untrained,
+    monkeypatch: pytest.MonkeyPatch,
+    accumulated: int,
+) -> None:
+    """get_images of the authors' recover.py at one resolution: budgets of 2, 3 and 2 steps, each
+    with an Adam of its own, alpha = 0.7."""
+    method = make(ipc=1, batch_classes=10, jitter=0, blends=2, keep=0.7)
+    first, labels = (tensor.detach().clone() for tensor in method.synthetic())
+    inputs = first.clone()
+    for budget in (2, 2, 3):
+        if not torch.equal(inputs, first):
+            inputs = 0.7 * inputs.detach() + (1 - 0.7) * first
+        inputs.requires_grad_()
+        adam = torch.optim.Adam([inputs], lr=0.1, betas=(0.5, 0.9))
+        for _ in range(budget):
+            adam.zero_grad()
+            authors_loss(teacher, inputs, labels).backward()
+            adam.step()
+    ours = torch.optim.Adam(method.parameters(), lr=0.1, betas=(0.5, 0.9))
+    trainer = SimpleNamespace(
+        max_steps=7, accumulate_grad_batches=accumulated, optimizers=[ours], world_size=1
+    )
+    monkeypatch.setattr(SRe2L, "trainer", trainer)
+    nothing = torch.empty(0), torch.empty(0)
+    for batch in range(7 * accumulated):
+        monkeypatch.setattr(SRe2L, "global_step", batch // accumulated)
+        monkeypatch.setattr(SRe2L, "batch_number", lambda self, batch=batch: batch)
+        method.on_train_batch_start(nothing, batch)
+        (method.outer_loss(nothing) / accumulated).backward()
+        if batch % accumulated == accumulated - 1:
+            ours.step()
+            ours.zero_grad()
+    torch.testing.assert_close(method.synthetic()[0], inputs)
+
+
 def test_only_the_images_are_learned(make: Callable[..., SRe2L], teacher: Untrained) -> None:
     method = make()
     assert [name for name, _ in method.named_parameters()] == ["synthetic.images"]
@@ -151,7 +189,7 @@ RUN = (
 
 
 def test_killed_and_resumed_it_ends_with_the_same_images(same_after_a_kill: Any) -> None:
-    assert same_after_a_kill(4, *RUN, "steps=7")
+    assert same_after_a_kill(4, *RUN, "steps=7", "method.blends=2")
 
 
 def test_images_come_to_be_of_their_class_within_the_range_of_pixels(ddist: Any) -> None:
