@@ -1,6 +1,6 @@
 """RDED: the most realistic crops of real images, stitched (Sun et al. 2024, arXiv 2312.03526)."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,8 @@ class RDED(Method):
         num_crops: crops of each candidate.
         candidates: random images of each class; None for all.
         scale: the least and largest share of an image's area in a crop, which has its shape.
+        rank: of the candidates' best crops, the "surest" are stitched, or those nearest to the
+            "middle" (DELT, Shen et al. 2025, which takes whole images).
     """
 
     learns = False
@@ -49,6 +51,7 @@ class RDED(Method):
         num_crops: PositiveInt,
         candidates: PositiveInt | None,
         scale: tuple[float, float],
+        rank: Literal["surest", "middle"],
         **common: Any,
     ) -> None:
         data: RealData = common["data"]
@@ -86,7 +89,10 @@ class RDED(Method):
             chosen = start + torch.randperm(count, generator=stream)[:candidates]
             pairs = [self.best_crops(images, c, stream) for images in chosen.split(_AT_ONCE)]
             crops, losses = (torch.cat(column) for column in zip(*pairs, strict=True))
-            best = losses.argsort(stable=True)[: factor**2 * self.images_per_class[c]]
+            ranked = losses.argsort(stable=True)
+            if rank == "middle":
+                ranked = from_the_middle(ranked)
+            best = ranked[: factor**2 * self.images_per_class[c]]
             progress.to(c + 1)
             return stitch(crops[best], factor)
 
@@ -109,6 +115,12 @@ class RDED(Method):
         down, across = height - crops.shape[2], width - crops.shape[3]
         pads = (across // 2, across - across // 2, down // 2, down - down // 2)
         return -self.teacher.predict(F.pad(crops, pads)).log_softmax(1)[:, c]
+
+
+def from_the_middle(ranked: Tensor) -> Tensor:
+    """Return the entries [N] from the middle one outwards, alternating before and after it."""
+    places = torch.arange(len(ranked), device=ranked.device)
+    return ranked[(2 * (len(ranked) // 2 - 1 - places) - 0.5).abs().argsort(stable=True)]
 
 
 def stitch(crops: Tensor, factor: int) -> Tensor:

@@ -41,6 +41,8 @@ class SRe2L(Method):
             outer steps: x becomes keep x + (1 - keep) start, and the outer optimizer begins anew
             (FADRM, Cui et al. 2025). 0 for none.
         keep: the share of the images that a blend keeps.
+        rounds: equal parts of the outer steps; the images of a class join one part of them after
+            the other, in their order, and stay (DELT, Shen et al. 2025). 1: all from the beginning.
     """
 
     draws_networks = False
@@ -58,6 +60,7 @@ class SRe2L(Method):
         curriculum: Share,
         blends: NonNegativeInt,
         keep: Share,
+        rounds: PositiveInt,
         **common: Any,
     ) -> None:
         if not teacher.batch_norms():
@@ -68,14 +71,14 @@ class SRe2L(Method):
         if curriculum and not isinstance(augment, RandomResizedCrop):
             raise DdistError(
                 "method.curriculum is one of crops, and method.augment does not crop: set "
-                "method.augment to ddist.augment.crop.RandomResizedCrop, as recipe=sre2l/imagenet1k "
-                "does, or method.curriculum=0."
+                "method.augment to ddist.augment.crop.RandomResizedCrop, as the recipe "
+                "sre2l/imagenet1k does, or method.curriculum=0."
             )
         super().__init__(**common)
         self.teacher, self.batch_classes = teacher, batch_classes
         self.r_bn, self.first_factor = r_bn, first_factor
         self.augment, self.jitter, self.curriculum = augment, jitter, curriculum
-        self.blends, self.keep = blends, keep
+        self.blends, self.keep, self.rounds = blends, keep, rounds
         if blends:
             self.register_buffer("start", self.synthetic()[0].detach().clone(), persistent=False)
 
@@ -93,9 +96,10 @@ class SRe2L(Method):
         # One image of each class after the other, so that a slice is a batch.
         counts = torch.bincount(self.synthetic.classes.cpu())
         number = torch.cat([torch.arange(count) for count in counts.tolist()])  # within its class
-        order = number.argsort(stable=True).to(images.device)
-        x, y = images[order], labels[order]
-        rows = torch.arange(len(x)).split(torch.bincount(number).tolist())
+        order = number.argsort(stable=True)
+        order = order[number[order] < self.joined(int(counts.max()))]
+        x, y = (tensor[order.to(images.device)] for tensor in (images, labels))
+        rows = torch.arange(len(x)).split(torch.bincount(number[order]).tolist())
         batches = [batch_rows for row in rows for batch_rows in row.split(self.batch_classes)]
 
         def term(x: Tensor, of_batch: Tensor) -> Tensor:
@@ -103,6 +107,14 @@ class SRe2L(Method):
             return self.loss(x, y[of_batch.to(y.device)], generator(self.seed, "recover", *key))
 
         return sum_of_terms(term, x, batches, self.loss_scale())
+
+    def joined(self, most: int) -> int:
+        """Return how many of ``most`` images of a class are learned at this outer step; the first
+        rounds have one more where they do not come out even."""
+        if self.rounds == 1:
+            return most
+        over = 1 + min(self.rounds - 1, self.global_step * self.rounds // self.trainer.max_steps)
+        return over * (most // self.rounds) + min(over, most % self.rounds)
 
     def loss(self, x: Tensor, y: Tensor, stream: torch.Generator) -> Tensor:
         """Return the loss of one batch: images [B, C, H, W] and labels, [B] or [B, K]."""

@@ -23,6 +23,8 @@ ADDED: tuple[tuple[str, str, Any], ...] = (
     ("method", "curriculum", 0.0),
     ("method", "blends", 0),
     ("method", "keep", 0.5),
+    ("method", "rounds", 1),
+    ("method", "rank", "surest"),
 )
 """Settings that came later, with the value that does what was done before: where, name, value."""
 
@@ -39,6 +41,8 @@ TAKEN_BY = {
     "method.curriculum": "batch_classes",
     "method.blends": "batch_classes",
     "method.keep": "batch_classes",
+    "method.rounds": "batch_classes",
+    "method.rank": "num_crops",
 }
 """For settings that not every option of their group has: another setting of those that do."""
 

@@ -1,5 +1,6 @@
 """RDED: that the crops are the ones with the least loss, and how they are stitched."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ def teacher(digits: RealData) -> Trained:
 def make(common: dict[str, Any], teacher: Trained) -> Callable[..., RDED]:
     def build(**changes: Any) -> RDED:
         options = {"ipc": 2, "teacher": teacher, "factor": 2, "num_crops": 3, "candidates": 20,
-                   "scale": (0.2, 1.0)}  # fmt: skip
+                   "scale": (0.2, 1.0), "rank": "surest"}  # fmt: skip
         return RDED(**(common | options | changes))
 
     return build
@@ -82,6 +83,24 @@ def test_all_of_a_class_may_be_candidates(make: Callable[..., RDED], digits: Rea
     x = digits.normalization(digits.train.x[digits.train.y == 3])
     losses = method.losses(x, 3)
     torch.testing.assert_close(method.tensors()["images"][6:8], x[losses.argsort()[:2]])
+
+
+@pytest.mark.parametrize("count", [10, 11])
+def test_the_middle_is_delts(
+    make: Callable[..., RDED], teacher: Trained, digits: RealData, count: int
+) -> None:
+    """store_medium of the authors' data_selection.py: whole images, sorted by the probability of
+    their class, from the middle one outwards."""
+    method = make(candidates=count, factor=1, num_crops=1, scale=(1.0, 1.0), rank="middle", ipc=6)
+    members = torch.nonzero(digits.train.y == 3)[:, 0]
+    chosen = members[torch.randperm(len(members), generator=generator(0, "rded", 3))[:count]]
+    x = digits.normalization(digits.train.x[chosen])
+    ascending = teacher.predict(x).softmax(1)[:, 3].argsort()
+    middle, sign, expected = math.ceil(count / 2), -1, []
+    for index in range(6):
+        expected.append(x[ascending[middle + int(sign * (index + 1) / 2)]])
+        sign = -sign
+    torch.testing.assert_close(method.tensors()["images"][18:24], torch.stack(expected))
 
 
 def test_the_seed_decides(make: Callable[..., RDED], common: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from math import cos, pi
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -47,7 +48,8 @@ def make(
     def build(**changes: Any) -> SRe2L:
         options = {"ipc": 2, "teacher": teacher, "batch_classes": 6, "r_bn": 0.05,
                    "first_factor": 10.0, "augment": None, "jitter": 4,
-                   "curriculum": 0.0, "blends": 0, "keep": 0.5, "lr": {"images": 0.25}}  # fmt: skip
+                   "curriculum": 0.0, "blends": 0, "keep": 0.5, "rounds": 1,
+                   "lr": {"images": 0.25}}  # fmt: skip
         return SRe2L(**(common | options | changes)).double()
 
     return build
@@ -165,6 +167,37 @@ def test_blends_are_fadrms(
             ours.step()
             ours.zero_grad()
     torch.testing.assert_close(method.synthetic()[0], inputs)
+
+
+@pytest.mark.parametrize(("ipc", "rounds"), [(5, 3), (4, 4), (2, 3)])
+def test_images_join_in_delts_rounds(
+    make: Callable[..., SRe2L],
+    teacher: Untrained,
+    monkeypatch: pytest.MonkeyPatch,
+    ipc: int,
+    rounds: int,
+) -> None:
+    """get_round_imgs_indx of the authors' recover.py: the round that each image of a class starts
+    in. Whoever has not started is not moved by Adam either."""
+    in_round = np.ones(rounds, dtype=int) * (ipc // rounds)
+    in_round[: ipc % rounds] += 1
+    starts = [int((image < in_round.cumsum()).nonzero()[0][0]) for image in range(ipc)]
+    method = make(ipc=ipc, batch_classes=10, rounds=rounds, jitter=0)
+    images, labels = method.synthetic()
+    first = images.detach().clone()
+    adam = torch.optim.Adam(method.parameters(), lr=0.1, betas=(0.5, 0.9))
+    monkeypatch.setattr(SRe2L, "trainer", SimpleNamespace(max_steps=2 * rounds))
+    for step in range(2 * rounds):
+        monkeypatch.setattr(SRe2L, "global_step", step)
+        learned = [image for image in range(ipc) if starts[image] <= step // 2]
+        expected = [authors_loss(teacher, images[i::ipc], labels[i::ipc]) for i in learned]
+        adam.zero_grad()
+        loss = method.outer_loss((torch.empty(0), torch.empty(0)))
+        torch.testing.assert_close(loss, torch.stack(expected).sum())
+        loss.backward()
+        adam.step()
+        moved = (images != first).flatten(1).any(1).view(10, ipc)
+        assert (moved == torch.tensor([image in learned for image in range(ipc)])).all()
 
 
 def test_only_the_images_are_learned(make: Callable[..., SRe2L], teacher: Untrained) -> None:
