@@ -30,7 +30,9 @@ class SRe2L(Method):
     ``teacher.store``.
 
     Args:
-        teacher: a network with batch normalisation.
+        teacher: a network with batch normalisation, or a committee of such.
+        asked: of a committee, members in each outer step, in turn, whose losses are averaged (one:
+            G-VBSM, Shao et al. 2024; two: CV-DD, Cui et al. 2025); None for all.
         batch_classes: images of a batch, at most, each of another class.
         r_bn, first_factor: how much statistics count, and those of the first layer.
         augment: A, applied to each batch; None for none.
@@ -52,6 +54,7 @@ class SRe2L(Method):
         self,
         *,
         teacher: Teacher,
+        asked: PositiveInt | None,
         batch_classes: PositiveInt,
         r_bn: NonNegative,
         first_factor: NonNegative,
@@ -63,7 +66,7 @@ class SRe2L(Method):
         rounds: PositiveInt,
         **common: Any,
     ) -> None:
-        if not teacher.batch_norms():
+        if not all(member.batch_norms() for member in teacher.members):
             raise DdistError(
                 "SRe2L matches the statistics of batch normalisation, which this teacher has not: "
                 "choose one that has them, such as teacher.network=convnet_bn."
@@ -75,7 +78,7 @@ class SRe2L(Method):
                 "sre2l/imagenet1k does, or method.curriculum=0."
             )
         super().__init__(**common)
-        self.teacher, self.batch_classes = teacher, batch_classes
+        self.teacher, self.asked, self.batch_classes = teacher, asked, batch_classes
         self.r_bn, self.first_factor = r_bn, first_factor
         self.augment, self.jitter, self.curriculum = augment, jitter, curriculum
         self.blends, self.keep, self.rounds = blends, keep, rounds
@@ -121,7 +124,19 @@ class SRe2L(Method):
         if (augment := self.augment_now()) is not None:
             x = augment(x, stream)
         down, right = torch.randint(self.jitter + 1, (2,), generator=stream).tolist()
-        logits, inputs = self.teacher.with_inputs(torch.roll(x, (down, right), (2, 3)))
+        x = torch.roll(x, (down, right), (2, 3))
+        losses = [self.loss_by(member, x, y) for member in self.members_now()]
+        return torch.stack(losses).mean()
+
+    def members_now(self) -> list[Teacher]:
+        """Return the teachers that this outer step asks."""
+        members = self.teacher.members
+        num = min(self.asked or len(members), len(members))
+        return [members[(self.batch_number() * num + k) % len(members)] for k in range(num)]
+
+    def loss_by(self, teacher: Teacher, x: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of augmented images [B, C, H, W] by one teacher."""
+        logits, inputs = teacher.with_inputs(x)
         factors = [self.first_factor] + [1.0] * (len(inputs) - 1)
         features, means, variances = zip(*inputs, strict=True)
         statistics = statistics_loss(features, means, variances, factors)

@@ -51,7 +51,7 @@ TEACHER = {
     "store": bool,
     "temperature": Positive,
     "top_k": PositiveInt | None,
-    "network": str | Mapping[str, Any],
+    "network": str | Mapping[str, Any] | Annotated[list[str | Mapping[str, Any]], MinLen(1)],
 }
 REFERENCE = {
     "measure": bool,

@@ -34,7 +34,7 @@ from ddist.tasks.config import load_option, real_each, to_plain
 from ddist.tasks.networks import build_network, build_network_for
 from ddist.tasks.targets import make, maker
 from ddist.tasks.upgrade import upgrade
-from ddist.teachers import Teacher
+from ddist.teachers import Committee, Teacher
 
 log = logging.getLogger(__name__)
 
@@ -167,6 +167,15 @@ def build_teacher(cfg: DictConfig, data: RealData) -> Teacher | None:
         config.pop(key)  # of the labels that it leaves in the artifact
     if "_target_" not in config:
         return None
+    several = config.get("network")
+    if isinstance(several, list):
+        members = [_build_teacher({**config, "network": each}, cfg, data) for each in several]
+        return Committee(members=members) if len(members) > 1 else members[0]
+    return _build_teacher(config, cfg, data)
+
+
+def _build_teacher(config: dict[str, Any], cfg: DictConfig, data: RealData) -> Teacher:
+    """Build a teacher of one network from its ``config``, and check it."""
     options: dict[str, Any] = {"source": data}
     if "network" in config:
         match config.pop("network"):

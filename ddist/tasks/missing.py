@@ -85,10 +85,11 @@ def missing_trainings(
             yield "experts", seconds, len(files)
     asked = "teacher" in cfg.method or cfg.teacher.store
     if asked or cfg.evaluation.get("labels") == "teacher":
-        teacher = build_teacher(cfg, data)
-        if isinstance(teacher, Trained) and not teacher.file.exists():
-            parts = teacher.architecture, teacher.images, teacher.recipe, 1, enough
-            yield "teachers", training_seconds(*parts, teacher.augment), 1
+        built = build_teacher(cfg, data)
+        for teacher in built.members if built else []:
+            if isinstance(teacher, Trained) and not teacher.file.exists():
+                parts = teacher.architecture, teacher.images, teacher.recipe, 1, enough
+                yield "teachers", training_seconds(*parts, teacher.augment), 1
     yield from missing_features(data, method, evaluator, enough)
     if "generative" in cfg.method:
         yield from missing_autoencoder(cfg.method.generative, data, cfg.seed, enough)

@@ -134,7 +134,8 @@ def preparations(cfg: DictConfig, data: RealData) -> dict[str, int]:
         epochs = last_epoch(method.max_start_epoch, method.expert_epochs)
         images["trajectories.num_experts"] = epochs * num_images
     if "epochs" in cfg.teacher and ("teacher" in method or cfg.teacher.store):
-        images["teacher.epochs"] = num_images
+        network = cfg.teacher.get("network")
+        images["teacher.epochs"] = num_images * (len(network) if OmegaConf.is_list(network) else 1)
     if "embedding" in method:
         most = method.train_per_class or num_images
         images[EMBEDDING] = min(num_images, most * data.num_classes)

@@ -24,6 +24,7 @@ ADDED: tuple[tuple[str, str, Any], ...] = (
     ("method", "blends", 0),
     ("method", "keep", 0.5),
     ("method", "rounds", 1),
+    ("method", "asked", 1),
     ("method", "rank", "surest"),
 )
 """Settings that came later, with the value that does what was done before: where, name, value."""
@@ -42,6 +43,7 @@ TAKEN_BY = {
     "method.blends": "batch_classes",
     "method.keep": "batch_classes",
     "method.rounds": "batch_classes",
+    "method.asked": "batch_classes",
     "method.rank": "num_crops",
 }
 """For settings that not every option of their group has: another setting of those that do."""

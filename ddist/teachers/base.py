@@ -2,6 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -43,6 +44,11 @@ class Teacher(ABC):
     def arrange(self, logits: Tensor) -> Tensor:
         """Put the network's logits [B, K] into the order of the dataset's classes."""
         return logits
+
+    @property
+    def members(self) -> Sequence["Teacher"]:
+        """The teachers of a committee; of any other, itself alone."""
+        return [self]
 
     @cached_property
     def network(self) -> nn.Module:

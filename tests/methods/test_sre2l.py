@@ -18,7 +18,7 @@ from ddist.errors import DdistError
 from ddist.methods.sre2l import SRe2L
 from ddist.networks import MLP, ConvNet
 from ddist.seeding import generator
-from ddist.teachers import Teacher
+from ddist.teachers import Committee, Teacher
 
 
 class Untrained(Teacher):
@@ -46,7 +46,7 @@ def make(
     monkeypatch.setattr(SRe2L, "global_rank", 0)
 
     def build(**changes: Any) -> SRe2L:
-        options = {"ipc": 2, "teacher": teacher, "batch_classes": 6, "r_bn": 0.05,
+        options = {"ipc": 2, "teacher": teacher, "asked": 1, "batch_classes": 6, "r_bn": 0.05,
                    "first_factor": 10.0, "augment": None, "jitter": 4,
                    "curriculum": 0.0, "blends": 0, "keep": 0.5, "rounds": 1,
                    "lr": {"images": 0.25}}  # fmt: skip
@@ -200,6 +200,32 @@ def test_images_join_in_delts_rounds(
         assert (moved == torch.tensor([image in learned for image in range(ipc)])).all()
 
 
+@pytest.mark.parametrize("asked", [1, 2, None])
+def test_members_of_a_committee_take_turns(
+    make: Callable[..., SRe2L], digits: RealData, monkeypatch: pytest.MonkeyPatch, asked: int | None
+) -> None:
+    """Each loss has the first factor for its own first layer; the teacher of the mean of the logits
+    has another."""
+    members = [
+        Untrained(ConvNet(10, digits.image_shape, 2, w, "batch", "avg", "relu").double(), digits)
+        for w in (3, 4, 5)
+    ]
+    committee = Committee(members=members)
+    monkeypatch.setattr(Committee, "_known", lambda self: (0.0, 0))
+    method = make(ipc=1, batch_classes=10, jitter=0, teacher=committee, asked=asked)
+    images, labels = method.synthetic()
+    losses = [authors_loss(member, images, labels) for member in members]
+    torch.testing.assert_close(
+        committee.predict(images), sum(member.network(images) for member in members) / 3
+    )
+    turns = {1: ((0,), (1,), (2,), (0,)), 2: ((0, 1), (2, 0), (1, 2)), None: ((0, 1, 2),) * 2}
+    for step, turn in enumerate(turns[asked]):
+        monkeypatch.setattr(SRe2L, "batch_number", lambda self, step=step: step)
+        expected = torch.stack([losses[k] for k in turn]).mean()
+        found = method.outer_loss((torch.empty(0), torch.empty(0)))
+        torch.testing.assert_close(found, expected)
+
+
 def test_only_the_images_are_learned(make: Callable[..., SRe2L], teacher: Untrained) -> None:
     method = make()
     assert [name for name, _ in method.named_parameters()] == ["synthetic.images"]
@@ -208,11 +234,12 @@ def test_only_the_images_are_learned(make: Callable[..., SRe2L], teacher: Untrai
 
 
 def test_a_teacher_without_statistics_is_one_sentence(
-    make: Callable[..., SRe2L], digits: RealData
+    make: Callable[..., SRe2L], teacher: Untrained, digits: RealData
 ) -> None:
     plain = Untrained(MLP(10, digits.image_shape, [8], "relu"), digits)
-    with pytest.raises(DdistError, match=r"statistics of batch normalisation.*=convnet_bn\.$"):
-        make(teacher=plain)
+    for wrong in (plain, Committee(members=[teacher, plain])):
+        with pytest.raises(DdistError, match=r"statistics of batch normalisation.*=convnet_bn\.$"):
+            make(teacher=wrong)
 
 
 RUN = (
