@@ -1,9 +1,11 @@
 """Distance of a student's end from an expert's, in units of the way that the expert went."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+
+from ddist.inner.steps import Batch, State, Step
 
 Weights = Mapping[str, Tensor]
 
@@ -37,3 +39,17 @@ def similarity(a: Weights, b: Weights) -> dict[str, Tensor]:
         ratio = torch.minimum(x.abs(), y.abs()) / torch.maximum(x.abs(), y.abs())
         similarities[name] = torch.where(x == y, 1.0, ratio * (x.sign() == y.sign()))
     return similarities
+
+
+@torch.no_grad()
+def nearest_step(
+    step: Step, start: State, batches: Sequence[Batch], size: Tensor, target: Weights
+) -> int:
+    """Return after how many steps of ``size``, one per batch, a student from ``start`` is nearest
+    to ``target``, by the sum of absolute differences (Liu et al. 2024, arXiv 2407.14245)."""
+    state, distances = start, []
+    for batch in batches:
+        state = step(state, batch, size)
+        differences = [(state[name] - w).abs().sum() for name, w in target.items()]
+        distances.append(torch.stack(differences).sum())
+    return 1 + int(torch.stack(distances).argmin())

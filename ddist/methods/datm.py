@@ -1,12 +1,16 @@
 """Difficulty-Aligned Trajectory Matching (Guo et al. 2024, arXiv 2310.05773)."""
 
-from typing import Any
+from itertools import accumulate
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor
 
 from ddist.errors import DdistError
+from ddist.matching.trajectory import trajectory_distance
 from ddist.methods.mtt import MTT
+from ddist.networks import Weights
 from ddist.seeding import generator
 from ddist.settings.ranges import NonNegativeInt, PositiveInt
 
@@ -24,6 +28,8 @@ class DATM(MTT):
             ``growth_steps`` outer steps, linearly.
         candidates: real images of each class, per image that is learned, among which those that
             most experts classify right are taken as a start; 0 leaves the start as it is.
+        shallow: the share of the layers, from the first one on, that are not matched (PAD, Li et
+            al. 2024, arXiv 2408.03360).
         common: of MTT.
     """
 
@@ -33,6 +39,7 @@ class DATM(MTT):
         first_max_start_epoch: PositiveInt,
         growth_steps: NonNegativeInt,
         candidates: NonNegativeInt,
+        shallow: Annotated[float, Ge(0), Lt(1)],
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -43,12 +50,15 @@ class DATM(MTT):
                 f"method.min_start_epoch={low} and at most method.max_start_epoch={high}."
             )
         self.first_max_start_epoch, self.growth_steps = first_max_start_epoch, growth_steps
-        self.candidates = candidates
+        self.candidates, self.shallow = candidates, shallow
 
     def start_epochs(self) -> tuple[int, int]:
         grown = min(1.0, self.global_step / max(1, self.growth_steps))
         first, last = self.first_max_start_epoch, self.max_start_epoch
         return self.min_start_epoch, int(first + grown * (last - first))
+
+    def distance(self, end: Weights, target: Weights, start: Weights) -> Tensor:
+        return trajectory_distance(end, deeper(target, self.shallow), start)
 
     def begin(self) -> None:
         if self.candidates:
@@ -76,3 +86,11 @@ class DATM(MTT):
             for logits, own in zip(asked, classes.split(AT_ONCE), strict=True)
         ]
         return torch.cat(counts).view(rows.shape)
+
+
+def deeper(weights: Weights, share: float) -> Weights:
+    """Return the entries of ``weights``, in their order in the network, without those of the first
+    ``share`` of its layers. A layer begins with a weight of two dimensions and more."""
+    layer = list(accumulate(w.ndim > 1 for w in weights.values()))  # 1, 2, ...
+    left_out = int(share * layer[-1])
+    return {name: w for (name, w), at in zip(weights.items(), layer, strict=True) if at > left_out}

@@ -16,16 +16,15 @@ from ddist.inner.predict import predict
 from ddist.inner.steps import sgd
 from ddist.inner.student import student_batches, student_loss
 from ddist.inner.unroll import unroll
-from ddist.matching.trajectory import trajectory_distance
+from ddist.matching.trajectory import nearest_step, trajectory_distance
 from ddist.methods.base import Batch
 from ddist.methods.moving import gradients
 from ddist.methods.unrolled import Unrolled
 from ddist.networks import Weights
 from ddist.seeding import generator
 from ddist.settings.ranges import NonNegativeInt, Positive, PositiveInt
-from ddist.synthetic.steps import SMALLEST, StepSizes, best_step_size
+from ddist.synthetic.steps import SMALLEST, StepSizes, best_step_size, check_distance
 
-FARTHEST = 100.0  # a step size that many times larger or smaller than its start has diverged
 NUM_TRIALS = 3  # experts and epochs by which a step size is chosen to start from
 log = logging.getLogger(__name__)
 
@@ -53,6 +52,8 @@ class MTT(Unrolled):
             logits of those that classify the image right; of all, where none does).
         num_teachers: experts that are asked.
         max_loss: an outer step whose loss is larger changes nothing; None for no bound.
+        nearest: whether N is only the most steps, and the student takes as many as bring it nearest
+            to theta*_{t+M}, by absolute differences (ATT, Liu et al. 2024).
         augment: A.
         trajectories: the experts.
     """
@@ -74,6 +75,7 @@ class MTT(Unrolled):
         label_start: Literal["classes", "experts"],
         num_teachers: PositiveInt,
         max_loss: Positive | None,
+        nearest: bool,
         augment: Siamese,
         trajectories: Trajectories | Stored,
         **common: Any,
@@ -94,6 +96,7 @@ class MTT(Unrolled):
         self.step_size, self.log_step_size = step_size, log_step_size
         self.label_start, self.num_teachers = label_start, num_teachers
         self.augment, self.trajectories, self.max_loss = augment, trajectories, max_loss
+        self.nearest = nearest
         self._expert_accuracies: list[float] = []
         self.register_buffer("held_steps", torch.tensor(0))
 
@@ -102,7 +105,7 @@ class MTT(Unrolled):
     def outer_loss(self, batch: Batch) -> Tensor:
         stream = generator(self.seed, "trajectory", self.global_rank, self.batch_number())
         start, target = self.draw_experts(stream)
-        end = self.train_student(start, stream)
+        end = self.train_student(start, stream, target if self.nearest else None)
         return self.held(self.distance(end, target, start))
 
     def draw_experts(self, stream: torch.Generator) -> tuple[Weights, Weights]:
@@ -117,8 +120,11 @@ class MTT(Unrolled):
         """Return the first t and the one after the last."""
         return self.min_start_epoch, self.max_start_epoch
 
-    def train_student(self, start: Weights, stream: torch.Generator) -> Weights:
-        """Train the student to theta_N, differentiable in the images, labels and step size."""
+    def train_student(
+        self, start: Weights, stream: torch.Generator, target: Weights | None = None
+    ) -> Weights:
+        """Train the student to theta_N, or as near to ``target`` as it comes before, differentiable
+        in the images, labels and step size."""
         images, labels = self.synthetic()
         size = self.learned_step_sizes()[0, 0]
         batches = student_batches(
@@ -130,7 +136,9 @@ class MTT(Unrolled):
             generator=stream,
         )
         step = sgd(student_loss(self.network, self.augment))
-        return unroll(step, start, batches, [size] * self.student_steps, graph=self.graph)
+        if target is not None:
+            batches = batches[: nearest_step(step, start, batches, size, target)]
+        return unroll(step, start, batches, [size] * len(batches), graph=self.graph)
 
     def unrolled(self) -> tuple[int, int]:
         return min(len(self.synthetic.classes), self.batch_syn or 2**31), self.student_steps
@@ -232,16 +240,9 @@ class MTT(Unrolled):
 
     def check_step_size(self) -> None:
         """Raise a DdistError where the step size, if learned as eta itself, has diverged."""
-        if self.log_step_size or self.step_size is None:
-            return
-        size = float(self.learned_step_sizes().detach())
-        if not self.step_size / FARTHEST < size < self.step_size * FARTHEST:
-            raise DdistError(
-                f"The student's step size became {size:.3g} at step {self.global_step}, from "
-                f"{self.step_size:g} at the start: try method.log_step_size=true with "
-                f"method.lr.step_sizes=0.05 (now {self._lr['step_sizes']:g}), or another "
-                "method.step_size."
-            )
+        if not self.log_step_size and self.step_size is not None:
+            size = float(self.learned_step_sizes().detach())
+            check_distance(size, self.step_size, self.global_step, self._lr["step_sizes"])
 
 
 def last_epoch(max_start_epoch: int, expert_epochs: int) -> int:

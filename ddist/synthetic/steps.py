@@ -10,6 +10,8 @@ from ddist.errors import DdistError
 
 SMALLEST, LARGEST = 1e-4, 10.0
 """The range in which a step size is looked for."""
+FARTHEST = 100.0
+"""A step size that many times larger or smaller than its start has diverged."""
 
 
 class StepSizes(nn.Module):
@@ -59,6 +61,17 @@ def best_step_size(loss: Callable[[float], float]) -> float:
     while size < LARGEST and (doubled := loss(2 * size)) < before:  # false for NaN
         size, before = 2 * size, doubled
     return size
+
+
+def check_distance(size: float, start: float, step: int, rate: float) -> None:
+    """Raise a DdistError where a step size, learned at ``rate``, is far from its ``start`` at the
+    outer step ``step``."""
+    if not start / FARTHEST < size < start * FARTHEST:
+        raise DdistError(
+            f"The student's step size became {size:.3g} at step {step}, from {start:g} at the "
+            "start: try method.log_step_size=true with method.lr.step_sizes=0.05 (now "
+            f"{rate:g}), or another method.step_size."
+        )
 
 
 def spread_over_steps(

@@ -26,6 +26,8 @@ ADDED: tuple[tuple[str, str, Any], ...] = (
     ("method", "rounds", 1),
     ("method", "asked", 1),
     ("method", "rank", "surest"),
+    ("method", "nearest", False),
+    ("method", "shallow", 0.0),
 )
 """Settings that came later, with the value that does what was done before: where, name, value."""
 
@@ -45,6 +47,8 @@ TAKEN_BY = {
     "method.rounds": "batch_classes",
     "method.asked": "batch_classes",
     "method.rank": "num_crops",
+    "method.nearest": "expert_epochs",
+    "method.shallow": "growth_steps",
 }
 """For settings that not every option of their group has: another setting of those that do."""
 

@@ -17,7 +17,7 @@ from ddist.errors import DdistError
 from ddist.init import Random
 from ddist.inner import parts
 from ddist.methods import DATM, DDPP, MTT
-from ddist.networks import MLP, Weights
+from ddist.networks import MLP, ConvNet, Weights
 from tests.pixel import pixel
 
 NUM_EXPERTS, EPOCHS = 3, 6
@@ -52,8 +52,8 @@ def make(
             "ipc": 1, "student_steps": 3, "expert_epochs": 2, "min_start_epoch": 0,
             "max_start_epoch": 4, "batch_syn": None, "step_size": 0.1,
             "log_step_size": False, "unroll": "checkpoint",
-            "label_start": "classes", "num_teachers": 2, "max_loss": None, "ema": None,
-            "clip": None, "augment": augments[augment], "trajectories": MadeUp(),
+            "label_start": "classes", "num_teachers": 2, "max_loss": None, "nearest": False,
+            "ema": None, "clip": None, "augment": augments[augment], "trajectories": MadeUp(),
             "optimizer": partial(torch.optim.SGD, momentum=0.5), "scheduler": None,
             "lr": {"images": 0.1, "labels": 0.1, "step_sizes": 0.01},
         }  # fmt: skip
@@ -120,6 +120,42 @@ def test_loss_and_gradients_are_the_papers(make: Any, graph: str, labels: str) -
     for ours, theirs in pairs:
         assert theirs.abs().max() > 1e-9
         torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-13)
+
+
+def test_the_nearest_of_its_steps_is_atts(make: Any) -> None:
+    """distill_ATT.py: of all steps the one with the least L1 distance to the target, and the loss
+    and gradient of so many steps."""
+    method = make(nearest=True, student_steps=5, step_size=0.5)
+    read, asked = method.trajectories.read, []
+    start = read(method.network, 0, 0)
+    ends = [method.train_student(start, torch.Generator())]
+    for steps in range(1, 5):
+        method.student_steps = steps
+        ends.insert(-1, method.train_student(start, torch.Generator()))
+    method.student_steps = 5
+    ends = [{name: w.detach() for name, w in end.items()} for end in ends]
+    stream = torch.Generator().manual_seed(0)
+    for nearest in (2, 4, 5, 1):
+        target = {
+            name: w + 1e-4 * torch.randn(w.shape, generator=stream)
+            for name, w in ends[nearest - 1].items()
+        }
+        method.draw_experts = lambda stream, target=target: (start, target)
+        loss = method.outer_loss(EMPTY)
+        l1 = [sum((end[name] - target[name]).abs().sum() for name in target) for end in ends]
+        index, current = 0, 1e9
+        for step, distance in enumerate(l1):
+            if current >= distance:
+                index, current = step, distance
+        asked.append(index + 1)
+        method.student_steps = index + 1
+        expected = by_hand(method, start, target)
+        method.student_steps = 5
+        torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0)
+        images = method.synthetic.images
+        ours, theirs = (torch.autograd.grad(each, images)[0] for each in (loss, expected))
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-13)
+    assert asked == [2, 4, 5, 1]
 
 
 def test_the_loss_is_1_at_step_size_0_and_0_where_the_student_is_the_expert(make: Any) -> None:
@@ -323,7 +359,7 @@ def test_the_gate_skips_outer_steps_that_match_too_badly(make: Any, threshold: f
 
 
 def datm(make: Any, **changes: Any) -> Any:
-    options = {"first_max_start_epoch": 2, "growth_steps": 10, "candidates": 0,
+    options = {"first_max_start_epoch": 2, "growth_steps": 10, "candidates": 0, "shallow": 0.0,
                "synthetic": soft(), "label_start": "experts"}  # fmt: skip
     return make(DATM, **(options | changes))
 
@@ -334,6 +370,26 @@ def test_the_window_of_start_epochs_grows(make: Any) -> None:
     for method.at in (0, 3, 4, 7, 10, 99):
         windows.append(method.start_epochs())
     assert windows == [(1, 2), (1, 2), (1, 3), (1, 4), (1, 5), (1, 5)]
+
+
+@pytest.mark.parametrize(
+    ("shallow", "kept"), [(0.0, 0), (0.24, 0), (0.25, 1), (0.5, 2), (0.75, 3), (0.99, 3)]
+)
+def test_deep_layers_alone_are_matched(make: Any, shallow: float, kept: int) -> None:
+    """PAD's filter: of three convolutions and a linear layer, the share that comes first is left
+    out of both norms, with its biases and normalisation."""
+    network = ConvNet(10, (1, 8, 8), 3, 4, "instance", "avg", "relu")
+    method = datm(make, shallow=shallow)
+    end, target, start = (
+        {name: w[0].double() for name, w in Random("default", seed).draw(network, 1).items()}
+        for seed in (1, 2, 3)
+    )
+    firsts = [name for name, w in network.named_parameters() if w.ndim > 1]
+    names = list(target)
+    matched = names[names.index(firsts[kept]) :]
+    above = sum((end[name] - target[name]).square().sum() for name in matched)
+    below = sum((start[name] - target[name]).square().sum() for name in matched)
+    torch.testing.assert_close(method.distance(end, target, start), above / below)
 
 
 def test_soft_labels_start_at_the_mean_logits_of_experts_that_agree(make: Any) -> None:
@@ -410,7 +466,11 @@ def test_images_start_where_most_experts_are_right(
     ("kind", "changes", "message"),
     [
         (MTT, {"min_start_epoch": 4}, "leave no epoch to start from"),
-        (DATM, {"first_max_start_epoch": 9, "growth_steps": 1, "candidates": 0}, "at most"),
+        (
+            DATM,
+            {"first_max_start_epoch": 9, "growth_steps": 1, "candidates": 0, "shallow": 0.0},
+            "at most",
+        ),
     ],
 )
 def test_what_cannot_be(make: Any, kind: type, changes: dict[str, Any], message: str) -> None:
