@@ -15,7 +15,7 @@ from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.generative.pretrained import diffusers_library, pipeline_folder, read_config, read_part
 from ddist.generative.vae import VAE
-from ddist.settings.ranges import PositiveInt, Share
+from ddist.settings.ranges import NonNegative, PositiveInt, Share
 from ddist.storage.signature import signature
 
 
@@ -35,10 +35,15 @@ class LatentDiffusion(VAE):
         strength: the share of the schedule that is passed, 0 to 1; 1 forgets the prototype.
         guidance: the scale of the guidance, at least 1; 1 is none.
         inference_steps: of the whole schedule.
+        mode_guidance: lambda. Where it is above 0 the sampling is DDPM's, and each step is led to
+            the prototype m, which may then be forgotten at first (MGD3, Chan-Santiago et al. 2025,
+            arXiv 2505.18963): z_s = step(z_t) + lambda sigma_t (m - z_0(z_t)), with what the step
+            predicts as z_0 and the standard deviation sigma_t of its noise.
+        mode_stop: the share of the schedule, at its end, that is not led.
         model, revision, resolution, batch_size, dtype, accelerator: see :class:`VAE`; the
             resolution None is what the model was trained on.
 
-    None of the first three changes a latent.
+    None of the first five changes a latent.
     """
 
     kinds: tuple[str, ...]  # of pipelines, the first of which messages name
@@ -50,6 +55,8 @@ class LatentDiffusion(VAE):
         strength: Share,
         guidance: Annotated[float, Ge(1)],  # 1 is none
         inference_steps: PositiveInt,
+        mode_guidance: NonNegative,
+        mode_stop: Share,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -60,6 +67,7 @@ class LatentDiffusion(VAE):
                 f"(no diffusion), or at least {1 / inference_steps:.2g}."
             )
         self.guidance, self.inference_steps = guidance, inference_steps
+        self.mode_guidance, self.mode_stop = mode_guidance, mode_stop
         self.slow = self.steps_taken > 0
 
     def _find(self, data: RealData) -> Path:
@@ -81,10 +89,11 @@ class LatentDiffusion(VAE):
         for path in sorted(p for p in self.folder.glob("*/*") if p.parent.name in self._parts()):
             with path.open("rb") as file:
                 files[f"{path.parent.name}/{path.name}"] = file_digest(file, "blake2b").hexdigest()
+        modes = [self.mode_guidance, self.mode_stop] if self.mode_guidance else []
         settings = {
             "encoder": self.signature,
             "files": files,
-            "schedule": [self.steps_taken, self.inference_steps, self.guidance],
+            "schedule": [self.steps_taken, self.inference_steps, self.guidance, *modes],
             "conditions": self._described(),
             "device": self.device.type,
             "image": list(self._image_shape),
@@ -115,12 +124,15 @@ class LatentDiffusion(VAE):
 
     @cached_property
     def scheduler(self) -> Any:
-        """The pipeline's own scheduler."""
+        """The pipeline's own scheduler, or DDPM's with its settings where modes lead."""
         library = diffusers_library(f"generative={self.name}")
         kind = read_config(self.folder / "model_index.json").get("scheduler", [None, None])[1]
         if not hasattr(library, str(kind)):
             raise DdistError(f"{self.folder} names no scheduler that diffusers has: {kind}.")
-        return read_part(getattr(library, kind), self.folder / "scheduler")
+        folder = self.folder / "scheduler"
+        if self.mode_guidance:
+            return read_part(library.DDPMScheduler, folder, clip_sample=False)
+        return read_part(getattr(library, kind), folder)
 
     def network(self, kind: str) -> Any:
         """Read the denoiser, of the class ``kind`` of diffusers."""
@@ -151,14 +163,25 @@ class LatentDiffusion(VAE):
         random = {}
         if "generator" in inspect.signature(scheduler.step).parameters:
             random["generator"] = generator
-        epsilon = torch.randn(z.shape, generator=generator).to(self.device)
+        epsilon, modes = torch.randn(z.shape, generator=generator).to(self.device), z
         z = scheduler.add_noise(z, epsilon, times[:1].expand(len(z)))
         condition, nothing = self.conditions(classes)
-        for t in times:
+        for left, t in zip(reversed(range(len(times))), times, strict=True):
             x = scheduler.scale_model_input(z, t).to(self.dtype)
             output = self.guided(x, t.expand(len(z)), condition, nothing)
-            z = scheduler.step(output.float(), t, z, **random).prev_sample
+            step = scheduler.step(output.float(), t, z, **random)
+            z = step.prev_sample
+            if self.mode_guidance and left > self.mode_stop * self.inference_steps:
+                way = modes - step.pred_original_sample
+                z = z + self.mode_guidance * self.deviation(t, times[-left]) * way
         return z
+
+    def deviation(self, t: Tensor, s: Tensor) -> Tensor:
+        """Return the standard deviation of DDPM's noise (Ho et al. 2020) in the step from t to s:
+        sigma^2 = (1 - alpha_t / alpha_s) (1 - alpha_s) / (1 - alpha_t)."""
+        alphas = self.scheduler.alphas_cumprod
+        at, after = alphas[t.cpu()], alphas[s.cpu()]
+        return ((1 - at / after) * (1 - after) / (1 - at)).sqrt().to(self.device)
 
     def guided(self, x: Tensor, t: Tensor, condition: Tensor, nothing: Tensor) -> Tensor:
         """Return e(x, nothing) + guidance (e(x, condition) - e(x, nothing)), [N, C, H, W]."""

@@ -28,6 +28,10 @@ ADDED: tuple[tuple[str, str, Any], ...] = (
     ("method", "rank", "surest"),
     ("method", "nearest", False),
     ("method", "shallow", 0.0),
+    ("generative", "mode_guidance", 0.0),
+    ("generative", "mode_stop", 0.5),
+    ("method.generative", "mode_guidance", 0.0),
+    ("method.generative", "mode_stop", 0.5),
 )
 """Settings that came later, with the value that does what was done before: where, name, value."""
 
@@ -49,6 +53,10 @@ TAKEN_BY = {
     "method.rank": "num_crops",
     "method.nearest": "expert_epochs",
     "method.shallow": "growth_steps",
+    "generative.mode_guidance": "inference_steps",
+    "generative.mode_stop": "inference_steps",
+    "method.generative.mode_guidance": "inference_steps",
+    "method.generative.mode_stop": "inference_steps",
 }
 """For settings that not every option of their group has: another setting of those that do."""
 

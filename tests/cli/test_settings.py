@@ -63,7 +63,7 @@ def test_each_setting_is_shown_with_its_value_its_origin_and_its_meaning(ddist) 
     assert found["init.scheme"][:2] == ["default", "method _matching"]
     assert "torch" in found["init.scheme"][2]  # as the file of init=random says
     assert found["network.norm"][:2] == ["batch", "network convnet_bn"]
-    assert found["teacher.epochs"][:2] == ["20", "teacher trained"]
+    assert found["teacher.epochs"][:2] == ["20", "teacher _trained"]
     assert found["teacher.store"][:2] == ["false", "default"]
     assert not [name for name in found if "_target_" in name or "by_ipc" in name]
 

@@ -213,6 +213,39 @@ def test_one_step_is_the_papers_formulas(
 
 
 @pytest.mark.parametrize("name", ["stable_diffusion", "dit"])
+def test_modes_lead_as_in_mgd3(make: Callable[..., Any], blobs: RealData, name: str) -> None:
+    """DDPM (Ho et al. 2020, algorithm 2, with the smaller of its two variances) written out, over
+    five steps: the first two are led to the prototypes."""
+    pair = make(name, strength=1.0, guidance=3.0, inference_steps=5, mode_guidance=0.8,
+                mode_stop=0.4)  # fmt: skip
+    modes = pair.encode(pixels(blobs))
+    alphas = pair.scheduler.alphas_cumprod.double()
+    condition, nothing = pair.conditions(CLASSES)
+    stream = generator(5)
+    epsilon = torch.randn(modes.shape, generator=stream).double()
+    pair.scheduler.set_timesteps(5)
+    times = pair.scheduler.timesteps.tolist()
+    assert len(times) == 5
+    x = alphas[times[0]].sqrt() * modes + (1 - alphas[times[0]]).sqrt() * epsilon
+    for number, t in enumerate(times):
+        with torch.no_grad():
+            one, other = (
+                pair.noise(x.float(), torch.full((4,), t), c).double() for c in (condition, nothing)
+            )
+        error = other + 3.0 * (one - other)
+        now, then = alphas[t], alphas[times[number + 1]] if number < 4 else torch.tensor(1.0)
+        beta = 1 - now / then
+        start = (x - (1 - now).sqrt() * error) / now.sqrt()
+        mean = (then.sqrt() * beta * start + (1 - beta).sqrt() * (1 - then) * x) / (1 - now)
+        sigma = (beta * (1 - then) / (1 - now)).sqrt()
+        drawn = torch.randn(x.shape, generator=stream) if number < 4 else torch.zeros(())
+        x = mean + sigma * drawn + (0.8 * sigma * (modes - start) if number < 2 else 0)
+    with torch.no_grad():
+        found = pair.denoised(modes, CLASSES, generator(5))
+    torch.testing.assert_close(found, x.float(), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "dit"])
 def test_generator_class_and_strength_make_the_images(
     make: Callable[..., Any], blobs: RealData, name: str
 ) -> None:
@@ -297,7 +330,7 @@ def test_decoding_goes_on_with_the_next_batch(
     blobs.cache = tmp_path / "another"
     whole, batches = decode_all(name)
     assert batches == 3 and torch.equal(resumed, whole)
-    for changes in ({"guidance": 3}, {"strength": 0.5}):
+    for changes in ({"guidance": 3}, {"strength": 0.5}, {"mode_guidance": 0.1}):
         other, batches = decode_all(name, **changes)
         assert batches == 3 and not torch.equal(other, whole)
     assert decode_all(name, strength=0)[1] == 3 == decode_all(name, strength=0)[1]  # fast: not kept
