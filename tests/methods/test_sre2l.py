@@ -19,6 +19,9 @@ from ddist.methods.sre2l import SRe2L
 from ddist.networks import MLP, ConvNet
 from ddist.seeding import generator
 from ddist.teachers import Committee, Teacher
+from tests.pixel import pixel
+
+REAL = pixel(start="real")
 
 
 class Untrained(Teacher):
@@ -126,6 +129,11 @@ def test_the_curriculum_is_cdas(
     assert smallest[0] == 1.0 and smallest[-1] < 0.1
 
 
+def test_noise_is_not_blended_in_again(make: Callable[..., SRe2L]) -> None:
+    with pytest.raises(DdistError, match=r"started at, which is noise: set synthetic\.start=real"):
+        make(blends=1)
+
+
 def test_a_curriculum_without_crops_is_one_sentence(make: Callable[..., SRe2L]) -> None:
     with pytest.raises(DdistError, match=r"method\.augment does not crop: .*curriculum=0\.$"):
         make(curriculum=1.0)
@@ -140,7 +148,7 @@ def test_blends_are_fadrms(
 ) -> None:
     """get_images of the authors' recover.py at one resolution: budgets of 2, 3 and 2 steps, each
     with an Adam of its own, alpha = 0.7."""
-    method = make(ipc=1, batch_classes=10, jitter=0, blends=2, keep=0.7)
+    method = make(ipc=1, batch_classes=10, jitter=0, blends=2, keep=0.7, synthetic=REAL)
     first, labels = (tensor.detach().clone() for tensor in method.synthetic())
     inputs = first.clone()
     for budget in (2, 2, 3):
@@ -249,7 +257,8 @@ RUN = (
 
 
 def test_killed_and_resumed_it_ends_with_the_same_images(same_after_a_kill: Any) -> None:
-    assert same_after_a_kill(4, *RUN, "steps=7", "method.blends=2")
+    assert same_after_a_kill(4, *RUN, "steps=7", "method.blends=2",
+                            "synthetic.start=real")  # fmt: skip
 
 
 def test_images_come_to_be_of_their_class_within_the_range_of_pixels(ddist: Any) -> None:
