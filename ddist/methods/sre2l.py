@@ -32,19 +32,21 @@ class SRe2L(Method):
     Args:
         teacher: a network with batch normalisation, or a committee of such.
         asked: of a committee, members in each outer step, in turn, whose losses are averaged (one:
-            G-VBSM, Shao et al. 2024; two: CV-DD, Cui et al. 2025); None for all.
+            G-VBSM, Shao et al. 2024, arXiv 2311.17950; two: CV-DD, Cui et al. 2025, arXiv
+            2501.07575); None for all.
         batch_classes: images of a batch, at most, each of another class.
         r_bn, first_factor: how much statistics count, and those of the first layer.
         augment: A, applied to each batch; None for none.
         jitter: A also rolls a batch by up to so many pixels, downwards and to the right.
         curriculum: the share of the outer steps in which the smallest area of a crop falls from the
-            largest one, by half a cosine (CDA, Yin & Shen 2024); 0 for none.
+            largest one, by half a cosine (CDA, Yin & Shen 2024, arXiv 2311.18838); 0 for none.
         blends: times that what the images started at is blended in again, evenly spread over the
             outer steps: x becomes keep x + (1 - keep) start, and the outer optimizer begins anew
-            (FADRM, Cui et al. 2025). 0 for none.
+            (FADRM, Cui et al. 2025, arXiv 2506.24125). 0 for none.
         keep: the share of the images that a blend keeps.
         rounds: equal parts of the outer steps; the images of a class join one part of them after
-            the other, in their order, and stay (DELT, Shen et al. 2025). 1: all from the beginning.
+            the other, in their order, and stay (DELT, Shen et al. 2025, arXiv 2411.19946). 1: all
+            from the beginning.
     """
 
     draws_networks = False

@@ -24,10 +24,6 @@ class Committee(Teacher):
     def members(self) -> Sequence[Teacher]:
         return self._members
 
-    def check(self) -> None:
-        for member in self.members:
-            member.check()
-
     def load(self, network: nn.Module) -> None:
         loaded = [member.network for member in self.members]
         assert loaded == list(network.children())
