@@ -41,7 +41,8 @@ def test_wishes_of_a_method_for_other_groups_are_no_settings() -> None:
 
 
 def test_what_is_of_today_stays() -> None:
-    own = {"method": {"_target_": "ddist.methods.MTT", "expert_epochs": 2, "log_step_size": True}}
+    mtt = {"expert_epochs": 2, "log_step_size": True, "nearest": True}
+    own = {"method": {"_target_": "ddist.methods.MTT", **mtt}}
     assert upgrade(own) == own
     assert upgrade({"method": {"_target_": "ddist.methods.DM"}}) == {
         "method": {"_target_": "ddist.methods.DM"}
