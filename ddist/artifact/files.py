@@ -36,14 +36,18 @@ def stored_tensors(
     tensors: dict[str, Tensor | None], meta: dict[str, Any], codes: Codes | None = None
 ) -> dict[str, Tensor | None]:
     """Return ``tensors`` as the file holds them, with the ``codes`` of images in their place."""
-    images = tensors["images"]
+    images, halved = tensors["images"], meta.get("images_stored") == "float16"
     if codes is not None:
         rest = {name: value for name, value in tensors.items() if name != "images"}
         for name in SHARED:
             if (value := rest[name]) is not None and not value.is_floating_point():
                 rest[name] = value[:: meta.get("stored_each", 1)]
-        tensors = {**rest, **{CODE + name: value for name, value in codes.tensors.items()}}
-    elif images is not None and meta.get("images_stored") == "float16":
+        stored = codes.tensors.items()
+        tensors = {
+            **rest,
+            **{CODE + k: v.half() if halved and v.is_floating_point() else v for k, v in stored},
+        }
+    elif images is not None and halved:
         tensors = {**tensors, "images": images.half()}
     labels, k = tensors["labels"], meta.get("label_top_k")
     if k is None or labels is None or not labels.is_floating_point():
@@ -144,7 +148,8 @@ def read_codes(meta: dict[str, Any], tensors: dict[str, Tensor]) -> Codes | None
         case None:
             return None
         case {"kind": str(kind), "mirror": bool(mirror)}:
-            return Codes(kind, mirror, tensors)
+            whole = {k: v.float() if v.dtype == torch.float16 else v for k, v in tensors.items()}
+            return Codes(kind, mirror, whole)
         case other:
             raise DdistError(f"{META} has no valid code of images, got {other!r}.")
 

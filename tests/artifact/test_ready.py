@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from ddist import load
+from ddist.artifact.codes import Codes, images_of
 from ddist.artifact.dataset import DistilledDataset
 from ddist.artifact.files import READY
 from ddist.artifact.ready import ReadySet, ready_meta, ready_names
@@ -71,6 +72,25 @@ def test_images_in_half_precision(tmp_path: Path) -> None:
     schemas = [json.loads((f / "meta.json").read_text())["schema"] for f in (whole, half)]
     assert schemas == [1, 3]  # which an earlier ddist refuses to read
     assert read.num_bytes == replace(distilled, meta=plain).num_bytes - 2 * images.numel()
+
+
+def test_codes_of_images_in_half_precision(tmp_path: Path) -> None:
+    distilled = load(SMALL)
+    tensors = {
+        "coefficients": torch.randn(len(distilled.images), 30),
+        "places": torch.arange(30, dtype=torch.int16),
+    }
+    codes = Codes("frequency", False, tensors)
+    shape = tuple(distilled.images.shape[1:])
+    coded = replace(distilled, images=images_of(codes, shape), codes=codes)
+    read = DistilledDataset.load(coded.save(tmp_path / "half"))
+    rounded = {**tensors, "coefficients": tensors["coefficients"].half().float()}
+    assert read.codes is not None and read.codes.tensors["coefficients"].dtype == torch.float32
+    assert all(torch.equal(read.codes.tensors[name], rounded[name]) for name in rounded)
+    assert torch.equal(read.images, images_of(replace(codes, tensors=rounded), shape))
+    plain = {k: v for k, v in distilled.meta.items() if k != "images_stored"}
+    saved = replace(coded, meta=plain).num_bytes - read.num_bytes
+    assert saved == 2 * tensors["coefficients"].numel()
 
 
 def test_as_a_dataset_of_torchvision(digits) -> None:
