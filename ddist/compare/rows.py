@@ -134,7 +134,7 @@ def differences(figures: list[Figure]) -> list[str]:
 def flat_settings(figure: Figure) -> dict[str, Any]:
     """Return the settings that the figure's set was learned with, by dotted names; without what
     only says how, and without copies. A part that is an object (``method.generative``) has its
-    class."""
+    class; images that are stored as something else have that, with how many are in one's bytes."""
     flat = {}
     for name, value in dotted(settings_of(figure.config)):
         owner, _, private = name.rpartition("._")
@@ -144,6 +144,8 @@ def flat_settings(figure: Figure) -> dict[str, Any]:
             flat[name] = value
         elif private == "target_":
             flat[owner] = str(value).rpartition(".")[2]
+    if (code := flat.pop("synthetic.code", None)) is not None:
+        flat["synthetic"] = f"{code} x{flat['synthetic.copies']}"
     return flat
 
 

@@ -10,11 +10,12 @@ import torch
 
 import ddist
 from ddist.tasks.names import words
+from ddist.tasks.recipes import NONE
 
 
 def command() -> str:
     """Return the command line that chose the settings of this run, of a sweep's job its own."""
-    return shlex.join(["ddist", *words()])
+    return shlex.join(["ddist", *("recipe=null" if word == NONE else word for word in words())])
 
 
 @cache

@@ -89,6 +89,18 @@ def test_parts_of_several_kinds_are_told_by_their_class(write, tmp_path: Path) -
     }
 
 
+def test_images_stored_as_something_else_are_told_by_their_code(write, tmp_path: Path) -> None:
+    code = {"_target_": "ddist.artifact.codes.Bases", "shrink": 2}
+    coded = {"_target_": "ddist.synthetic.Coded", "copies": 8, "code": code}
+    write("bases", {"provenance.config.synthetic": coded})
+    write("pixels", {"provenance.config.synthetic": {"_target_": "ddist.synthetic.Pixel"}})
+    _, tables = rows_of(tmp_path / "runs")
+    assert {row.differences for row in tables["dc2021_dsa"]} == {
+        "synthetic=Bases x8",
+        "synthetic=Pixel",
+    }
+
+
 def test_a_repeated_run_counts_once(write, tmp_path: Path) -> None:
     old, new = write("old", accuracy=0.5), write("new", accuracy=0.6)
     os.utime(old, (1, 1))
