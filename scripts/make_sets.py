@@ -1,6 +1,6 @@
 """Make the distilled sets that come with ddist, each by its command in the table below.
 
-    python scripts/make_sets.py [NAME …] [--runs outputs/sets] [--pack]
+    python scripts/make_sets.py [NAME …] [--runs outputs/sets] [--pack] [--set WORD …]
 
 A run that is finished is not repeated, and one that was stopped goes on: the same command makes
 what is missing. Each set goes to ddist/sets/NAME with its images in half precision, whose figures
@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"of {', '.join(COMMANDS)}; all without any")
     parser.add_argument("--runs", type=Path, default=Path("outputs/sets"))
     parser.add_argument("--pack", action="store_true", help="pack finished runs, measure nothing")
+    parser.add_argument("--set", nargs="+", default=[], help="this machine's settings, for no card")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - COMMANDS.keys()
     if unknown:
@@ -72,18 +73,20 @@ def main() -> None:
         if not (run / "results.json").exists():
             if arguments.pack:
                 continue
-            ddist(f"{COMMANDS[name]} {COMMON}", run)
+            ddist(f"{COMMANDS[name]} {COMMON}", run, arguments.set)
         results = json.loads((run / "results.json").read_text())
         pack(name, run / "distilled", results)
         if not arguments.pack:
             again = arguments.runs / f"{name}-packed"
-            ddist(f"task=evaluate artifact={READY / name} task.baseline=false", again)
+            ddist(
+                f"task=evaluate artifact={READY / name} task.baseline=false", again, arguments.set
+            )
             pack(name, run / "distilled", measured(results, again))
         print(f"{name}: {READY / name}")
 
 
-def ddist(words: str, folder: Path) -> None:
-    command = [sys.executable, "-m", "ddist", *words.split(), f"hydra.run.dir={folder}"]
+def ddist(words: str, folder: Path, more: list[str]) -> None:
+    command = [sys.executable, "-m", "ddist", *words.split(), *more, f"hydra.run.dir={folder}"]
     subprocess.run(command, check=True, env=os.environ)
 
 
