@@ -134,7 +134,7 @@ def differences(figures: list[Figure]) -> list[str]:
 def flat_settings(figure: Figure) -> dict[str, Any]:
     """Return the settings that the figure's set was learned with, by dotted names; without what
     only says how, and without copies. A part that is an object (``method.generative``) has its
-    class; images that are stored as something else have that, with how many are in one's bytes."""
+    class; images are named by what they are stored as, and how many are in the bytes of one."""
     flat = {}
     for name, value in dotted(settings_of(figure.config)):
         owner, _, private = name.rpartition("._")
@@ -144,8 +144,10 @@ def flat_settings(figure: Figure) -> dict[str, Any]:
             flat[name] = value
         elif private == "target_":
             flat[owner] = str(value).rpartition(".")[2]
-    if (code := flat.pop("synthetic.code", None)) is not None:
-        flat["synthetic"] = f"{code} x{flat['synthetic.copies']}"
+    kind = flat.pop("synthetic.code", flat.get("synthetic"))
+    factor, copies = (flat.pop(f"synthetic.{name}", None) or 1 for name in ("factor", "copies"))
+    if kind is not None:
+        flat["synthetic"] = f"{kind} x{copies * factor**2}"
     return flat
 
 
