@@ -36,8 +36,8 @@ def make(
             **common, ipc=1, student_steps=STEPS, expert_epochs=2, min_start_epoch=0,
             max_start_epoch=4, batch_syn=None, step_size=step_size,
             log_step_size=False, unroll="autograd",
-            label_start="classes", num_teachers=2, max_loss=None, ema=None, clip=None,
-            augment=augments["plain"], trajectories=Double(),  # type: ignore[arg-type]
+            label_start="classes", num_teachers=2, max_loss=None, nearest=False, ema=None,
+            clip=None, augment=augments["plain"], trajectories=Double(),  # type: ignore[arg-type]
             optimizer=partial(torch.optim.SGD, momentum=MOMENTUM), scheduler=None,
             lr={"images": 0.1, "labels": 0.1, "step_sizes": 0.01} | lr,
         ).double()  # fmt: skip
