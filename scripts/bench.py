@@ -402,7 +402,7 @@ def plain_step(name: str, ipc: int, real: int, options: Options) -> tuple[float,
 
 def plain_network(cfg: Any, data: Any, options: Options) -> nn.Module:
     """The run's network, a ConvNet, with torch's own pooling."""
-    from ddist.tasks.build import build_network
+    from ddist.tasks.networks import build_network
 
     network = build_network(cfg.network, data).to(options.device)
     for block in network.body:

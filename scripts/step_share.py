@@ -24,8 +24,9 @@ from pytorch_lightning import Callback, Trainer
 from torch.utils.flop_counter import FlopCounterMode
 
 from ddist.cli.allocator import keep_freed_memory
-from ddist.tasks.build import build_init, build_method, read_data, shared_teacher
+from ddist.tasks.build import build_init, build_method, read_data
 from ddist.tasks.config import conf_dir, register_resolvers
+from ddist.tasks.teachers import shared_teacher
 
 SIDE = 2048
 WARM = 2  # steps before those that count

@@ -146,8 +146,9 @@ def flat_settings(figure: Figure) -> dict[str, Any]:
             flat[owner] = str(value).rpartition(".")[2]
     kind = flat.pop("synthetic.code", flat.get("synthetic"))
     factor, copies = (flat.pop(f"synthetic.{name}", None) or 1 for name in ("factor", "copies"))
+    views = 2 if flat.pop("synthetic.mirror", False) else 1
     if kind is not None:
-        flat["synthetic"] = f"{kind} x{copies * factor**2}"
+        flat["synthetic"] = f"{kind} x{views * copies * factor**2}"
     return flat
 
 

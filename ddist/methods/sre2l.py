@@ -79,12 +79,6 @@ class SRe2L(Method):
                 "method.augment to ddist.augment.crop.RandomResizedCrop, as the recipe "
                 "sre2l/imagenet1k does, or method.curriculum=0."
             )
-        made_from = getattr(common["synthetic"], "keywords", {}).get("start")
-        if blends and made_from == "noise":
-            raise DdistError(
-                f"method.blends={blends} blends in what the images started at, which is noise: set "
-                "synthetic.start=real, or to the folder of a run of method=rded."
-            )
         super().__init__(**common)
         self.teacher, self.asked, self.batch_classes = teacher, asked, batch_classes
         self.r_bn, self.first_factor = r_bn, first_factor

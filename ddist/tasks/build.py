@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from inspect import isclass
 from typing import Any
 
@@ -31,17 +31,15 @@ from ddist.tasks.checks import (
     check_objective,
 )
 from ddist.tasks.config import load_option, real_each, to_plain
-from ddist.tasks.networks import build_network, build_network_for
+from ddist.tasks.networks import build_network_for
 from ddist.tasks.targets import make, maker
+from ddist.tasks.teachers import FindTeacher, find_teacher
 from ddist.tasks.upgrade import upgrade
-from ddist.teachers import Committee, Teacher
 
 log = logging.getLogger(__name__)
 
 MakeSource = Callable[[Request], Any]
 """Gives the arrays of a dataset (see :mod:`ddist.data.sources`)."""
-FindTeacher = Callable[[], Teacher]
-"""A function that returns the teacher, or raises a DdistError where there is none."""
 
 
 def find_device(accelerator: str) -> torch.device:
@@ -126,8 +124,8 @@ def build_source(cfg: DictConfig, name: str, classes: object, data: RealData) ->
 def build_method(
     cfg: DictConfig, data: RealData, init: InitialWeights, teacher: FindTeacher | None = None
 ) -> Method:
-    """Build the method and its synthetic data. ``teacher`` comes from :func:`shared_teacher` where
-    parts of the run share one."""
+    """Build the method and its synthetic data. ``teacher`` comes from
+    :func:`ddist.tasks.teachers.shared_teacher` where parts of the run share one."""
     check_init(init, cfg.method)
     check_augment(cfg)
     options: dict[str, Any] = {"ipc": cfg.ipc, "seed": cfg.seed, "data": data, "init": init}
@@ -158,50 +156,6 @@ def build_trajectories(cfg: DictConfig, data: RealData) -> Trajectories | Stored
         cfg.trajectories, source=data, cache=cfg.paths.cache, seed=cfg.seed, compile=cfg.compile
     )
     return trajectories
-
-
-def build_teacher(cfg: DictConfig, data: RealData) -> Teacher | None:
-    """Build the teacher of ``cfg`` for ``data`` and check it; return None where there is none."""
-    config = to_plain(cfg.teacher)
-    for key in ("store", "temperature", "top_k"):
-        config.pop(key)  # of the labels that it leaves in the artifact
-    if "_target_" not in config:
-        return None
-    several = config.get("network")
-    if isinstance(several, list):
-        members = [_build_teacher({**config, "network": each}, cfg, data) for each in several]
-        return Committee(members=members) if len(members) > 1 else members[0]
-    return _build_teacher(config, cfg, data)
-
-
-def _build_teacher(config: dict[str, Any], cfg: DictConfig, data: RealData) -> Teacher:
-    """Build a teacher of one network from its ``config``, and check it."""
-    options: dict[str, Any] = {"source": data}
-    if "network" in config:
-        match config.pop("network"):
-            case str(name):
-                described = load_option("network", name)
-            case dict(settings):
-                described = DictConfig(settings)
-        described = adapted_network(described, cfg, data)
-        trains = get_object(config["_target_"]).trains
-        options["network"] = build_network(described, data, trains=trains)
-    teacher: Teacher = make(config, **options)
-    teacher.check()
-    return teacher
-
-
-def find_teacher(cfg: DictConfig, data: RealData) -> Teacher:
-    """Return the teacher of ``cfg`` for ``data``. Raise a DdistError where there is none."""
-    teacher = build_teacher(cfg, data)
-    if teacher is None:
-        raise DdistError("This run needs a teacher: choose one, such as teacher=trained.")
-    return teacher
-
-
-def shared_teacher(cfg: DictConfig, data: RealData) -> FindTeacher:
-    """Return a function that builds the teacher at its first call and returns it at all calls."""
-    return cache(partial(find_teacher, cfg, data))
 
 
 def without_batch_norm(name: str, config: DictConfig) -> tuple[str, DictConfig]:

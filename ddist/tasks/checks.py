@@ -96,11 +96,17 @@ def check_trained(cfg: DictConfig, init: InitialWeights) -> None:
 
 
 def check_start(cfg: DictConfig) -> None:
-    """Raise a DdistError for an earlier set as the start of a method that learns nothing."""
+    """Raise a DdistError for an earlier set as the start of a method that learns nothing, and for
+    noise as one that is blended in again."""
     if not get_object(cfg.method._target_).learns and earlier_folder(cfg.synthetic.start):
         raise DdistError(
             "This method learns nothing, so that it cannot start from an earlier set: leave "
             "synthetic.start out."
+        )
+    if (blends := cfg.method.get("blends")) and cfg.synthetic.start == "noise":
+        raise DdistError(
+            f"method.blends={blends} blends in what the images started at, which is noise: set "
+            "synthetic.start=real, or to the folder of a run of method=rded."
         )
 
 

@@ -21,7 +21,7 @@ from ddist.settings.auto import AUTO
 from ddist.settings.ranges import PositiveInt
 from ddist.stages.stopping import keeping
 from ddist.tasks.beside import selecting
-from ddist.tasks.build import build_evaluator, build_init, find_device, read_data, shared_teacher
+from ddist.tasks.build import build_evaluator, build_init, find_device, read_data
 from ddist.tasks.checks import check_run
 from ddist.tasks.claim import kept_in
 from ddist.tasks.config import read_option, to_plain, with_settings
@@ -29,6 +29,7 @@ from ddist.tasks.memories import build_step, class_orders, joined, memory, of_st
 from ddist.tasks.names import chosen_names
 from ddist.tasks.rows import KeptRows
 from ddist.tasks.sweep import decisive, finished
+from ddist.tasks.teachers import shared_teacher
 from ddist.tasks.uses import begin_use, publish_use, use_results
 
 log = logging.getLogger(__name__)

@@ -21,10 +21,11 @@ from ddist.inner.stacking import Precision
 from ddist.seeding import generator
 from ddist.synthetic.start import start_images
 from ddist.synthetic.steps import spread_over_steps
-from ddist.tasks.build import FindTeacher, build_evaluator
+from ddist.tasks.build import build_evaluator
 from ddist.tasks.config import examples_each, with_settings
 from ddist.tasks.networks import build_network
 from ddist.tasks.targets import make
+from ddist.tasks.teachers import FindTeacher
 from ddist.tasks.timing import seconds_of, tested_on_fewer
 
 FEW_TESTED, MORE_TESTED = 100, 400

@@ -19,7 +19,7 @@ from ddist.callbacks import MetricsCSV
 from ddist.formatting import format_duration, parse_duration, size
 from ddist.settings.ranges import Positive
 from ddist.storage.atomic import write_file_whole
-from ddist.tasks.build import build_evaluator, build_init, find_device, read_data, shared_teacher
+from ddist.tasks.build import build_evaluator, build_init, find_device, read_data
 from ddist.tasks.checks import check_run
 from ddist.tasks.fitting import describe
 from ddist.tasks.memory import check_memory
@@ -27,6 +27,7 @@ from ddist.tasks.missing import missing_trainings
 from ddist.tasks.names import chosen_names
 from ddist.tasks.plan import with_budget
 from ddist.tasks.results import peak_memory_bytes, publish
+from ddist.tasks.teachers import shared_teacher
 from ddist.tasks.timing import now, seconds_of, since_start
 from ddist.tasks.trials import Results, begin, changed, distilling, evaluating, preparing
 from ddist.teachers.labels import with_labels

@@ -13,10 +13,11 @@ from ddist.data import RealData
 from ddist.errors import DdistError
 from ddist.methods import Method
 from ddist.seeding import generator
-from ddist.tasks.build import build_init, build_method, shared_teacher
+from ddist.tasks.build import build_init, build_method
 from ddist.tasks.claim import claim
 from ddist.tasks.config import read_option, to_plain, with_settings
 from ddist.tasks.fitting import describe, fit, leave_if_interrupted
+from ddist.tasks.teachers import shared_teacher
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,9 @@ from ddist.methods.coreset import has_published_features
 from ddist.methods.probing import Probing
 from ddist.seeding import generator
 from ddist.tasks.beside import candidates, choosing
-from ddist.tasks.build import build_teacher, build_trajectories
+from ddist.tasks.build import build_trajectories
 from ddist.tasks.targets import make
+from ddist.tasks.teachers import build_teacher
 from ddist.tasks.timing import seconds_of, slope
 from ddist.teachers import Trained
 

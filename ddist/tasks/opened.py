@@ -16,19 +16,13 @@ from ddist.init import InitialWeights
 from ddist.init.stored import Given
 from ddist.settings.groups import keys
 from ddist.tasks.beside import random_real
-from ddist.tasks.build import (
-    FindTeacher,
-    MakeSource,
-    build_init,
-    find_device,
-    read_data,
-    shared_teacher,
-)
+from ddist.tasks.build import MakeSource, build_init, find_device, read_data
 from ddist.tasks.checks import check_groups_used, check_network_used, check_teacher_used
 from ddist.tasks.config import conf_dir, load_option
 from ddist.tasks.names import GROUPS, chosen, chosen_names, keys_set, named, option_of
 from ddist.tasks.networks import uses_network
 from ddist.tasks.sweep import finished
+from ddist.tasks.teachers import FindTeacher, shared_teacher
 from ddist.tasks.upgrade import upgrade
 from ddist.tasks.uses import begin_use
 from ddist.teachers.labels import with_labels

@@ -12,7 +12,6 @@ from ddist.evaluation import Evaluator, Replay, Training
 from ddist.formatting import format_duration, parse_duration
 from ddist.init import InitialWeights
 from ddist.settings.auto import AUTO, budget
-from ddist.tasks.build import FindTeacher
 from ddist.tasks.config import with_settings
 from ddist.tasks.cost import (
     FINISHING,
@@ -25,6 +24,7 @@ from ddist.tasks.cost import (
     stand_in,
 )
 from ddist.tasks.names import chosen
+from ddist.tasks.teachers import FindTeacher
 
 log = logging.getLogger(__name__)
 

@@ -30,12 +30,12 @@ from ddist.report.table import results_table
 from ddist.storage.atomic import write_file_whole
 from ddist.storage.signature import signature
 from ddist.tasks.beside import Chosen, all_images, named_rows, real_sets
-from ddist.tasks.build import FindTeacher
 from ddist.tasks.config import learned_settings, to_plain
 from ddist.tasks.dashboards import log_results
 from ddist.tasks.origin import command, commit, machine
 from ddist.tasks.page import write_confusion, write_page
 from ddist.tasks.rows import KeptRows
+from ddist.tasks.teachers import FindTeacher
 from ddist.tasks.usual import usual_networks
 from ddist.teachers import with_labels
 

@@ -13,14 +13,12 @@ from ddist.evaluation import Evaluator
 from ddist.init import InitialWeights
 from ddist.methods import Method
 from ddist.tasks.build import (
-    FindTeacher,
     MakeSource,
     build_evaluator,
     build_init,
     build_method,
     find_device,
     read_data,
-    shared_teacher,
 )
 from ddist.tasks.config import differences, to_plain
 from ddist.tasks.cost import Clock
@@ -28,6 +26,7 @@ from ddist.tasks.names import chosen_names, without_network
 from ddist.tasks.networks import uses_network
 from ddist.tasks.plan import within_budget
 from ddist.tasks.preparing import coreset_within_budget, prepared_within_budget
+from ddist.tasks.teachers import FindTeacher, shared_teacher
 from ddist.teachers.labels import check_stored
 
 

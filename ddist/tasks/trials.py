@@ -22,19 +22,14 @@ from ddist.seeding import generator
 from ddist.synthetic.earlier import classes_of
 from ddist.synthetic.start import start_images
 from ddist.tasks.beside import Chosen, as_pixels
-from ddist.tasks.build import (
-    FindTeacher,
-    build_evaluator,
-    build_init,
-    build_method,
-    shared_teacher,
-)
+from ddist.tasks.build import build_evaluator, build_init, build_method
 from ddist.tasks.config import real_each
 from ddist.tasks.fitting import fit
 from ddist.tasks.names import chosen_names
 from ddist.tasks.results import evaluate
 from ddist.tasks.rows import KeptRows
 from ddist.tasks.selection import select
+from ddist.tasks.teachers import FindTeacher, shared_teacher
 from ddist.tasks.timing import StepTimes, now, seconds_of, slope, tested_on_fewer
 
 Results = tuple[dict[str, Any], dict[str, Tensor]]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ddist.data import RealData
-from ddist.tasks.build import build_network
+from ddist.tasks.networks import build_network
 from ddist.tasks.targets import make
 
 Run = Callable[[], object]

@@ -18,7 +18,8 @@ from ddist.init import Random
 from ddist.inner.fit import fit
 from ddist.inner.recipe import TrainingRecipe
 from ddist.seeding import generator
-from ddist.tasks.build import build_evaluator, build_init, build_method, build_network, read_data
+from ddist.tasks.build import build_evaluator, build_init, build_method, read_data
+from ddist.tasks.networks import build_network
 
 SECONDS = 4.0
 """For so long each is measured, three times at least."""

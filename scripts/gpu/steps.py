@@ -15,9 +15,10 @@ from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 
 from ddist.data import RealData
-from ddist.tasks.build import build_init, build_method, read_data, shared_teacher
+from ddist.tasks.build import build_init, build_method, read_data
 from ddist.tasks.config import conf_dir, register_resolvers
 from ddist.tasks.recipes import PAPER, recipes
+from ddist.tasks.teachers import shared_teacher
 
 
 @cache

@@ -93,12 +93,14 @@ def test_images_stored_as_something_else_are_told_by_their_code(write, tmp_path:
     code = {"_target_": "ddist.artifact.codes.Bases", "shrink": 2}
     coded = {"_target_": "ddist.synthetic.Coded", "copies": 8, "code": code}
     write("bases", {"provenance.config.synthetic": coded})
+    write("mirrored", {"provenance.config.synthetic": {**coded, "mirror": True}})
     tiles = {"_target_": "ddist.synthetic.Pixel", "factor": 2}
     write("tiles", {"provenance.config.synthetic": tiles})
     write("pixels", {"provenance.config.synthetic": {**tiles, "factor": 1}})
     _, tables = rows_of(tmp_path / "runs")
     assert {row.differences for row in tables["dc2021_dsa"]} == {
         "synthetic=Bases x8",
+        "synthetic=Bases x16",
         "synthetic=Pixel x4",
         "synthetic=Pixel x1",
     }

@@ -18,6 +18,8 @@ from ddist.errors import DdistError
 from ddist.methods.sre2l import SRe2L
 from ddist.networks import MLP, ConvNet
 from ddist.seeding import generator
+from ddist.tasks.checks import check_start
+from ddist.tasks.config import composed_apart, register_resolvers
 from ddist.teachers import Committee, Teacher
 from tests.pixel import pixel
 
@@ -129,9 +131,12 @@ def test_the_curriculum_is_cdas(
     assert smallest[0] == 1.0 and smallest[-1] < 0.1
 
 
-def test_noise_is_not_blended_in_again(make: Callable[..., SRe2L]) -> None:
+def test_noise_is_not_blended_in_again() -> None:
+    register_resolvers()
+    words = ["method=sre2l", "dataset=digits", "method.blends=1"]
     with pytest.raises(DdistError, match=r"started at, which is noise: set synthetic\.start=real"):
-        make(blends=1)
+        check_start(composed_apart(words))
+    check_start(composed_apart([*words, "synthetic.start=real"]))
 
 
 def test_a_curriculum_without_crops_is_one_sentence(make: Callable[..., SRe2L]) -> None:
