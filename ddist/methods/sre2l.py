@@ -73,6 +73,11 @@ class SRe2L(Method):
                 "SRe2L matches the statistics of batch normalisation, which this teacher has not: "
                 "choose one that has them, such as teacher.network=convnet_bn."
             )
+        if asked is not None and asked > len(teacher.members):
+            raise DdistError(
+                f"method.asked={asked} counts members of a committee, and the teacher has "
+                f"{len(teacher.members)}: name more in teacher.network, or ask fewer."
+            )
         if curriculum and not isinstance(augment, RandomResizedCrop):
             raise DdistError(
                 "method.curriculum is one of crops, and method.augment does not crop: set "
@@ -133,7 +138,7 @@ class SRe2L(Method):
     def members_now(self) -> list[Teacher]:
         """Return the teachers that this outer step asks."""
         members = self.teacher.members
-        num = min(self.asked or len(members), len(members))
+        num = self.asked or len(members)
         return [members[(self.batch_number() * num + k) % len(members)] for k in range(num)]
 
     def loss_by(self, teacher: Teacher, x: Tensor, y: Tensor) -> Tensor:

@@ -255,6 +255,11 @@ def test_a_teacher_without_statistics_is_one_sentence(
             make(teacher=wrong)
 
 
+def test_more_members_than_there_are_cannot_be_asked(make: Callable[..., SRe2L]) -> None:
+    with pytest.raises(DdistError, match=r"^method\.asked=2 .* the teacher has 1: name more"):
+        make(asked=2)
+
+
 RUN = (
     "method=sre2l", "dataset=digits", "network.width=8", "network.depth=2", "teacher.epochs=2",
     "evaluation.num_networks=1", "evaluation.epochs=2", "paths.cache=cache",
