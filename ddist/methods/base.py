@@ -56,8 +56,8 @@ class Method(OuterOptimizer):
     """False where its steps ask nothing of ``init`` (see :meth:`draw_networks`)."""
     uses_network = True
     """False where no network takes part in distilling: ``network`` is then ignored."""
-    tiles = False
-    """True where large pictures are better as several training images in each stored one."""
+    tiles: int | None = None
+    """Pixels of a side from which each stored image by itself holds four; None for never."""
     needs_features = False
     """True where the network's features are used, and not its logits alone."""
     regresses = False

@@ -10,6 +10,7 @@ from ddist.methods.dc import DC
 from ddist.methods.matching import Group
 from ddist.networks import Weights
 from ddist.seeding import generator
+from ddist.settings.auto import SMALLEST_CUT
 from ddist.settings.ranges import Momentum, NonNegative, PositiveInt
 
 
@@ -28,6 +29,8 @@ class IDC(DC):
         synthetic_per_class: most synthetic images of a class in an outer step; None for all.
         mix: mixes the student's batches; None for none.
     """
+
+    tiles = SMALLEST_CUT
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from ddist.matching.distribution import mean_distance
 from ddist.methods.students import AlongStudents, Students
 from ddist.networks import Weights, classify, embed
 from ddist.seeding import generator
+from ddist.settings.auto import SMALLEST_CUT
 from ddist.settings.ranges import Momentum, NonNegative, NonNegativeInt, PositiveInt
 
 
@@ -35,6 +36,7 @@ class IDM(AlongStudents):
     """
 
     needs_features = True
+    tiles = SMALLEST_CUT
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from ddist.matching.characteristic import characteristic_distance
 from ddist.methods.matching import Matching
 from ddist.networks import Weights, embed
 from ddist.seeding import generator
+from ddist.settings.auto import SMALLEST_CUT
 from ddist.settings.ranges import NonNegative, PositiveInt, Share
 
 _TRAINED = "trained "  # before the names of a second network's weights
@@ -41,6 +42,7 @@ class NCFM(Matching):
     """
 
     needs_features = True
+    tiles = SMALLEST_CUT
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ AUTO = "auto"
 PUBLISHED_WIDTH = 128
 UNNAMED_BUDGET = "10m"
 CPU_OPERATIONS = 20e6  # multiply-adds of an image in a ConvNet that a CPU does hundreds of a second
-TILED_SIDE = 64  # pixels: where tiles were measured to be better; below they were not tried
+SMALLEST_CUT = 16  # pixels of a side: tiles of less than 8 show too little
 IMAGES_PER_STEP = 320  # of all classes together, on a CPU
 
 
@@ -30,7 +30,7 @@ class Facts:
         own: whether it is somebody's own data, for which no paper has a network.
         recipe: whether a paper's settings for this dataset are in use.
         learns: whether the method learns its images.
-        tiles: whether the method gains by storing several training images in one, which can be cut.
+        tiles: the side from which the method stores several images in one; None for never.
         chooses: whether the protocol shows chosen real images by itself.
         bf16: whether the device computes in bfloat16 by itself, and so faster.
     """
@@ -44,7 +44,7 @@ class Facts:
     own: bool
     recipe: bool
     learns: bool
-    tiles: bool
+    tiles: int | None
     chooses: bool
     bf16: bool
 
@@ -93,10 +93,9 @@ def precision(facts: Facts) -> str:
 
 
 def factor(facts: Facts) -> int:
-    """Return the training images per side in each stored one: 2 for somebody's own pictures of
-    ``TILED_SIDE`` and more, where the method gains by it (IDC, Kim et al. 2022) and each class has
-    as many real images to start from."""
-    suits = facts.own and facts.tiles and not facts.recipe and facts.side >= TILED_SIDE
+    """Return the training images per side in each stored one (IDC, Kim et al. 2022): 2 where the
+    method wants it of images so large and each class has as many real ones to start from."""
+    suits = facts.tiles is not None and facts.side >= facts.tiles
     return 2 if suits and facts.fewest >= 4 * facts.ipc else 1
 
 

@@ -1,6 +1,7 @@
 """The automatic settings of a run (ddist/settings/auto.py), filled in once its data is there."""
 
 import logging
+from collections.abc import Sequence
 
 import torch
 from hydra.utils import get_object
@@ -54,10 +55,15 @@ def facts_of(cfg: DictConfig, data: RealData) -> Facts:
         own=is_own(str(cfg.dataset.source._target_)),
         recipe=cfg.recipe is not None,
         learns=method is not None and method.learns,
-        tiles=method is not None and method.tiles and not any(s % 2 for s in data.image_shape[1:]),
+        tiles=method.tiles if method is not None and can_be_cut(data.image_shape) else None,
         chooses=get_object(cfg.evaluation._target_).num_beside > 0,
         bf16=has_bf16(accelerator),
     )
+
+
+def can_be_cut(shape: Sequence[int]) -> bool:
+    """Tell whether images of that shape, [C, H, W], are four of half the sides."""
+    return shape[1] % 2 == shape[2] % 2 == 0
 
 
 def is_own(source: str) -> bool:

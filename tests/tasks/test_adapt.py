@@ -41,7 +41,7 @@ OWN = Facts(
     own=True,
     recipe=False,
     learns=True,
-    tiles=True,
+    tiles=64,
     chooses=False,
     bf16=True,
 )
@@ -90,10 +90,9 @@ def test_real_images_of_a_step_are_about_as_many_whatever_the_classes() -> None:
 
 @pytest.mark.parametrize(
     ("change", "tiles"),
-    [({}, 2), ({"side": 63}, 1), ({"tiles": False}, 1), ({"recipe": True}, 1), ({"own": False}, 1),
-     ({"fewest": 39}, 1), ({"ipc": 11}, 1)],
-)  # fmt: skip
-def test_own_large_pictures_share_a_stored_one_where_it_pays(
+    [({}, 2), ({"side": 63}, 1), ({"tiles": None}, 1), ({"fewest": 39}, 1), ({"ipc": 11}, 1)],
+)
+def test_large_pictures_share_a_stored_one_where_it_pays(
     change: dict[str, Any], tiles: int
 ) -> None:
     assert factor(replace(OWN, **change)) == tiles
