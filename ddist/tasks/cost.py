@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -108,13 +109,13 @@ def measured(
     if isinstance(protocol, Training | Replay):
         together = min(protocol.num_networks, protocol.chunk, TOGETHER)
 
-    def seconds(networks: int, epochs: int, tested: int) -> float:
-        settings = {}
+    def seconds(networks: int, epochs: int, tested: int, sizes: int = 1) -> float:
+        settings: dict[str, Any] = {}
         if isinstance(protocol, Training):
             settings = {"num_networks": networks, "epochs": epochs}
         elif isinstance(protocol, Replay):
-            tuning = min(protocol.tuning_networks, networks)
-            settings = {"num_networks": networks, "tuning_networks": tuning}
+            grid = protocol.step_size_grid[:sizes]
+            settings = {**fewer(protocol, networks), "step_size_grid": grid}
         few = tested_on_fewer(data, tested)
         short = evaluator(settings)
         return seconds_of(partial(Evaluator.run, short, distilled, few))
@@ -125,15 +126,25 @@ def measured(
     base = seconds(together, 1, FEW_TESTED)
     longer = seconds(together, 1, MORE_TESTED) - base
     per_test = max(0.0, longer) / (MORE_TESTED - FEW_TESTED) / together
+    if isinstance(protocol, Replay) and (others := len(protocol.step_size_grid) - 1):
+        base += others * max(0.0, seconds(together, 1, FEW_TESTED, sizes=2) - base)
     if not isinstance(protocol, Training):
         return Cost(0.0, base / together, per_test)
     longer = max(0.0, seconds(together, 1 + min(3, passes), FEW_TESTED) - base) / min(3, passes)
     return Cost(max(0.0, base - longer), longer / together, per_test)
 
 
+def fewer(protocol: Protocol, networks: int) -> dict[str, int]:
+    """Return the settings of ``protocol`` for that many networks; no more of them judge a grid."""
+    settings = {"num_networks": networks}
+    if isinstance(protocol, Replay):
+        settings["tuning_networks"] = min(protocol.tuning_networks, networks)
+    return settings
+
+
 def evaluator_of(
     cfg: DictConfig,
-    settings: Mapping[str, int] | None = None,
+    settings: Mapping[str, Any] | None = None,
     *,
     data: RealData,
     init: InitialWeights,
@@ -144,7 +155,7 @@ def evaluator_of(
     return build_evaluator(short, "network", data, init, teacher)
 
 
-def changed(cfg: DictConfig, settings: Mapping[str, int]) -> DictConfig:
+def changed(cfg: DictConfig, settings: Mapping[str, Any]) -> DictConfig:
     """Return ``cfg`` with other ``evaluation.*`` ``settings``; a protocol of other epochs or test
     images has a name of its own, as no two protocols share a column."""
     name = cfg.evaluation.name

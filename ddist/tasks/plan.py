@@ -19,6 +19,7 @@ from ddist.tasks.cost import (
     Cost,
     changed,
     evaluator_of,
+    fewer,
     measured,
     num_examples,
     stand_in,
@@ -37,6 +38,8 @@ TESTING = 0.5
 """Most of a network's time that goes into testing it, where not all test images can be."""
 JUDGED = 0.2
 """The part of a row that it takes to judge a set beside its start (see tasks/selection.py)."""
+REPLAYED = 0.3
+"""The part of a row that it takes to replay learned step sizes, for which no grid is tried."""
 
 
 def with_budget(cfg: DictConfig) -> DictConfig:
@@ -108,8 +111,11 @@ def within_budget(
         format_duration(rows * cost.seconds(*planned)),
         kept.words(isinstance(protocol, Training)),
     )
-    names = {"num_networks": 0, "epochs": 1, "test_images": 2}
-    shorter = {name: kept[i] for name, i in names.items() if i == 0 or kept[i] < planned[i]}
+    shorter = fewer(protocol, kept.networks)
+    if kept.passes < planned.passes:
+        shorter["epochs"] = kept.passes
+    if kept.tests < planned.tests:
+        shorter["test_images"] = kept.tests
     return changed(cfg, shorter), reserve
 
 
@@ -119,9 +125,11 @@ def num_rows(cfg: DictConfig, data: RealData, baseline: bool) -> float:
     judged = learns and data.validation is not None
     variants = cfg.method.get("ema") is not None
     chosen = cfg.reference.coreset.select is not None
-    sets = 1 + get_object(cfg.evaluation._target_).num_beside + len(cfg.reference.starts)
+    protocol = get_object(cfg.evaluation._target_)
+    sets = 1 + protocol.num_beside + len(cfg.reference.starts)
     beside = baseline * sets
-    return 1 + beside + chosen + variants + (2 * JUDGED if judged else 0)
+    own = REPLAYED if issubclass(protocol, Replay) and "step_size" in cfg.method else 1.0
+    return own + beside + chosen + variants + (2 * JUDGED if judged else 0)
 
 
 class Amounts(NamedTuple):

@@ -1,11 +1,12 @@
 """A budget is divided between outer steps and an evaluation that fits."""
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from ddist.callbacks.schedule import Budget
 from ddist.init import Random
@@ -13,18 +14,27 @@ from ddist.tasks import cost as costs
 from ddist.tasks import plan
 from ddist.tasks.build import read_data
 from ddist.tasks.config import conf_dir, register_resolvers
-from ddist.tasks.cost import Cost, changed, measured, stand_in
+from ddist.tasks.cost import Cost, changed, fewer, measured, stand_in
 from ddist.tasks.plan import Amounts, cut
 
 WORDS = ("dataset=digits", "method=dm", "network.width=4", "paths.data=.", "paths.run=.",
          "evaluation.precision=32-true")  # fmt: skip
 
 
-@pytest.fixture
-def cfg(tmp_path) -> DictConfig:
+def composed(cache: Path, *words: str) -> DictConfig:
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose("config", [*WORDS, f"paths.cache={tmp_path}"])
+        return compose("config", [*WORDS, f"paths.cache={cache}", *words])
+
+
+@pytest.fixture
+def cfg(tmp_path: Path) -> DictConfig:
+    return composed(tmp_path)
+
+
+@pytest.fixture
+def replayed(tmp_path: Path) -> DictConfig:
+    return composed(tmp_path, "evaluation=replay")
 
 
 def test_networks_go_before_test_images_before_epochs_and_no_further_than_they_have_to() -> None:
@@ -72,13 +82,34 @@ def test_a_row_costs_what_its_parts_cost(cfg, monkeypatch: pytest.MonkeyPatch) -
     assert cost.seconds(5, 400, len(data.test)) == pytest.approx(expected, rel=0.02)
 
 
+def test_the_grid_of_a_row_that_is_replayed_costs_what_its_sizes_cost(
+    replayed: DictConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of(action: object) -> float:
+        evaluator, _, few = action.args  # type: ignore[attr-defined]
+        replay = evaluator.protocol
+        tried = replay.tuning_networks * len(replay.step_size_grid)
+        return 2.0 * tried + replay.num_networks * (0.5 + 0.01 * len(few.test))
+
+    monkeypatch.setattr(costs, "seconds_of", of)
+    filled, data = read_data(replayed)
+    build = partial(costs.evaluator_of, filled, data=data, init=Random("default", 0), teacher=None)
+    protocol = build().protocol
+    cost = measured(build, protocol, stand_in(filled, data), data, 1)
+    few = build(fewer(protocol, 3)).protocol
+    assert (few.num_networks, few.tuning_networks, len(few.step_size_grid)) == (3, 3, 6)
+    tested = len(data.test) + costs.FEW_TESTED  # while it was measured
+    expected = 2.0 * 3 * 6 + 3 * (0.5 + 0.01 * tested)
+    assert cost.seconds(3, 1, len(data.test)) == pytest.approx(expected)
+
+
 def test_a_protocol_of_other_epochs_has_a_name_of_its_own(cfg) -> None:
     assert changed(cfg, {"num_networks": 3}).evaluation.name == "short"
     shorter = changed(cfg, {"epochs": 30})
     assert (shorter.evaluation.name, shorter.evaluation.epochs) == ("short, 30 epochs", 30)
-    fewer = changed(cfg, {"test_images": 500, "epochs": 30})
-    assert fewer.evaluation.name == "short, 30 epochs, 500 test images"
-    assert fewer.evaluation.test_images == 500
+    both = changed(cfg, {"test_images": 500, "epochs": 30})
+    assert both.evaluation.name == "short, 30 epochs, 500 test images"
+    assert both.evaluation.test_images == 500
     assert cfg.evaluation.name == "short"
 
 
@@ -107,6 +138,15 @@ def test_rows_are_counted(cfg) -> None:
     assert plan.num_rows(filled, data, baseline=True) == pytest.approx(2 + 2 * plan.JUDGED)
     filled.method.ema = 0.9
     assert plan.num_rows(filled, data, baseline=False) == pytest.approx(2 + 2 * plan.JUDGED)
+
+
+def test_learned_step_sizes_have_no_grid_to_try(replayed: DictConfig) -> None:
+    filled, data = read_data(replayed)
+    rows = plan.num_rows(filled, data, baseline=True)
+    with open_dict(filled):
+        filled.method.step_size = 0.1
+    less = plan.num_rows(filled, data, baseline=True)
+    assert rows - less == pytest.approx(1 - plan.REPLAYED)
 
 
 def test_chosen_real_images_are_rows_too(cfg) -> None:
