@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from PIL.Image import Image
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from ddist.artifact.grid import image_grid
 from ddist.data import RealData
@@ -56,6 +55,8 @@ class Method(OuterOptimizer):
     """False where its steps ask nothing of ``init`` (see :meth:`draw_networks`)."""
     uses_network = True
     """False where no network takes part in distilling: ``network`` is then ignored."""
+    least_depth = 1
+    """Blocks that a ConvNet has at least where its depth follows the images."""
     tiles: int | None = None
     """Pixels of a side from which each stored image by itself holds four; None for never."""
     needs_features = False
@@ -135,8 +136,8 @@ class Method(OuterOptimizer):
                 f"The outer loss of {type(self).__name__} is no scalar tensor, but {shape}: let "
                 "outer_loss, or match, return the sum or the mean."
             )
-        optimizer: Optimizer = self.trainer.optimizers[0]
-        rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+        groups = self.trainer.optimizers[0].param_groups
+        rates = {group["name"]: group["lr"] for group in groups}
         self._unchecked = loss.detach(), self.global_step, rates, self.step_sizes()
         if not self.checks_later(loss) and not self.check_loss():
             return self.training_step(batch, batch_idx)  # from earlier images, more slowly
@@ -236,8 +237,7 @@ class Method(OuterOptimizer):
         return {"raw": {"images": self.synthetic.stored()[0].detach().float().cpu().clone()}}
 
     def figures(self) -> dict[str, float]:
-        """Return further figures of the set, by their names in results.json (see
-        :data:`ddist.report.table.FIGURES`)."""
+        """Return further figures of the set, by name (:data:`ddist.report.table.FIGURES`)."""
         return {}
 
     def picture(self) -> Image:

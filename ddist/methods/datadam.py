@@ -29,6 +29,7 @@ class DataDAM(Matching):
     """
 
     needs_features = True
+    least_depth = 2  # only layers before the last are compared
 
     def __init__(self, *, power: Positive, balance: NonNegative, **common: Any) -> None:
         super().__init__(**common)

@@ -30,6 +30,7 @@ class Facts:
         own: whether it is somebody's own data, for which no paper has a network.
         recipe: whether a paper's settings for this dataset are in use.
         learns: whether the method learns its images.
+        least_depth: blocks of a ConvNet that the method needs.
         tiles: the side from which the method stores several images in one; None for never.
         chooses: whether the protocol shows chosen real images by itself.
         bf16: whether the device computes in bfloat16 by itself, and so faster.
@@ -44,14 +45,15 @@ class Facts:
     own: bool
     recipe: bool
     learns: bool
+    least_depth: int
     tiles: int | None
     chooses: bool
     bf16: bool
 
 
 def depth(facts: Facts) -> int:
-    """Return the blocks of a ConvNet, see :func:`blocks`."""
-    return blocks(facts.side)
+    """Return the blocks of a ConvNet, see :func:`blocks`, or more where the method needs them."""
+    return max(facts.least_depth, blocks(facts.side))
 
 
 def blocks(side: int) -> int:

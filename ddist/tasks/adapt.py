@@ -55,6 +55,7 @@ def facts_of(cfg: DictConfig, data: RealData) -> Facts:
         own=is_own(str(cfg.dataset.source._target_)),
         recipe=cfg.recipe is not None,
         learns=method is not None and method.learns,
+        least_depth=method.least_depth if method is not None else 1,
         tiles=method.tiles if method is not None and can_be_cut(data.image_shape) else None,
         chooses=get_object(cfg.evaluation._target_).num_beside > 0,
         bf16=has_bf16(accelerator),

@@ -41,6 +41,7 @@ OWN = Facts(
     own=True,
     recipe=False,
     learns=True,
+    least_depth=1,
     tiles=64,
     chooses=False,
     bf16=True,
@@ -59,6 +60,12 @@ def composed(*words: str) -> DictConfig:
 def test_depth_is_the_fields_by_the_side_and_fits_any_image(side: int, blocks: int) -> None:
     assert depth(replace(OWN, side=side)) == blocks
     ConvNet(2, (1, side, side), blocks, 4, "none", "avg", "relu")(torch.zeros(1, 1, side, side))
+
+
+def test_small_images_have_as_many_blocks_as_the_method_needs() -> None:
+    small = replace(OWN, side=8)
+    assert depth(replace(small, least_depth=2)) == 2 > depth(small)
+    assert depth(replace(OWN, least_depth=2)) == depth(OWN)
 
 
 @pytest.mark.parametrize("change", [{"recipe": True}, {"accelerator": True}, {"own": False}])
