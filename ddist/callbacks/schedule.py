@@ -158,8 +158,8 @@ def too_long(preset: str | None) -> str:
     """Return the line for a CPU that would need more than an hour."""
     made = f" experiment={preset} has settings for 2 CPU cores;" if preset else ""
     return (
-        f"Published schedules are made for GPUs:{made} budget=20m takes 20 minutes in "
-        "all, and evaluates what is there by then."
+        f"Published schedules are made for GPUs:{made} budget=20m takes 20 minutes in all, with "
+        "settings for any data."
     )
 
 

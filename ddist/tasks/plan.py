@@ -12,7 +12,7 @@ from ddist.evaluation import Evaluator, Replay, Training
 from ddist.formatting import format_duration, parse_duration
 from ddist.init import InitialWeights
 from ddist.settings.auto import AUTO, budget
-from ddist.tasks.config import with_settings
+from ddist.tasks.config import conf_dir, with_settings
 from ddist.tasks.cost import (
     FINISHING,
     Clock,
@@ -24,7 +24,8 @@ from ddist.tasks.cost import (
     num_examples,
     stand_in,
 )
-from ddist.tasks.names import chosen
+from ddist.tasks.names import chosen, option_of
+from ddist.tasks.recipes import recipes
 from ddist.tasks.teachers import FindTeacher
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,12 @@ REPLAYED = 0.3
 def with_budget(cfg: DictConfig) -> DictConfig:
     """Return ``cfg`` with a budget, or without one, where it says ``auto``."""
     if cfg.budget != AUTO:
+        if cfg.budget is not None and not cfg.recipe and (paper := known_recipe()):
+            log.info(
+                "No paper's schedule fits a budget: these are the settings for any data "
+                "(recipe=%s for the paper's).",
+                paper,
+            )
         return cfg
     learns = get_object(cfg.method._target_).learns
     named = chosen("steps", "experiment")  # a preset knows how long it takes
@@ -58,6 +65,16 @@ def with_budget(cfg: DictConfig) -> DictConfig:
             cfg.steps,
         )
     return with_settings(cfg, {"budget": chosen_budget})
+
+
+def known_recipe() -> str | None:
+    """Return the name of the recipe for the run's method and dataset, unless the command line says
+    anything of recipes or takes a preset; None where there is none."""
+    if chosen("recipe", "experiment"):
+        return None
+    pair = option_of("method"), option_of("dataset")
+    known = ((method, dataset) for _, method, dataset, _ in recipes(conf_dir() / "recipe"))
+    return "/".join(pair) if pair in known else None
 
 
 def within_budget(

@@ -88,8 +88,8 @@ class RecipeLoader(ConfigLoaderImpl):
         self, config_name: str | None, overrides: list[str], run_mode: RunMode
     ) -> list[str]:
         """Return the choices that follow from those in ``overrides`` and their presets: the recipe
-        for the method and dataset, if there is one and none is named; ``USUAL`` where no method is
-        named and that of config.yaml has no recipe."""
+        for the method and dataset, if there is one and neither it nor a time is named; ``USUAL``
+        where no method is named and that of config.yaml has no recipe, or no time for one."""
         named = {word.lstrip("+~").partition("=")[0] for word in overrides}
         if "recipe" in named:
             return []
@@ -100,12 +100,13 @@ class RecipeLoader(ConfigLoaderImpl):
             listed = self.compute_defaults_list(config_name, overrides, run_mode)
             choices = listed.overrides.known_choices
         method, dataset = choices.get("method"), choices.get("dataset")
-        if has_recipe(found, method, dataset):
+        timed = "experiment" not in named and any(map(is_budget, words))
+        if not timed and has_recipe(found, method, dataset):
             return [f"recipe={method}/{dataset}"]
         if {"method", "experiment"} & named:
             return []
         usual = [f"method={USUAL}"]
-        if has_recipe(found, USUAL, dataset):
+        if not timed and has_recipe(found, USUAL, dataset):
             usual.append(f"recipe={USUAL}/{dataset}")
         return usual
 
@@ -136,6 +137,11 @@ def say_typed(config: DictConfig, words: Sequence[Override]) -> None:
     config.hydra.job.override_dirname = get_overrides_dirname(
         typed, list(naming.exclude_keys), naming.item_sep, naming.kv_sep
     )
+
+
+def is_budget(word: Override) -> bool:
+    """Tell whether a word of the command line bounds its time, which no paper's schedule fits."""
+    return word.key_or_group == "budget" and word.value() not in (None, "auto")
 
 
 def has_recipe(repository: IConfigRepository, method: str | None, dataset: str | None) -> bool:

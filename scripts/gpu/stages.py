@@ -79,7 +79,8 @@ def mtt(call: Call, seconds: float) -> None:
         file = random_images(Setting("cpu", call.results / "made", tiny=True))
         words += ["dataset=arrays", f"dataset.source.file={file}", *TINY_RUN]
     else:
-        words += ["dataset=cifar10", "dataset.download=false", f"paths.data={call.data}"]
+        words += ["dataset=cifar10", "recipe=mtt/cifar10", f"paths.data={call.data}"]
+        words.append("dataset.download=false")
     begun = time.time()
     code, printed = run([sys.executable, "-m", "ddist", *words], seconds)
     row["seconds"] += time.time() - begun

@@ -24,6 +24,7 @@ PROBING = (
     "init=fixed", "synthetic=pixel", "method.real_per_class=4", "method.views=2",
     "evaluation.augment=null",
 )  # fmt: skip
+TILED = ("synthetic=multiformation",)  # by itself for larger images
 POOL = ("init=experts", "init.num_networks=9", "init.num_held_out=1", "init.epochs=1")
 
 # Its settings, its streams, and which of them are drawn from once per outer step alone: networks
@@ -44,12 +45,13 @@ METHODS: dict[str, tuple[tuple[str, ...], set[str], set[str]]] = {
     "dc": (DC, {"real", "init", "augment", "student"}, {"init", "student"}),
     "dsa": (DC, {"real", "init", "augment", "student"}, {"init", "student"}),
     "idc": (
-        (*DC, "method.student_images=16", "method.synthetic_per_class=3"),
+        (*DC, *TILED, "method.student_images=16", "method.synthetic_per_class=3"),
         {"real", "init", "augment", "student", "student images", "synthetic"},
         {"init", "student", "student images"},
     ),
     "idm": (
-        (*STUDENTS, "method.num_pool=2", "method.max_updates=3", "method.student_images=16"),
+        (*STUDENTS, *TILED, "method.num_pool=2", "method.max_updates=3",
+         "method.student_images=16"),
         {"real", "init", "augment", "serving", "student", "student images"},
         {"init", "serving", "student", "student images"},
     ),
@@ -59,7 +61,7 @@ METHODS: dict[str, tuple[tuple[str, ...], set[str], set[str]]] = {
         {"real", "init", "augment", "student"}, {"init", "student"},
     ),
     "ncfm": (
-        (*MATCHING, *POOL, "method.num_frequencies=8"),
+        (*MATCHING, *POOL, *TILED, "method.num_frequencies=8"),
         {"real", "init", "augment", "mix", "frequencies"}, set(),
     ),
     "kip": (("method.real_per_class=4",), {"real"}, set()),

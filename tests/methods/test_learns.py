@@ -25,6 +25,7 @@ EVERY = ("steps=150", "trainer.log_every_n_steps=1")
 MATCHING = (*SHORT, *EVERY)
 # Real images leave gradients, and characteristic functions, little to gain in so few steps.
 FROM_NOISE = (*MATCHING, "synthetic.start=noise")
+TILED = (*FROM_NOISE, "synthetic=multiformation")  # by itself for larger images
 EXPERTS = (
     *SHORT, *EVERY, "trajectories.num_experts=4", "trajectories.batch_size=64",
     "method.max_start_epoch=3",
@@ -75,15 +76,15 @@ RUNS = {
     "ftd": Run(EXPERTS, 0.84, 12),
     "lgm": Run(PROBED, 0.9, 5),
     "herding": Run(EMBEDDED, None, 4),
-    "idc": Run((*FROM_NOISE, "method.updates=10"), 0.85, 8),
+    "idc": Run((*TILED, "method.updates=10"), 0.85, 8),
     "kcenter": Run(EMBEDDED, None, 4),
-    "idm": Run(FROM_NOISE, 0.9, 8),
+    "idm": Run(TILED, 0.9, 8),
     "kip": Run((*SHORT, *EVERY, "evaluation=short"), 0.84, 12),
     "kmeans": Run(TRAINED, None, 7),
     "kmeans_embedding": Run(EMBEDDED, None, 4),
     "m3d": Run(MATCHING, 0.9, 8),
     "mtt": Run(EXPERTS, 0.84, 12),
-    "ncfm": Run((*FROM_NOISE, "method.num_frequencies=64"), 0.87, 6),
+    "ncfm": Run((*TILED, "method.num_frequencies=64"), 0.87, 6),
     "optimized_random": Run((*REPLAYED, "method.num_candidates=20",
                              "method.judge.epoch_grid=[1,10]"), None, None),
     "random": Run(TRAINED, None, None),

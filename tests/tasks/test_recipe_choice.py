@@ -34,6 +34,25 @@ def test_it_chooses_protocol_and_network(
     assert (cfg.recipe, cfg.evaluation.name, cfg.network.width) == (recipe, protocol, width)
 
 
+@pytest.mark.parametrize(
+    ("words", "recipe"),
+    [
+        ("method=dm dataset=mnist budget=5m", None),
+        ("method=dm dataset=mnist budget=5m recipe=dm/mnist", "dm/mnist"),
+        ("method=dm dataset=mnist budget=null", "dm/mnist"),
+        ("method=dm dataset=mnist budget=auto", "dm/mnist"),
+        ("experiment=laptop/mtt dataset=cifar10 budget=5m", "mtt/cifar10"),
+        ("dataset=mnist budget=5m", None),
+        ("dataset=tiny_imagenet budget=5m", None),
+    ],
+)
+def test_a_time_is_no_papers(words: str, recipe: str | None) -> None:
+    cfg = composed(*words.split())
+    assert cfg.recipe == recipe
+    if "method" not in words and "experiment" not in words:
+        assert cfg.method._target_ == "ddist.methods.DM"
+
+
 def test_it_is_no_word_of_the_command_line() -> None:
     hydra = composed("method=dm", "dataset=mnist", "ipc=3", hydra=True).hydra
     assert list(hydra.overrides.task) == ["method=dm", "dataset=mnist", "ipc=3"]
