@@ -29,7 +29,7 @@ NCFM = (
     "evaluation.num_networks=3 evaluation.epochs=1000 evaluation.precision=32-true"
 )
 DM = (
-    "method=dm ipc=10 steps=450 method.real_per_class=64 network.width=32 evaluation=dc2021_dsa "
+    "method=dm ipc={ipc} steps=450 method.real_per_class=64 network.width=32 evaluation=dc2021_dsa "
     "evaluation.num_networks=2 budget=null dataset.validation=0.0"
 )
 BASES = (  # recipe=null: the published rate is of pixels
@@ -39,12 +39,14 @@ BASES = (  # recipe=null: the published rate is of pixels
 COMMANDS = {
     "digits-1": "experiment=laptop/datm dataset=digits ipc=1",
     "digits-10": "experiment=laptop/ddpp dataset=digits ipc=10",
+    "digits-50": f"{DM.format(ipc=50)} dataset=digits network.depth=2",
     "mnist-1": f"{NCFM} dataset=mnist",
-    "mnist-10": f"{DM} dataset=mnist",
+    "mnist-10": f"{DM.format(ipc=10)} dataset=mnist",
     "fashion_mnist-1": f"{NCFM} dataset=fashion_mnist",
-    "fashion_mnist-10": f"{DM} dataset=fashion_mnist",
+    "fashion_mnist-10": f"{DM.format(ipc=10)} dataset=fashion_mnist",
     "usps-1": f"{NCFM} dataset=usps",
-    "usps-10": f"{DM} dataset=usps",
+    "usps-10": f"{DM.format(ipc=10)} dataset=usps",
+    "usps-50": f"{DM.format(ipc=50)} dataset=usps",
     "cifar10-1": f"{BASES} ipc=1 steps=1500 method.real_per_class=64 evaluation.num_networks=3",
     "cifar10-10": f"{BASES} ipc=10 steps=300 method.real_per_class=32 evaluation.num_networks=1",
 }

@@ -1,5 +1,7 @@
 """The recipe of a method and a dataset is taken by itself, and its groups with it."""
 
+from typing import Any
+
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -75,3 +77,10 @@ def test_presets_start_from_the_paper_on_any_of_their_datasets() -> None:
     cfg = composed("experiment=laptop/mtt", "dataset=mnist")
     assert cfg.recipe == "mtt/_paper" and cfg.method.optimizer.momentum == 0.5
     assert composed("experiment=laptop/mtt", "dataset=cifar10").recipe == "mtt/cifar10"
+
+
+def test_settings_that_are_no_papers_within_a_time_are_said(ddist: Any) -> None:
+    words = "method=dm", "dataset=mnist", "budget=5m", "dataset.download=false", "paths.data=none"
+    assert "any data (recipe=dm/mnist for the paper's)" in ddist(*words).err
+    assert "for the paper's" not in ddist(*words, "recipe=null").err
+    assert "for the paper's" not in ddist(*words, "method=m3d").err
