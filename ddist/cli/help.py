@@ -78,7 +78,7 @@ def overview(roots: Sequence[Path]) -> str:
         if group == "experiment":
             listed = f"{len(names)} presets, for a laptop or a paper: ddist --help experiment"
         if group == "recipe":
-            listed = f"{len(names)} papers' settings, taken where no budget is named: ddist --help recipe"
+            listed = f"{len(names)} papers' settings, taken without a budget: ddist --help recipe"
         lines.append(entry(group, listed, COLUMN))
     return "\n".join(lines)
 

@@ -28,6 +28,7 @@ class Facts:
         ipc: synthetic images per class.
         accelerator: whether there is one to compute on.
         own: whether it is somebody's own data, for which no paper has a network.
+        timed: whether the time of the whole command is bounded.
         recipe: whether a paper's settings for this dataset are in use.
         learns: whether the method learns its images.
         least_depth: blocks of a ConvNet that the method needs.
@@ -43,6 +44,7 @@ class Facts:
     ipc: int
     accelerator: bool
     own: bool
+    timed: bool
     recipe: bool
     learns: bool
     least_depth: int
@@ -63,9 +65,9 @@ def blocks(side: int) -> int:
 
 
 def width(facts: Facts) -> int:
-    """Return the filters of a ConvNet's block: the field's 128; for somebody's own data, on a CPU,
-    as many as leave an image ``CPU_OPERATIONS``."""
-    if facts.recipe or facts.accelerator or not facts.own:
+    """Return the filters of a ConvNet's block: the field's 128; for somebody's own data, or within
+    a time, on a CPU as many as leave an image ``CPU_OPERATIONS``."""
+    if facts.recipe or facts.accelerator or not (facts.own or facts.timed):
         return PUBLISHED_WIDTH
     widths = (128, 64, 32, 16)
     return next((w for w in widths if operations(facts, w) <= CPU_OPERATIONS), widths[-1])

@@ -117,7 +117,7 @@ KEYS = {
     "augment": Key(),
     "synthetic": Key(adopted=True, needed=True),
     # Methods that use these four hold a copy.
-    "trajectories": Key(learned=False),
+    "trajectories": Key(settings={"subset": PositiveInt | None}, learned=False),
     "kernel": Key(learned=False, evaluated=True, adopted=True),
     "generative": Key(learned=False),
     "teacher": Key(settings=TEACHER, learned=False, evaluated=True, adopted=True),

@@ -53,6 +53,7 @@ def facts_of(cfg: DictConfig, data: RealData) -> Facts:
         ipc=cfg.ipc,
         accelerator=accelerator,
         own=is_own(str(cfg.dataset.source._target_)),
+        timed=cfg.budget not in (None, AUTO),
         recipe=cfg.recipe is not None,
         learns=method is not None and method.learns,
         least_depth=method.least_depth if method is not None else 1,

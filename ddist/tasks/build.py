@@ -152,8 +152,11 @@ def build_method(
 
 def build_trajectories(cfg: DictConfig, data: RealData) -> Trajectories | Stored:
     """Return the expert trajectories of ``cfg`` on ``data``: trained here, or stored."""
+    config = to_plain(cfg.trajectories)
+    subset = config.pop("subset", None)
+    source = data if subset is None else data.limited(subset, "experts")
     trajectories: Trajectories | Stored = make(
-        cfg.trajectories, source=data, cache=cfg.paths.cache, seed=cfg.seed, compile=cfg.compile
+        config, source=source, cache=cfg.paths.cache, seed=cfg.seed, compile=cfg.compile
     )
     return trajectories
 

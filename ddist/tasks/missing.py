@@ -81,7 +81,7 @@ def missing_trainings(
         if files and not isinstance(experts, Stored):
             epochs = sum(epoch > 0 for epoch, _ in files)  # of all together
             seconds = training_seconds(
-                network, data, experts.recipe, epochs, enough, experts.augment
+                network, experts.source, experts.recipe, epochs, enough, experts.augment
             )
             yield "experts", seconds, len(files)
     asked = "teacher" in cfg.method or cfg.teacher.store

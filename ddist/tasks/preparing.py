@@ -36,20 +36,22 @@ CORESET = ("reference.coreset.epochs", "reference.coreset.per_class")
 EMBEDDED = 1 / 3
 """What embedding an image takes, of training on it."""
 FEWEST = 3  # epochs, below which fewer images are taken
+EXPERTS, SUBSET = "trajectories.num_experts", "trajectories.subset"
+FEWEST_EACH = 10  # images of a class that an expert sees
 EMBEDDING = "method.embedding.epochs"
 AUTOENCODER = "generative.steps"
 POOL, POOL_EPOCHS = "init.num_networks", "init.epochs"
 
 
 def prepared_within_budget(cfg: DictConfig, data: RealData, clock: Clock) -> DictConfig:
-    """Return ``cfg`` with fewer experts and networks of a pool, and shorter training of a teacher,
-    of an embedding and of an autoencoder, where all of it would take more than its share of a
-    budget."""
+    """Return ``cfg`` with fewer experts (or one that sees fewer images) and networks of a pool, and
+    shorter training of a teacher, of an embedding and of an autoencoder, where all of it would take
+    more than its share of a budget."""
     wanted = {name: images for name, images in preparations(cfg, data).items() if images}
     if cfg.budget is None or not wanted:
         return cfg
     await_first_process(cfg)
-    if begun := begun_with(cfg, [*wanted, POOL_EPOCHS]):
+    if begun := begun_with(cfg, [*wanted, POOL_EPOCHS, SUBSET]):
         return with_settings(cfg, begun)  # measured once, as other experts are another run
     left = seconds_left(cfg, clock)
     bf16 = cfg.trainer.precision == "bf16-mixed"
@@ -64,6 +66,9 @@ def prepared_within_budget(cfg: DictConfig, data: RealData, clock: Clock) -> Dic
         return cfg
     share = PREPARING * left / needed
     fewer = {name: max(1, int(share * number)) for name, number in units.items()}
+    if EXPERTS in wanted and (one_expert := share * units[EXPERTS]) < 1:
+        seen = one_expert * seen_by_experts(cfg, data) / data.num_classes
+        fewer[SUBSET] = max(FEWEST_EACH, int(seen))
     if POOL in wanted:  # one network, and those held out, may be too long already
         fit = share * (units[POOL] + held_out)
         fewer[POOL] = max(1, int(fit - held_out))
@@ -123,16 +128,22 @@ def begun_with(cfg: DictConfig, names: Sequence[str]) -> dict[str, int]:
     return {name: number for name, number in numbers.items() if number is not None}
 
 
+def seen_by_experts(cfg: DictConfig, data: RealData) -> int:
+    """Return how many real images an epoch of an expert sees."""
+    most = cfg.trajectories.subset
+    return sum(data.train.counts if most is None else (min(most, n) for n in data.train.counts))
+
+
 def preparations(cfg: DictConfig, data: RealData) -> dict[str, int]:
     """Return the settings that say how much is trained before the first step, and the images that
     each unit of them takes; 0 where nothing is."""
     num_images = len(data.train)
     method = cfg.method
-    names = ("trajectories.num_experts", "teacher.epochs", EMBEDDING, AUTOENCODER, POOL)
+    names = (EXPERTS, "teacher.epochs", EMBEDDING, AUTOENCODER, POOL)
     images = dict.fromkeys(names, 0)
     if "trajectories" in method and "num_experts" in cfg.trajectories:
         epochs = last_epoch(method.max_start_epoch, method.expert_epochs)
-        images["trajectories.num_experts"] = epochs * num_images
+        images[EXPERTS] = epochs * seen_by_experts(cfg, data)
     if "epochs" in cfg.teacher and ("teacher" in method or cfg.teacher.store):
         network = cfg.teacher.get("network")
         images["teacher.epochs"] = num_images * (len(network) if OmegaConf.is_list(network) else 1)

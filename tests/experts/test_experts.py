@@ -52,6 +52,7 @@ def experts(digits: RealData, tmp_path: Path) -> Callable[..., Trajectories]:
 
     def build(name: str = "plain", folder: str = "cache", **changes: Any) -> Trajectories:
         config = OmegaConf.load(CONF / "trajectories" / "plain.yaml")
+        config.pop("subset")  # of the source
         config.augment = OmegaConf.load(CONF / "augment" / "dsa.yaml")
         config.augment.flip = False
         if name != "plain":

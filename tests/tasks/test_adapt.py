@@ -39,6 +39,7 @@ OWN = Facts(
     ipc=10,
     accelerator=False,
     own=True,
+    timed=True,
     recipe=False,
     learns=True,
     least_depth=1,
@@ -68,9 +69,12 @@ def test_small_images_have_as_many_blocks_as_the_method_needs() -> None:
     assert depth(replace(OWN, least_depth=2)) == depth(OWN)
 
 
-@pytest.mark.parametrize("change", [{"recipe": True}, {"accelerator": True}, {"own": False}])
+@pytest.mark.parametrize(
+    "change", [{"recipe": True}, {"accelerator": True}, {"own": False, "timed": False}]
+)
 def test_width_is_the_papers_where_a_paper_or_an_accelerator_is(change: dict[str, Any]) -> None:
     assert width(replace(OWN, **change)) == 128 > width(OWN)
+    assert width(replace(OWN, own=False)) == width(replace(OWN, timed=False)) == width(OWN)
 
 
 def test_operations_are_those_of_the_network() -> None:

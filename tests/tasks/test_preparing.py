@@ -8,9 +8,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from ddist.errors import DdistError
+from ddist.experts import Trajectories
 from ddist.tasks import cost as costs
 from ddist.tasks import preparing
-from ddist.tasks.build import read_data
+from ddist.tasks.build import build_trajectories, read_data
 from ddist.tasks.config import conf_dir, register_resolvers
 from ddist.tasks.cost import Clock
 
@@ -57,6 +58,14 @@ def test_what_the_first_step_needs_is_cut_to_its_share(
     assert preparing.prepared_within_budget(filled, data, Clock(0.0)).trajectories.num_experts == 2
     monkeypatch.setattr(preparing, "seconds_per_image", lambda *_: one / 2)
     assert preparing.prepared_within_budget(filled, data, Clock(0.0)) is filled
+    for times, each in ((4, len(data.train) // 20), (1000, preparing.FEWEST_EACH)):
+        monkeypatch.setattr(preparing, "seconds_per_image", lambda *_, times=times: times * one)
+        cut = preparing.prepared_within_budget(filled, data, Clock(0.0))
+        assert (cut.trajectories.num_experts, cut.trajectories.subset) == (1, each)
+    experts = build_trajectories(cut, data)
+    assert isinstance(experts, Trajectories)
+    assert experts.source.train.counts == [preparing.FEWEST_EACH] * 10
+    assert preparing.preparations(cut, data)[preparing.EXPERTS] == 4 * 10 * preparing.FEWEST_EACH
     # A run that goes on keeps the experts that it began with, however much time there is now.
     (tmp_path / "settings.json").write_text('{"method": {"trajectories": {"num_experts": 2}}}')
     filled.paths.run = str(tmp_path)
