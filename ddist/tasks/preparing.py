@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ddist.data import RealData
 from ddist.errors import DdistError
+from ddist.experts import Trajectories
 from ddist.formatting import format_duration, parse_duration
 from ddist.generative import Autoencoder
 from ddist.init import Pretrained
@@ -130,7 +131,7 @@ def begun_with(cfg: DictConfig, names: Sequence[str]) -> dict[str, int]:
 
 def seen_by_experts(cfg: DictConfig, data: RealData) -> int:
     """Return how many real images an epoch of an expert sees."""
-    most = cfg.trajectories.subset
+    most = cfg.trajectories.get("subset")
     return sum(data.train.counts if most is None else (min(most, n) for n in data.train.counts))
 
 
@@ -141,7 +142,7 @@ def preparations(cfg: DictConfig, data: RealData) -> dict[str, int]:
     method = cfg.method
     names = (EXPERTS, "teacher.epochs", EMBEDDING, AUTOENCODER, POOL)
     images = dict.fromkeys(names, 0)
-    if "trajectories" in method and "num_experts" in cfg.trajectories:
+    if "trajectories" in method and get_object(cfg.trajectories._target_) is Trajectories:
         epochs = last_epoch(method.max_start_epoch, method.expert_epochs)
         images[EXPERTS] = epochs * seen_by_experts(cfg, data)
     if "epochs" in cfg.teacher and ("teacher" in method or cfg.teacher.store):

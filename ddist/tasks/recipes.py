@@ -88,8 +88,8 @@ class RecipeLoader(ConfigLoaderImpl):
         self, config_name: str | None, overrides: list[str], run_mode: RunMode
     ) -> list[str]:
         """Return the choices that follow from those in ``overrides`` and their presets: the recipe
-        for the method and dataset, if there is one and neither it nor a time is named; ``USUAL``
-        where no method is named and that of config.yaml has no recipe, or no time for one."""
+        for the method and dataset, if there is one and none is named; ``USUAL`` where no method is
+        named and that of config.yaml has no recipe. A method with a time has none."""
         named = {word.lstrip("+~").partition("=")[0] for word in overrides}
         if "recipe" in named:
             return []
@@ -101,7 +101,7 @@ class RecipeLoader(ConfigLoaderImpl):
             choices = listed.overrides.known_choices
         method, dataset = choices.get("method"), choices.get("dataset")
         timed = "experiment" not in named and any(map(is_budget, words))
-        if not timed and has_recipe(found, method, dataset):
+        if has_recipe(found, method, dataset) and not (timed and "method" in named):
             return [f"recipe={method}/{dataset}"]
         if {"method", "experiment"} & named:
             return []

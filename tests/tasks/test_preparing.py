@@ -56,16 +56,16 @@ def test_what_the_first_step_needs_is_cut_to_its_share(
     assert preparing.prepared_within_budget(filled, data, Clock(0.0)).trajectories.num_experts == 1
     monkeypatch.setattr(preparing, "seconds_per_image", lambda *_: 0.99 * one)
     assert preparing.prepared_within_budget(filled, data, Clock(0.0)).trajectories.num_experts == 2
-    monkeypatch.setattr(preparing, "seconds_per_image", lambda *_: one / 2)
-    assert preparing.prepared_within_budget(filled, data, Clock(0.0)) is filled
     for times, each in ((4, len(data.train) // 20), (1000, preparing.FEWEST_EACH)):
         monkeypatch.setattr(preparing, "seconds_per_image", lambda *_, times=times: times * one)
         cut = preparing.prepared_within_budget(filled, data, Clock(0.0))
         assert (cut.trajectories.num_experts, cut.trajectories.subset) == (1, each)
     experts = build_trajectories(cut, data)
     assert isinstance(experts, Trajectories)
-    assert experts.source.train.counts == [preparing.FEWEST_EACH] * 10
+    assert list(experts.source.train.counts) == [preparing.FEWEST_EACH] * 10
     assert preparing.preparations(cut, data)[preparing.EXPERTS] == 4 * 10 * preparing.FEWEST_EACH
+    monkeypatch.setattr(preparing, "seconds_per_image", lambda *_: one / 2)
+    assert preparing.prepared_within_budget(filled, data, Clock(0.0)) is filled
     # A run that goes on keeps the experts that it began with, however much time there is now.
     (tmp_path / "settings.json").write_text('{"method": {"trajectories": {"num_experts": 2}}}')
     filled.paths.run = str(tmp_path)
