@@ -62,9 +62,11 @@ def main() -> NoReturn:
         sys.exit(0)
     if any(flag in sys.argv[1:] for flag in FLAGS):
         try:
-            print(help_text(sys.argv[1:]))
+            print(help_text(sys.argv[1:]), flush=True)
         except DdistError as error:
             _leave(str(error), 1)
+        except BrokenPipeError:  # head, or a pager, has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     _check_flags()
     try:

@@ -272,6 +272,15 @@ def test_each_option_of_a_group_is_explained(ddist) -> None:
     assert "Matching Training Trajectories" in one.out and "task=settings method=mtt" in one.out
 
 
+def test_help_that_is_not_read_to_its_end_is_no_error() -> None:
+    command = [sys.executable, "-m", "ddist", "--help", "recipe"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()  # as head does
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
 def test_help_on_what_is_not_there_is_one_sentence(ddist) -> None:
     for words, said in (
         (("metod",), "did you mean method?"),
