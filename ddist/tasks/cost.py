@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from ddist.formatting import parse_duration
 from ddist.generative.autoencoder import Autoencoder, negative_elbo
 from ddist.init import InitialWeights, Random
 from ddist.inner.fit import fit
+from ddist.inner.minibatches import Augment
 from ddist.inner.recipe import TrainingRecipe
 from ddist.inner.stacking import Precision
 from ddist.seeding import generator
@@ -63,8 +64,14 @@ class Cost:
         return self.fixed + networks * (passes * self.per_pass + tests * self.per_test)
 
 
-def seconds_per_image(cfg: DictConfig, data: RealData, precision: Precision) -> float:
-    """Return the seconds that an image takes in the training of a network."""
+def seconds_per_image(
+    cfg: DictConfig,
+    data: RealData,
+    precision: Precision,
+    training: TrainingRecipe | None = None,
+    augment: Augment | None = None,
+) -> float:
+    """Return the seconds that an image takes in ``training`` a network, or in a plain training."""
     network = build_network(cfg.network, data).to(data.device)
     few = stand_in(cfg, data)
     x, y = few.images.to(data.device), few.labels.to(data.device)
@@ -77,8 +84,11 @@ def seconds_per_image(cfg: DictConfig, data: RealData, precision: Precision) -> 
         weight_decay=0.0,
         precision=precision,
     )
+    if training is not None:  # towards flat minima it has several gradients in a step
+        recipe = replace(training, epochs=1, batch_size=128)
     weights = Random("default", cfg.seed).held_out(network, 1)
-    once = partial(fit, network, weights, x, y, recipe, generators=[generator(cfg.seed)])
+    options: dict[str, Any] = {"generators": [generator(cfg.seed)], "augment": augment}
+    once = partial(fit, network, weights, x, y, recipe, **options)
     once()  # warms up
     return seconds_of(once) / len(few.images)
 

@@ -16,6 +16,7 @@ from ddist.formatting import format_duration, parse_duration
 from ddist.generative import Autoencoder
 from ddist.init import Pretrained
 from ddist.methods.mtt import last_epoch
+from ddist.tasks.build import build_trajectories
 from ddist.tasks.claim import NOTE
 from ddist.tasks.config import with_settings
 from ddist.tasks.cost import (
@@ -59,6 +60,11 @@ def prepared_within_budget(cfg: DictConfig, data: RealData, clock: Clock) -> Dic
     one = seconds_per_image(cfg, data, "bf16-mixed" if bf16 else "32-true")
     units = {name: OmegaConf.select(cfg, name) for name in wanted}
     prices = {name: one * images for name, images in wanted.items()}
+    if EXPERTS in wanted:
+        experts = build_trajectories(cfg, data)
+        assert isinstance(experts, Trajectories)
+        own = experts.recipe.precision, experts.recipe, experts.augment
+        prices[EXPERTS] = seconds_per_image(cfg, data, *own) * wanted[EXPERTS]
     if AUTOENCODER in wanted:
         prices[AUTOENCODER] = seconds_per_step_of_autoencoder(cfg, data)
     held_out = cfg.init.num_held_out if POOL in wanted else 0

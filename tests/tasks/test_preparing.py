@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -73,6 +74,19 @@ def test_what_the_first_step_needs_is_cut_to_its_share(
     assert preparing.prepared_within_budget(filled, data, Clock(0.0)).trajectories.num_experts == 2
     monkeypatch.setattr(preparing, "chosen", lambda *names: True)
     assert preparing.prepared_within_budget(filled, data, Clock(0.0)).trajectories.num_experts == 3
+
+
+def test_experts_cost_what_their_own_training_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[tuple[float, object]] = []
+
+    def fit(*arguments: Any, augment: object, generators: object) -> None:
+        trained.append((arguments[4].rho, augment))
+
+    monkeypatch.setattr(costs, "fit", fit)
+    filled, data = read_data(composed("method=ftd", "budget=100s"))
+    preparing.prepared_within_budget(filled, data, Clock(0.0))
+    rho, augment = trained[-1]
+    assert rho == filled.trajectories.rho > 0 and augment is not None
 
 
 def test_other_processes_take_what_the_first_has_measured(
