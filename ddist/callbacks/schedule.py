@@ -157,10 +157,7 @@ class TimeEstimate(Callback):
 def too_long(preset: str | None) -> str:
     """Return the line for a CPU that would need more than an hour."""
     made = f" experiment={preset} has settings for 2 CPU cores;" if preset else ""
-    return (
-        f"Published schedules are made for GPUs:{made} budget=20m takes 20 minutes in all, with "
-        "settings for any data."
-    )
+    return f"Published schedules are made for GPUs:{made} budget=20m takes 20 minutes in all."
 
 
 def step_finished(trainer: Trainer) -> bool:

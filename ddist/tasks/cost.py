@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -64,18 +64,9 @@ class Cost:
         return self.fixed + networks * (passes * self.per_pass + tests * self.per_test)
 
 
-def seconds_per_image(
-    cfg: DictConfig,
-    data: RealData,
-    precision: Precision,
-    training: TrainingRecipe | None = None,
-    augment: Augment | None = None,
-) -> float:
-    """Return the seconds that an image takes in ``training`` a network, or in a plain training."""
-    network = build_network(cfg.network, data).to(data.device)
-    few = stand_in(cfg, data)
-    x, y = few.images.to(data.device), few.labels.to(data.device)
-    recipe = TrainingRecipe(
+def plain_training(precision: Precision) -> TrainingRecipe:
+    """Return the training that most of what is prepared costs about as much as."""
+    return TrainingRecipe(
         epochs=1,
         batch_size=128,
         optimizer="sgd",
@@ -84,8 +75,16 @@ def seconds_per_image(
         weight_decay=0.0,
         precision=precision,
     )
-    if training is not None:  # towards flat minima it has several gradients in a step
-        recipe = replace(training, epochs=1, batch_size=128)
+
+
+def seconds_per_image(
+    cfg: DictConfig, data: RealData, recipe: TrainingRecipe, augment: Augment | None = None
+) -> float:
+    """Return the seconds that an image takes in the training of a network by ``recipe``, which has
+    one epoch."""
+    network = build_network(cfg.network, data).to(data.device)
+    few = stand_in(cfg, data)
+    x, y = few.images.to(data.device), few.labels.to(data.device)
     weights = Random("default", cfg.seed).held_out(network, 1)
     options: dict[str, Any] = {"generators": [generator(cfg.seed)], "augment": augment}
     once = partial(fit, network, weights, x, y, recipe, **options)
@@ -120,12 +119,11 @@ def measured(
         together = min(protocol.num_networks, protocol.chunk, TOGETHER)
 
     def seconds(networks: int, epochs: int, tested: int, sizes: int = 1) -> float:
-        settings: dict[str, Any] = {}
+        settings: dict[str, Any] = {**fewer(protocol, networks)}
         if isinstance(protocol, Training):
-            settings = {"num_networks": networks, "epochs": epochs}
+            settings["epochs"] = epochs
         elif isinstance(protocol, Replay):
-            grid = protocol.step_size_grid[:sizes]
-            settings = {**fewer(protocol, networks), "step_size_grid": grid}
+            settings["step_size_grid"] = protocol.step_size_grid[:sizes]
         few = tested_on_fewer(data, tested)
         short = evaluator(settings)
         return seconds_of(partial(Evaluator.run, short, distilled, few))
@@ -145,11 +143,12 @@ def measured(
 
 
 def fewer(protocol: Protocol, networks: int) -> dict[str, int]:
-    """Return the settings of ``protocol`` for that many networks; no more of them judge a grid."""
-    settings = {"num_networks": networks}
+    """Return the settings of ``protocol`` for that many networks, where it counts any; no more of
+    them judge a grid."""
     if isinstance(protocol, Replay):
-        settings["tuning_networks"] = min(protocol.tuning_networks, networks)
-    return settings
+        tuning = min(protocol.tuning_networks, networks)
+        return {"num_networks": networks, "tuning_networks": tuning}
+    return {"num_networks": networks} if isinstance(protocol, Training) else {}
 
 
 def evaluator_of(

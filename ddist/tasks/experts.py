@@ -11,6 +11,7 @@ from ddist.methods.mtt import last_epoch
 from ddist.settings.ranges import PositiveInt
 from ddist.tasks.build import build_trajectories, find_device, read_data
 from ddist.tasks.networks import build_network
+from ddist.tasks.plan import with_usual_budget
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ def run(cfg: DictConfig, *, epochs: PositiveInt) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     started = time.monotonic()
-    cfg, data = read_data(cfg)
+    cfg, data = read_data(with_usual_budget(cfg))
     data.to(find_device(cfg.trainer.accelerator))
     network = build_network(cfg.network, data).to(data.device)
     trajectories = build_trajectories(cfg, data)

@@ -2,8 +2,10 @@
 
 import logging
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
@@ -53,18 +55,26 @@ def with_budget(cfg: DictConfig) -> DictConfig:
                 paper,
             )
         return cfg
-    learns = get_object(cfg.method._target_).learns
-    named = chosen("steps", "experiment")  # a preset knows how long it takes
-    chosen_budget = budget(cfg.recipe is not None, learns, named)
-    if chosen_budget is not None:
+    cfg = with_usual_budget(cfg)
+    if cfg.budget is not None:
         log.info(
             "No paper says how long this takes: the whole command has %s (budget=%s; budget=null "
             "for all %d steps, or steps=…).",
-            format_duration(parse_duration(chosen_budget)),
-            chosen_budget,
+            format_duration(parse_duration(cfg.budget)),
+            cfg.budget,
             cfg.steps,
         )
-    return with_settings(cfg, {"budget": chosen_budget})
+    return cfg
+
+
+def with_usual_budget(cfg: DictConfig) -> DictConfig:
+    """Return ``cfg`` with the budget that a run of it has, where it says ``auto``: networks follow
+    it (see :func:`ddist.settings.auto.width`)."""
+    if cfg.budget != AUTO:
+        return cfg
+    learns = get_object(cfg.method._target_).learns
+    named = chosen("steps", "experiment")  # a preset knows how long it takes
+    return with_settings(cfg, {"budget": budget(cfg.recipe is not None, learns, named)})
 
 
 def known_recipe() -> str | None:
@@ -73,8 +83,11 @@ def known_recipe() -> str | None:
     if chosen("recipe", "experiment"):
         return None
     pair = option_of("method"), option_of("dataset")
-    known = ((method, dataset) for _, method, dataset, _ in recipes(conf_dir() / "recipe"))
-    return "/".join(pair) if pair in known else None
+    known = {(method, dataset) for _, method, dataset, _ in recipes(conf_dir() / "recipe")}
+    name = "/".join(pair)
+    folders = [Path(s.path) for s in HydraConfig.get().runtime.config_sources if s.schema == "file"]
+    own = any((folder / "recipe" / f"{name}.yaml").is_file() for folder in folders)
+    return name if own or pair in known else None
 
 
 def within_budget(

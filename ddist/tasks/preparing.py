@@ -21,6 +21,7 @@ from ddist.tasks.claim import NOTE
 from ddist.tasks.config import with_settings
 from ddist.tasks.cost import (
     Clock,
+    plain_training,
     seconds_left,
     seconds_per_image,
     seconds_per_step_of_autoencoder,
@@ -56,17 +57,19 @@ def prepared_within_budget(cfg: DictConfig, data: RealData, clock: Clock) -> Dic
     if begun := begun_with(cfg, [*wanted, POOL_EPOCHS, SUBSET]):
         return with_settings(cfg, begun)  # measured once, as other experts are another run
     left = seconds_left(cfg, clock)
-    bf16 = cfg.trainer.precision == "bf16-mixed"
-    one = seconds_per_image(cfg, data, "bf16-mixed" if bf16 else "32-true")
     units = {name: OmegaConf.select(cfg, name) for name in wanted}
-    prices = {name: one * images for name, images in wanted.items()}
-    if EXPERTS in wanted:
+    prices = {}
+    if EXPERTS in wanted:  # whose steps may have several gradients
         experts = build_trajectories(cfg, data)
         assert isinstance(experts, Trajectories)
-        own = experts.recipe.precision, experts.recipe, experts.augment
-        prices[EXPERTS] = seconds_per_image(cfg, data, *own) * wanted[EXPERTS]
+        one = seconds_per_image(cfg, data, experts.recipe, experts.augment)
+        prices[EXPERTS] = one * wanted[EXPERTS]
     if AUTOENCODER in wanted:
         prices[AUTOENCODER] = seconds_per_step_of_autoencoder(cfg, data)
+    if others := {name: images for name, images in wanted.items() if name not in prices}:
+        bf16 = cfg.trainer.precision == "bf16-mixed"
+        one = seconds_per_image(cfg, data, plain_training("bf16-mixed" if bf16 else "32-true"))
+        prices |= {name: one * images for name, images in others.items()}
     held_out = cfg.init.num_held_out if POOL in wanted else 0
     needed = sum(prices[name] * units[name] for name in wanted) + held_out * prices.get(POOL, 0.0)
     if needed <= PREPARING * left:
@@ -97,7 +100,7 @@ def coreset_within_budget(cfg: DictConfig, data: RealData, clock: Clock) -> Dict
     if begun := begun_with(cfg, CORESET):
         return with_settings(cfg, begun)
     left = seconds_left(cfg, clock)
-    allowed = CHOOSING * left / seconds_per_image(cfg, data, "32-true")
+    allowed = CHOOSING * left / seconds_per_image(cfg, data, plain_training("32-true"))
     epochs, per_class = (OmegaConf.select(cfg, name) for name in CORESET)
     images = sum(min(per_class, count) for count in data.train.counts)
     if images * (epochs + EMBEDDED) <= allowed:

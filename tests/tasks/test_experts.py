@@ -155,3 +155,14 @@ def test_a_mistake_is_one_sentence(ddist, arguments: str, expected: str) -> None
     done = ddist(*COMMON, *arguments.split(), "trajectories.epochs=1")
     assert done.code == 1
     assert expected in done.err and done.err.count("\n") == 1, done.err
+
+
+@pytest.mark.parametrize(("more", "width"), [((), 64), (("steps=1",), 128)])
+def test_they_are_of_the_network_that_a_run_would_have(
+    ddist, more: tuple[str, ...], width: int
+) -> None:
+    """One that nobody has named steps for has the usual budget, and a network that fits a CPU."""
+    words = ("method=mtt", "dataset.size=32", "trainer.accelerator=cpu", "paths.cache=cache")
+    few = ("trajectories.num_experts=1", "trajectories.subset=2", "method.max_start_epoch=1")
+    done = ddist("task=experts", *words, *few, *more)
+    assert done.code == 0 and f"network.width={width} " in done.out, done.err

@@ -103,6 +103,14 @@ def test_the_grid_of_a_row_that_is_replayed_costs_what_its_sizes_cost(
     assert cost.seconds(3, 1, len(data.test)) == pytest.approx(expected)
 
 
+def test_a_protocol_that_counts_no_networks_is_cut_to_fewer_test_images(tmp_path: Path) -> None:
+    filled, data = read_data(composed(tmp_path, "evaluation=krr"))
+    random = Random("default", 0)
+    protocol = costs.evaluator_of(filled, data=data, init=random, teacher=None).protocol
+    shorter = changed(filled, {**fewer(protocol, 1), "test_images": 9}).evaluation
+    assert "num_networks" not in shorter and shorter.test_images == 9
+
+
 def test_a_protocol_of_other_epochs_has_a_name_of_its_own(cfg) -> None:
     assert changed(cfg, {"num_networks": 3}).evaluation.name == "short"
     shorter = changed(cfg, {"epochs": 30})

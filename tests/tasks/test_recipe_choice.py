@@ -85,3 +85,12 @@ def test_settings_that_are_no_papers_within_a_time_are_said(ddist: Any) -> None:
     assert "any data (recipe=dm/mnist for the paper's)" in ddist(*words).out
     assert "for the paper's" not in ddist(*words, "recipe=null").out
     assert "for the paper's" not in ddist("method=m3d", *words[1:]).out
+
+
+def test_a_recipe_of_ones_own_within_a_time_is_said_too(ddist: Any) -> None:
+    words = "method=dm", "dataset=usps", "budget=5m", "dataset.download=false", "paths.data=none"
+    file = ddist.folder / "conf" / "recipe" / "dm" / "usps.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# @package _global_\nsteps: 3\n")
+    assert "(recipe=dm/usps for the paper's)" in ddist("--config-dir=conf", *words).out
+    assert "for the paper's" not in ddist(*words).out
